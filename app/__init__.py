@@ -1,0 +1,1 @@
+"""Composition: settings, the HTTP application, embedded services, the command line and the translated API faces."""

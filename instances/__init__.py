@@ -1,0 +1,1 @@
+"""What is running: the state machine, the journal, the engine that drives instances, runtimes and projections."""

@@ -1,0 +1,1 @@
+"""The engine: group-committed journal, claim, drive, park, replay."""

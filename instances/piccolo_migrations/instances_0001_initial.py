@@ -1,0 +1,202 @@
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+
+from tenants.database import run_script
+
+ID = "2026-11-21T09:00:00:000003"
+VERSION = "1.38.0"
+DESCRIPTION = "initial schema"
+
+SCHEMA = """
+-- One sequence for every epoch ever given: none is used twice for a key, even after its row was deleted and made anew.
+create sequence epoch_seq;
+grant usage on sequence epoch_seq to millrace_engine;
+
+-- Identity, parameters, outcome. Written at create and at the end; lists read it. `status` is 0 while unfinished
+-- (the shown status is in `live` then), else 6 complete, 7 errored, 8 terminated.
+create table instance (
+  account_id uuid not null,
+  key uuid not null,
+  workflow_key uuid not null,
+  version_key uuid not null,
+  instance_id text not null,
+  no bigint generated always as identity,
+  transaction_id text not null,
+  status smallint not null default 0,
+  input text,
+  output text,
+  error text,
+  rollback text,
+  trigger_source smallint not null default 0,
+  trigger_detail text,
+  triggered_by text,
+  parent_key uuid,
+  parent_step text,
+  depth smallint not null default 0,
+  success_retention_ms bigint not null,
+  error_retention_ms bigint not null,
+  created_at timestamptz not null,
+  started_at timestamptz,
+  ended_at timestamptz,
+  retain_until timestamptz,
+  seq bigint not null default 0,
+  run int not null default 1,
+  live_from bigint not null default 1,
+  primary key (account_id, key)
+) with (fillfactor = 90);
+alter table instance alter input set storage external, alter output set storage external;
+create unique index instance_uid on instance (account_id, workflow_key, instance_id collate "C");  -- create, get by id
+create unique index instance_no on instance (account_id, no);
+create index instance_list on instance (account_id, workflow_key, key desc);                        -- newest first
+create index instance_status on instance (account_id, workflow_key, status, key desc) where status >= 6;
+create index instance_transaction on instance (account_id, workflow_key, transaction_id, key);
+create index instance_parent on instance (account_id, parent_key) where parent_key is not null;     -- terminate goes down
+create index instance_retain on instance (retain_until) where retain_until is not null;             -- retention
+
+-- One narrow row per unfinished instance; every hot update happens here.
+-- status (shown): 0 queued 1 running 2 waiting 3 paused 4 waitingForPause 5 rollingBack
+-- phase (who may act): 0 ready to be claimed, 1 held by `owner`, 2 parked (until `ready_at` or an awaited fact), 3 stopped
+-- want (asked of the holder): 0 nothing, 1 pause, 2 roll back and terminate, 3 stop rolling back
+create table live (
+  account_id uuid not null,
+  key uuid not null,
+  workflow_key uuid not null,
+  runtime smallint not null,
+  status smallint not null default 0,
+  phase smallint not null default 0,
+  prio smallint not null default 1,
+  ready_at timestamptz,
+  owner int,
+  epoch bigint not null,
+  seq bigint not null default 0,
+  flush_no int not null default 0,
+  signal int not null default 0,
+  want smallint not null default 0,
+  awaits text[] not null default '{}',
+  run int not null default 1,
+  live_from bigint not null default 1,
+  takeovers smallint not null default 0,
+  unread int not null default 0,
+  unread_bytes int not null default 0,
+  started_at timestamptz,
+  modified_at timestamptz not null,
+  primary key (account_id, key),
+  check ((phase = 1) = (owner is not null))
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_cost_delay = 0);
+create index live_ready on live (account_id, workflow_key, runtime, prio, ready_at, key) where phase = 0;  -- claim
+create index live_due on live (ready_at, account_id, key) where phase = 2 and ready_at is not null;         -- due timers
+create index live_held on live (account_id, workflow_key) where phase = 1;                                  -- limits
+create index live_owner on live (owner, account_id, key) where owner is not null;                           -- takeover, renewal
+create index live_status on live (account_id, workflow_key, status, key desc);                              -- lists, counts
+
+-- What happened, append-only. `seq` is given under the lock of the live row and never repeats.
+create table journal (
+  account_id uuid not null,
+  key uuid not null,
+  seq bigint not null,
+  run int not null,
+  kind smallint not null,
+  name text,
+  count int,
+  attempt int,
+  at timestamptz not null,
+  payload text,
+  primary key (account_id, key, seq)
+);
+alter table journal alter payload set storage external;
+
+-- Events and other outside facts an instance has not consumed yet; first in, first out per type.
+create table inbox (
+  account_id uuid not null,
+  key uuid not null,
+  no bigint generated always as identity,
+  type text not null,
+  dedupe text,
+  payload text,
+  at timestamptz not null,
+  primary key (account_id, key, no)
+);
+alter table inbox alter payload set storage external;
+create unique index inbox_dedupe on inbox (account_id, key, dedupe) where dedupe is not null;
+
+-- Worker processes and their leases. Cross-account by nature; only the engine role sees it.
+create table worker (
+  id int primary key generated always as identity,
+  epoch bigint not null default nextval('epoch_seq'),
+  lease_until timestamptz not null,
+  renewed_at timestamptz not null,
+  started_at timestamptz not null,
+  host text not null,
+  pid int not null,
+  runtimes smallint[] not null,
+  slots int not null
+);
+grant select, insert, update, delete on worker to millrace_engine;
+
+-- One row per flush and workflow: which instances grew by which entries. `(xid, no)` below the oldest running
+-- transaction is a cursor that misses nothing (webhooks, workflow-wide streams, roll-ups).
+create table feed (
+  account_id uuid not null,
+  workflow_key uuid not null,
+  xid xid8 not null default pg_current_xact_id(),
+  no bigint generated always as identity,
+  keys uuid[] not null,
+  first_seqs bigint[] not null,
+  last_seqs bigint[] not null,
+  at timestamptz not null,
+  primary key (account_id, workflow_key, xid, no)
+);
+create index feed_order on feed (xid, no);
+create index feed_age on feed (at);
+
+-- Finished instances per workflow and status, in one row per writer slot so that writers do not queue for one row.
+create table counter (
+  account_id uuid not null,
+  workflow_key uuid not null,
+  slot smallint not null,
+  status smallint not null,
+  n bigint not null,
+  primary key (account_id, workflow_key, status, slot)
+);
+
+create table notification (
+  account_id uuid not null,
+  id uuid not null,
+  workspace_id uuid,
+  instance_key uuid not null,
+  node text not null,
+  recipient text,
+  message text not null,
+  read_at timestamptz,
+  created_at timestamptz not null,
+  primary key (account_id, id)
+);
+
+create table task (
+  account_id uuid not null,
+  id uuid not null,
+  workspace_id uuid,
+  instance_key uuid not null,
+  node text not null,
+  title text not null,
+  description text not null default '',
+  priority text not null,
+  assigned_to text,
+  status text not null default 'TODO',
+  created_at timestamptz not null,
+  done_at timestamptz,
+  primary key (account_id, id)
+);
+
+select wall(t) from unnest(array['instance','live','journal','inbox','feed','counter','notification','task']::regclass[]) t;
+"""
+
+
+async def forwards():
+    manager = MigrationManager(migration_id=ID, app_name="instances", description=DESCRIPTION)
+
+    async def apply():
+        await run_script(SCHEMA)
+
+    manager.add_raw(apply)
+    return manager

@@ -1,0 +1,1 @@
+"""The definition document, run in the worker."""

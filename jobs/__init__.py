@@ -1,0 +1,1 @@
+"""What happens in the background: arq wake-ups, timers, schedules, retention, batch termination."""

@@ -1,0 +1,56 @@
+"""One clock for the whole platform: monotonic time plus the offset to the database's clock.
+
+The wall clock of a host is never read: a skewed host would wake its timers early or spin on timers the database
+already calls due. Every flush and claim answer carries the database's time and feeds :meth:`Clock.observe`.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+
+class Clock:
+    """Time as the database tells it, advanced by the local monotonic clock between observations.
+
+    >>> clock = Clock(datetime(2026, 1, 1, tzinfo=UTC), monotonic=lambda: 5.0)
+    >>> clock.now().isoformat()
+    '2026-01-01T00:00:00+00:00'
+    """
+
+    def __init__(self, now: datetime, monotonic=time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._base = now
+        self._mark = monotonic()
+
+    def now(self) -> datetime:
+        """Current time, timezone-aware UTC."""
+        return self._base + timedelta(seconds=self._monotonic() - self._mark)
+
+    def observe(self, database_now: datetime) -> None:
+        """Take over the database's time from an answer that just arrived. Never steps back."""
+        current = self.now()
+        if database_now > current:
+            self._base, self._mark = database_now, self._monotonic()
+        elif current - database_now > timedelta(seconds=1):
+            # The answer is old or the database's clock was set back: follow slowly instead of jumping back.
+            self._base, self._mark = current - timedelta(milliseconds=1), self._monotonic()
+
+
+class ManualClock(Clock):
+    """A clock that only moves when told to; tests inject it wherever a :class:`Clock` goes."""
+
+    def __init__(self, now: datetime | None = None) -> None:
+        super().__init__(now or datetime(2026, 1, 1, tzinfo=UTC), monotonic=lambda: 0.0)
+
+    def advance(self, seconds: float) -> None:
+        self._base += timedelta(seconds=seconds)
+
+    def observe(self, database_now: datetime) -> None:
+        """A manual clock follows nobody."""
+
+
+def iso(moment: datetime) -> str:
+    """RFC 3339, UTC, milliseconds, `Z`: the one timestamp format all faces send."""
+    moment = moment.astimezone(UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

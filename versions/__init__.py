@@ -1,0 +1,1 @@
+"""What may run: scripts, workflows, immutable versions, the definition document, graphs and schedules."""

@@ -1,0 +1,109 @@
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+
+from tenants.database import run_script
+
+ID = "2026-11-21T09:00:00:000002"
+VERSION = "1.38.0"
+DESCRIPTION = "initial schema"
+
+SCHEMA = """
+-- One row per upload of a script (every upload is kept: versions point at theirs).
+create table script (
+  account_id uuid not null,
+  id uuid not null,
+  no bigint generated always as identity,
+  name text not null,
+  metadata text not null,
+  modules text not null,
+  bindings text not null,
+  secrets text not null default '{}',
+  etag text not null,
+  size_bytes bigint not null,
+  source text not null default 'api',
+  deployed_at timestamptz,
+  deleted_at timestamptz,
+  created_at timestamptz not null,
+  primary key (account_id, id)
+);
+create index script_name on script (account_id, name, no desc);
+
+create table workflow (
+  account_id uuid not null,
+  workflow_key uuid not null,
+  no bigint generated always as identity,
+  handle text not null,
+  display_name text not null,
+  description text not null default '',
+  workspace_id uuid,
+  script_name text not null,
+  class_name text not null,
+  current_version uuid,
+  concurrency int,
+  created_at timestamptz not null,
+  modified_at timestamptz not null,
+  deleted_at timestamptz,
+  primary key (account_id, workflow_key)
+);
+create unique index workflow_handle on workflow (account_id, handle) where deleted_at is null;
+create unique index workflow_no on workflow (account_id, no);
+
+create table version (
+  account_id uuid not null,
+  version_key uuid not null,
+  workflow_key uuid not null,
+  no int not null,
+  language text not null,
+  runtime smallint not null,
+  class_name text not null,
+  script_id uuid,
+  source text not null,
+  source_hash text not null,
+  graph text,
+  settings text not null default '{}',
+  step_limit int not null,
+  success_retention_ms bigint,
+  error_retention_ms bigint,
+  created_at timestamptz not null,
+  primary key (account_id, version_key)
+);
+create unique index version_no on version (account_id, workflow_key, no);
+
+create table schedule (
+  account_id uuid not null,
+  id uuid not null,
+  workflow_key uuid not null,
+  cron text,
+  interval_ms bigint,
+  timezone text not null default 'UTC',
+  overlap boolean not null default true,
+  max_runs int,
+  runs int not null default 0,
+  input text,
+  next_at timestamptz,
+  created_at timestamptz not null,
+  primary key (account_id, id)
+);
+create index schedule_workflow on schedule (account_id, workflow_key);
+create index schedule_due on schedule (next_at) where next_at is not null;
+
+create table node_statistics (
+  account_id uuid not null,
+  workflow_key uuid not null,
+  node text not null,
+  runs bigint not null,
+  mean_ms double precision not null,
+  primary key (account_id, workflow_key, node)
+);
+
+select wall(t) from unnest(array['script','workflow','version','schedule','node_statistics']::regclass[]) t;
+"""
+
+
+async def forwards():
+    manager = MigrationManager(migration_id=ID, app_name="versions", description=DESCRIPTION)
+
+    async def apply():
+        await run_script(SCHEMA)
+
+    manager.add_raw(apply)
+    return manager
