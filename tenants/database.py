@@ -17,7 +17,15 @@ from weakref import WeakKeyDictionary
 import asyncpg
 from piccolo.engine.postgres import PostgresEngine
 
-PICCOLO_ENGINE = PostgresEngine(config={})
+
+class _ScopedEngine(PostgresEngine):
+    """Piccolo's engine without a connection of its own: queries run in the scope that is open."""
+
+    async def check_version(self) -> None:
+        """Piccolo would connect at import to ask; `millrace doctor` checks versions instead."""
+
+
+PICCOLO_ENGINE = _ScopedEngine(config={})
 
 # Plans are cached while tables are empty; without these a cached plan scans and hashes whole tables later on.
 ENGINE_PLANNER = {
