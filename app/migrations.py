@@ -12,8 +12,8 @@ import io
 import os
 
 import asyncpg
+from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.commands.forwards import run_forwards
-from piccolo.conf.apps import Finder
 
 from instances.engine.store import function_scripts
 from tenants.database import PICCOLO_ENGINE
@@ -38,7 +38,7 @@ async def migrate(dsn: str) -> list[str]:
             try:
                 with contextlib.redirect_stdout(io.StringIO()) as said:
                     result = await run_forwards("all")
-                if not all(r.success for r in result):
+                if not result.success:
                     raise RuntimeError(f"migration failed: {said.getvalue().strip()}")
             finally:
                 PICCOLO_ENGINE.pool = None
@@ -68,11 +68,9 @@ async def pending(dsn: str) -> list[str]:
 
 
 async def _known_ids() -> list[str]:
-    from piccolo.apps.migrations.commands.base import BaseMigrationManager
-
     manager = BaseMigrationManager()
     ids: list[str] = []
-    for config in Finder().get_sorted_app_configs():
+    for config in manager.sort_app_configs(manager.get_app_configs()):
         ids += manager.get_migration_ids(manager.get_migration_modules(config.resolved_migrations_folder_path))
     return ids
 

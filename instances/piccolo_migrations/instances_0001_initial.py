@@ -18,7 +18,7 @@ create table instance (
   key uuid not null,
   workflow_key uuid not null,
   version_key uuid not null,
-  instance_id text not null,
+  instance_id text collate "C" not null,
   no bigint generated always as identity,
   transaction_id text not null,
   status smallint not null default 0,
@@ -44,7 +44,7 @@ create table instance (
   primary key (account_id, key)
 ) with (fillfactor = 90);
 alter table instance alter input set storage external, alter output set storage external;
-create unique index instance_uid on instance (account_id, workflow_key, instance_id collate "C");  -- create, get by id
+create unique index instance_uid on instance (account_id, workflow_key, instance_id);  -- create, get by id
 create unique index instance_no on instance (account_id, no);
 create index instance_list on instance (account_id, workflow_key, key desc);                        -- newest first
 create index instance_status on instance (account_id, workflow_key, status, key desc) where status >= 6;

@@ -1,0 +1,87 @@
+-- One group commit of a worker. Locks each run's live row with its epoch, in (account, key) order; everything else is
+-- computed from the locked rows. A row that is not found belongs to somebody else by now: nothing of it is written.
+-- An ordinal already applied is answered, not applied again. Rows with epoch 0 are locked only (parents of ended runs).
+-- nexts: 0 keep, 1 park, 2 settle a pause, 3 begin rollback, 4 release, 6 complete, 7 errored, 8 terminated.
+create or replace function flush_runs(
+  accs uuid[], ks uuid[], epochs bigint[], ordinals int[], counts int[], nexts smallint[], dues timestamptz[], seens int[],
+  bodies text[], rollbacks text[], awaited text[], ats timestamptz[],
+  e_i int[], e_o int[], e_kind smallint[], e_name text[], e_count int[], e_attempt int[], e_at timestamptz[], e_payload text[],
+  x_i int[], x_no bigint[])
+returns table (i bigint, accepted boolean, done boolean, status smallint, want smallint, signal int, seq bigint, now timestamptz)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  found_ boolean[]; skip boolean[]; base bigint[]; runs int[]; was smallint[]; wants smallint[]; signals int[]; workflows uuid[]; go boolean[];
+begin
+  with c as materialized (
+    select c.*, l.seq, l.flush_no, l.run, l.status, l.phase, l.want, l.signal, l.workflow_key
+    from unnest(accs, ks, epochs, ordinals, nexts, seens) with ordinality as c(a, k, ep, ord, nx, seen, o)
+    left join lateral (select v.seq, v.flush_no, v.run, v.status, v.phase, v.want, v.signal, v.workflow_key from live v
+                       where v.account_id = c.a and v.key = c.k and (c.ep = 0 or v.epoch = c.ep) for no key update) l on true)
+  select array_agg(c.seq is not null order by o), array_agg(coalesce(c.flush_no >= ord, true) order by o),
+         array_agg(coalesce(c.seq, 0) order by o), array_agg(coalesce(c.run, 0) order by o), array_agg(coalesce(c.status, 0::smallint) order by o),
+         array_agg(coalesce(c.want, 0::smallint) order by o), array_agg(coalesce(c.signal, 0) order by o),
+         array_agg(coalesce(c.workflow_key, '00000000-0000-0000-0000-000000000000'::uuid) order by o),
+         array_agg(coalesce(case when c.flush_no >= ord then (nx = 1 and c.phase <> 1) or (nx = 3 and c.status = 5)
+                            else case nx when 1 then c.signal = seen and c.status in (1, 5)
+                                    when 2 then c.status = 4
+                                    when 6 then c.want < 2 and c.status in (1, 4)
+                                    when 7 then c.want < 2
+                                    when 8 then c.want >= 2
+                                    else nx > 0 end end, false) order by o)
+  into found_, skip, base, runs, was, wants, signals, workflows, go from c;
+
+  insert into journal (account_id, key, seq, run, kind, name, count, attempt, at, payload)
+  select accs[e.i], ks[e.i], base[e.i] + e.o, runs[e.i], e.kind, e.name, e.cnt, e.att, e.at, e.payload
+  from unnest(e_i, e_o, e_kind, e_name, e_count, e_attempt, e_at, e_payload) as e(i, o, kind, name, cnt, att, at, payload)
+  where not skip[e.i];
+
+  if cardinality(x_i) > 0 then
+    with gone as (
+      delete from inbox q using unnest(x_i, x_no) as x(i, no)
+      where not skip[x.i] and q.account_id = accs[x.i] and q.key = ks[x.i] and q.no = x.no
+      returning q.account_id, q.key, q.type, octet_length(coalesce(q.payload, '')) as size
+    ), sums as (
+      select account_id, key, count(*) as n, sum(size) as bytes from gone where type not like 'child:%' group by 1, 2)
+    update live l set unread = greatest(l.unread - s.n, 0), unread_bytes = greatest(l.unread_bytes - s.bytes, 0)
+    from sums s where l.account_id = s.account_id and l.key = s.key;
+  end if;
+
+  update live l
+  set seq = base[c.o] + counts[c.o], flush_no = ordinals[c.o], modified_at = ats[c.o],
+      takeovers = case when counts[c.o] > 0 then 0 else l.takeovers end,
+      status = case when not go[c.o] then l.status
+                    when nexts[c.o] = 1 then case when l.status = 1 then 2 else l.status end
+                    when nexts[c.o] = 3 then 5
+                    else l.status end,
+      want = case when go[c.o] and nexts[c.o] = 3 and l.want = 1 then 0 else l.want end,
+      phase = case when go[c.o] and nexts[c.o] = 1 then 2 else l.phase end,
+      owner = case when go[c.o] and nexts[c.o] = 1 then null else l.owner end,
+      ready_at = case when go[c.o] and nexts[c.o] = 1 then dues[c.o] else l.ready_at end,
+      awaits = case when go[c.o] and nexts[c.o] = 1 then coalesce(string_to_array(awaited[c.o], ','), '{}') else l.awaits end
+  from unnest(accs, ks) with ordinality as c(a, k, o)
+  where not skip[c.o] and l.account_id = c.a and l.key = c.k;
+
+  if 2 = any (nexts) or 4 = any (nexts) then perform let_go(
+    array(select accs[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] in (2, 4) order by o),
+    array(select ks[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] in (2, 4) order by o), ats[1]);
+  end if;
+
+  if 6 <= any (nexts) then perform end_runs(
+    array(select accs[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o),
+    array(select ks[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o),
+    array(select nexts[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o),
+    array(select bodies[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o),
+    array(select rollbacks[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o),
+    array(select ats[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o));
+  end if;
+
+  insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
+  select accs[o], workflows[o], array_agg(ks[o]), array_agg(base[o] + 1), array_agg(base[o] + counts[o] + (nexts[o] >= 6)::int), max(ats[o])
+  from generate_subscripts(nexts, 1) o
+  where not skip[o] and (counts[o] > 0 or nexts[o] > 1) group by 1, 2;
+
+  return query
+  select o::bigint, found_[o], go[o], was[o], wants[o], signals[o], base[o] + case when skip[o] then 0 else counts[o] end, clock_timestamp()
+  from generate_subscripts(nexts, 1) o order by o;
+end $$;

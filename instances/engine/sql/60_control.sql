@@ -1,0 +1,190 @@
+-- Commands from outside. Each locks the live row first; what ends or replaces a run draws a new epoch, what the holder
+-- must see raises `signal`. outcome: 0 done, 1 nothing to do, 2 no unfinished instance, 3 refused.
+create or replace function pause_run(acc uuid, k uuid, t timestamptz)
+returns table (outcome smallint, status smallint, owner int) language plpgsql as $$
+#variable_conflict use_column
+declare r live;
+begin
+  select * into r from live l where l.account_id = acc and l.key = k for no key update;
+  if not found then return query select 2::smallint, null::smallint, null::int; return; end if;
+  if r.status in (3, 4) then return query select 1::smallint, r.status, r.owner; return; end if;
+  if r.status = 5 then return query select 3::smallint, r.status, r.owner; return; end if;
+  if r.phase = 1 then
+    update live l set status = 4, want = 1, signal = l.signal + 1, seq = l.seq + 1, modified_at = t where l.account_id = acc and l.key = k;
+  else
+    update live l set status = 3, phase = 3, signal = l.signal + 1, seq = l.seq + 1, modified_at = t where l.account_id = acc and l.key = k;
+  end if;
+  perform note_command(acc, k, r, case when r.phase = 1 then 16 else 17 end::smallint, null, t);
+  return query select 0::smallint, case when r.phase = 1 then 4 else 3 end::smallint, r.owner;
+end $$;
+
+create or replace function resume_run(acc uuid, k uuid, t timestamptz)
+returns table (outcome smallint, status smallint, owner int) language plpgsql as $$
+#variable_conflict use_column
+declare r live;
+begin
+  select * into r from live l where l.account_id = acc and l.key = k for no key update;
+  if not found then return query select 2::smallint, null::smallint, null::int; return; end if;
+  if r.status = 5 then return query select 3::smallint, r.status, r.owner; return; end if;
+  if r.status not in (3, 4) then return query select 1::smallint, r.status, r.owner; return; end if;
+  if r.status = 4 then
+    update live l set status = 1, want = 0, signal = l.signal + 1, seq = l.seq + 1, modified_at = t where l.account_id = acc and l.key = k;
+  else
+    update live l set status = 0, phase = 0, prio = case when l.started_at is null then 1 else 0 end, ready_at = t, want = 0,
+      signal = l.signal + 1, seq = l.seq + 1, modified_at = t where l.account_id = acc and l.key = k;
+  end if;
+  perform note_command(acc, k, r, 18::smallint, null, t);
+  return query select 0::smallint, case when r.status = 4 then 1 else 0 end::smallint, r.owner;
+end $$;
+
+-- Ask a run to compensate and then end as terminated. A run that never started has nothing to compensate: it ends.
+create or replace function roll_back_run(acc uuid, k uuid, t timestamptz)
+returns table (outcome smallint, status smallint, owner int) language plpgsql as $$
+#variable_conflict use_column
+declare r live;
+begin
+  select * into r from live l where l.account_id = acc and l.key = k for no key update;
+  if not found then return query select 2::smallint, null::smallint, null::int; return; end if;
+  if r.status = 5 then
+    update live l set want = 3, signal = l.signal + 1, modified_at = t,
+      prio = case when l.phase = 2 then -1 else l.prio end, ready_at = case when l.phase = 2 then t else l.ready_at end,
+      phase = case when l.phase = 2 then 0 else l.phase end
+    where l.account_id = acc and l.key = k;
+    return query select 0::smallint, 5::smallint, r.owner; return;
+  end if;
+  if r.started_at is null then
+    perform terminate_runs(acc, array[k], false, t);
+    return query select 0::smallint, 8::smallint, null::int; return;
+  end if;
+  update live l set status = 5, want = 2, signal = l.signal + 1, modified_at = t,
+    prio = case when l.phase = 1 then l.prio else -1 end, ready_at = case when l.phase = 1 then l.ready_at else t end,
+    phase = case when l.phase = 1 then 1 else 0 end
+  where l.account_id = acc and l.key = k;
+  return query select 0::smallint, 5::smallint, r.owner;
+end $$;
+
+-- End runs and their unfinished children, without rollback. One that is rolling back finishes the compensation in flight
+-- first, unless `forced` (delete). Returns what was ended or asked to stop, with its holder.
+create or replace function terminate_runs(acc uuid, targets uuid[], forced boolean, t timestamptz)
+returns table (key uuid, ended boolean, owner int) language plpgsql as $$
+#variable_conflict use_column
+declare
+  doomed uuid[]; stopping uuid[]; owners int[];
+begin
+  doomed := array(
+    with recursive tree(k, d) as (
+      select unnest(targets), 0
+      union
+      select i.key, z.d + 1 from tree z join instance i on i.account_id = acc and i.parent_key = z.k and i.status = 0 where z.d < 16)
+    select distinct k from tree);
+  perform 1 from (
+    select distinct k from (
+      select unnest(doomed) as k
+      union all
+      select i.parent_key from unnest(doomed) x(k) join instance i on i.account_id = acc and i.key = x.k where i.parent_key is not null) q
+    order by k) s
+  cross join lateral (select from live v where v.account_id = acc and v.key = s.k for no key update) l;
+
+  select array_agg(l.key order by l.key) filter (where forced or l.status <> 5), array_agg(l.key order by l.key) filter (where not forced and l.status = 5)
+  into doomed, stopping
+  from unnest(doomed) x(k) join live l on l.account_id = acc and l.key = x.k;
+
+  if doomed is not null then
+    select array_agg(l.owner order by x.o) into owners
+    from unnest(doomed) with ordinality x(k, o) join live l on l.account_id = acc and l.key = x.k;
+    insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
+    select acc, l.workflow_key, array_agg(l.key), array_agg(l.seq + 1), array_agg(l.seq + 1), t
+    from unnest(doomed) x(k) join live l on l.account_id = acc and l.key = x.k group by 2;
+    perform end_runs(array_fill(acc, array[cardinality(doomed)]), doomed, array_fill(8::smallint, array[cardinality(doomed)]),
+      array_fill(null::text, array[cardinality(doomed)]), array_fill(null::text, array[cardinality(doomed)]), array_fill(t, array[cardinality(doomed)]));
+    return query select x.k, true, x.w from unnest(doomed, owners) as x(k, w);
+  end if;
+
+  if stopping is not null then
+    return query update live l set want = 3, signal = l.signal + 1, modified_at = t,
+      prio = case when l.phase = 2 then -1 else l.prio end, ready_at = case when l.phase = 2 then t else l.ready_at end,
+      phase = case when l.phase = 2 then 0 else l.phase end
+    from unnest(stopping) x(k) where l.account_id = acc and l.key = x.k
+    returning l.key, false, l.owner;
+  end if;
+end $$;
+
+-- Delete instances, ending unfinished ones first. The id is free again. Returns the keys that existed.
+create or replace function delete_instances(acc uuid, targets uuid[], t timestamptz)
+returns table (key uuid, owner int) language plpgsql as $$
+#variable_conflict use_column
+declare
+  owners int[]; keys_ uuid[]; gone uuid[];
+begin
+  select array_agg(x.key), array_agg(x.owner) into keys_, owners from terminate_runs(acc, targets, true, t) x;
+  with d as (
+    delete from instance i using (select k from unnest(targets) x(k) order by k) s
+    where i.account_id = acc and i.key = s.k and i.status >= 6
+    returning i.key, i.workflow_key, i.status
+  ), c as (
+    insert into counter (account_id, workflow_key, slot, status, n)
+    select acc, workflow_key, 1 + pg_backend_pid() % 15, status, -count(*) from d group by 2, 4 order by 2, 4
+    on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n)
+  select array_agg(d.key) into gone from d;
+  delete from journal j using unnest(gone) x(k) where j.account_id = acc and j.key = x.k;
+  delete from inbox q using unnest(gone) x(k) where q.account_id = acc and q.key = x.k;
+  delete from notification n using unnest(gone) x(k) where n.account_id = acc and n.instance_key = x.k;
+  delete from task n using unnest(gone) x(k) where n.account_id = acc and n.instance_key = x.k;
+  return query select x.k, o.w from unnest(gone) x(k) left join unnest(keys_, owners) as o(k, w) on o.k = x.k;
+end $$;
+
+-- Start over (from_seq null) on the workflow's newest version, or from the step whose start entry is `from_seq`, on the
+-- same version. Entries of steps started at or after from_seq are dead; unread events are gone. Conditional on the run
+-- the caller looked at, when given.
+create or replace function restart_run(acc uuid, k uuid, from_seq_ bigint, seen_run int, t timestamptz)
+returns table (outcome smallint, status smallint, owner int) language plpgsql as $$
+#variable_conflict use_column
+declare
+  i instance; r live; v record; first_ bigint; alive boolean; last_ bigint;
+begin
+  select * into r from live l where l.account_id = acc and l.key = k for no key update;
+  alive := found;
+  select * into i from instance s where s.account_id = acc and s.key = k for no key update;
+  if not found then return query select 2::smallint, null::smallint, null::int; return; end if;
+  if not alive and i.status = 0 then  -- ended between the two looks
+    return query select 3::smallint, null::smallint, null::int; return;
+  end if;
+  if alive and r.status = 5 or seen_run is not null and seen_run <> (case when alive then r.run else i.run end) then
+    return query select 3::smallint, r.status, r.owner; return;
+  end if;
+  first_ := coalesce(from_seq_, 2);
+  last_ := case when alive then r.seq else i.seq end + 1;
+  if not alive then
+    insert into counter (account_id, workflow_key, slot, status, n) values (acc, i.workflow_key, 1 + pg_backend_pid() % 15, i.status, -1)
+    on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n;
+  end if;
+  select x.version_key, x.runtime into v from version x
+  where x.account_id = acc and x.version_key = case when from_seq_ is null
+    then coalesce((select w.current_version from workflow w where w.account_id = acc and w.workflow_key = i.workflow_key and w.deleted_at is null), i.version_key)
+    else i.version_key end;
+  update instance s set status = 0, output = null, error = null, rollback = null, ended_at = null, retain_until = null, started_at = null,
+    version_key = v.version_key where s.account_id = acc and s.key = k;
+  delete from inbox q where q.account_id = acc and q.key = k;
+  if alive then
+    update live l set status = 0, phase = 0, prio = 0, ready_at = t, owner = null, epoch = nextval('epoch_seq'), runtime = v.runtime,
+      seq = last_, flush_no = 0, signal = l.signal + 1, want = 0, awaits = '{}', run = l.run + 1, takeovers = 0, unread = 0, unread_bytes = 0,
+      live_from = case when from_seq_ is null then last_ else l.live_from end, started_at = null, modified_at = t
+    where l.account_id = acc and l.key = k;
+  else
+    insert into live (account_id, key, workflow_key, runtime, prio, ready_at, epoch, seq, run, live_from, modified_at)
+    values (acc, k, i.workflow_key, v.runtime, 0, t, nextval('epoch_seq'), last_, i.run + 1,
+      case when from_seq_ is null then last_ else i.live_from end, t);
+  end if;
+  insert into journal (account_id, key, seq, run, kind, at, payload)
+  values (acc, k, last_, case when alive then r.run else i.run end + 1, 19, t, json_build_object('from_seq', first_)::text);
+  insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at) values (acc, i.workflow_key, array[k], array[last_], array[last_], t);
+  return query select 0::smallint, 0::smallint, r.owner;
+end $$;
+
+-- The journal entry and the feed row of a command; `r` is the live row as it was.
+create or replace function note_command(acc uuid, k uuid, r live, kind_ smallint, payload_ text, t timestamptz) returns void language plpgsql as $$
+begin
+  insert into journal (account_id, key, seq, run, kind, at, payload) values (acc, k, r.seq + 1, r.run, kind_, t, payload_);
+  insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
+  values (acc, r.workflow_key, array[k], array[r.seq + 1], array[r.seq + 1], t);
+end $$;

@@ -1,0 +1,35 @@
+-- Take the runs of dead workers back into the queue. Dead: no row, lease over, or session lock free and silent for a
+-- while (a crash frees the lock at once; a restart of the database frees all of them, hence the second condition).
+-- Paused-to-be runs are paused; compensations go ahead of everything.
+create or replace function take_over(lock_class int, silent interval, t timestamptz)
+returns table (account_id uuid, key uuid) language plpgsql as $$
+#variable_conflict use_column
+declare dead int[];
+begin
+  delete from worker w
+  where w.id in (select x.id from worker x where x.lease_until < t or (x.renewed_at < t - silent and not exists (
+    select from pg_locks p where p.locktype = 'advisory' and p.classid = lock_class::oid and p.objid = x.id::oid and p.objsubid = 2
+      and p.database = (select d.oid from pg_database d where d.datname = current_database())))
+    for update skip locked);
+  dead := array(
+    with recursive o(id) as (
+      (select l.owner from live l where l.owner is not null order by 1 limit 1)
+      union all
+      select (select l.owner from live l where l.owner > o.id order by 1 limit 1) from o where o.id is not null)
+    select id from o where id is not null and not exists (select from worker w where w.id = o.id));
+  if cardinality(dead) = 0 then return; end if;
+  return query
+  with lost as materialized (
+    select l.account_id, l.key from live l where l.owner = any (dead) order by 1, 2 for no key update
+  ), back as (
+    update live l
+    set owner = null, epoch = nextval('epoch_seq'), phase = case when l.status = 4 then 3 else 0 end, seq = l.seq + (l.status = 4)::int,
+        want = case when l.want = 1 then 0 else l.want end,
+        status = case l.status when 1 then 0 when 4 then 3 else l.status end, prio = case when l.status = 5 then -1 else 0 end,
+        ready_at = t, takeovers = l.takeovers + 1, modified_at = t
+    from lost where l.account_id = lost.account_id and l.key = lost.key and l.owner = any (dead)
+    returning l.account_id, l.key, l.seq, l.run, l.status
+  ), paused as (
+    insert into journal (account_id, key, seq, run, kind, at) select account_id, key, seq, run, 17, t from back where status = 3)
+  select back.account_id, back.key from back;
+end $$;
