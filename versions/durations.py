@@ -40,16 +40,22 @@ def parse_duration(value: int | str, *, minimum_ms: int = 0, maximum_ms: int = M
     """
     if isinstance(value, str):
         amount, unit = _split(value, loose)
-    elif isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, float) and not loose and not value.is_integer()):
-        raise ValueError(_form(loose))
-    else:
+    elif _is_number(value, loose):
         amount, unit = value, 1
+    else:
+        raise ValueError(_form(loose))
     exact = amount * unit
     if exact > maximum_ms and unit == YEAR and amount * 365 * DAY <= maximum_ms:
         exact = maximum_ms
     if not minimum_ms <= exact <= maximum_ms:
         raise ValueError(f"must be between {minimum_ms} and {maximum_ms} milliseconds")
     return int(exact)
+
+
+def _is_number(value: object, loose: bool) -> bool:
+    if isinstance(value, float):
+        return loose or value.is_integer()
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _split(text: str, loose: bool) -> tuple[float, int]:
