@@ -1,0 +1,59 @@
+"""Errors of this package that a caller can cause."""
+
+from __future__ import annotations
+
+from app.errors import InvalidRequest, MillraceError, NoRoute, TooManyRequests, Unavailable
+
+
+class AccountNotFound(NoRoute):
+    """404: no account of that id."""
+
+
+class TokenNotFound(NoRoute):
+    """404: no API token of that id in the account."""
+
+
+class UserNotFound(NoRoute):
+    """404: no user of that id or name in the account."""
+
+
+class WorkspaceNotFound(NoRoute):
+    """404: no workspace of that slug or id in the account."""
+
+
+class AlreadyExists(MillraceError):
+    """409: an account id, user name, e-mail address, workspace slug or token that is taken."""
+
+    code, key, status, retry = 10460, "already_exists", 409, False
+
+
+class LimitReached(MillraceError):
+    """403: a quantity limit of the account, which waiting does not lift."""
+
+    code, key, status, retry = 10461, "limit_reached", 403, False
+
+
+class IdempotencyKeyReused(MillraceError):
+    """409: the `Idempotency-Key` was used for a different request."""
+
+    code, key, status, retry = 10462, "idempotency_key.reused", 409, False
+
+
+class IdempotencyInFlight(MillraceError):
+    """409: the first request of this `Idempotency-Key` has not been answered yet; repeat after `retry_after`."""
+
+    code, key, status, retry = 10463, "idempotency_key.in_flight", 409, True
+
+
+class CreationRateExceeded(TooManyRequests):
+    """429: instances are created or restarted faster than the account's limit."""
+
+
+class UnsupportedPolicy(InvalidRequest):
+    """400: a token policy asks for something that cannot be enforced; granting less silently would mislead."""
+
+    key = "token.unsupported_policy"
+
+
+class CannotDecrypt(Unavailable):
+    """503: stored ciphertext needs a key this process does not have. The operator has to restore the secret."""
