@@ -111,14 +111,14 @@ class Kind(IntEnum):
     WAIT_TIMED_OUT = 14
     """[{name, message}]"""
     EVENT_RECEIVED = 15
-    """An event was stored; its type is the name."""
+    """An event was stored; its type is the name, the payload its dedupe key (plain text, not JSON)."""
     PAUSE_REQUESTED = 16
     PAUSED = 17
     RESUMED = 18
     RESTARTED = 19
     """[{from_seq}]: entries of steps started at or after it are dead."""
     ROLLBACK_STARTED = 20
-    """[{name, message}]: what triggered it."""
+    """[{name, message, requested}]: what triggered it; requested: by a terminate, not by the run itself."""
     ROLLBACK_STEP_STARTED = 21
     ROLLBACK_ATTEMPT_STARTED = 22
     ROLLBACK_ATTEMPT_FAILED = 23
@@ -138,5 +138,10 @@ class Kind(IntEnum):
     MILESTONE = 41
     SYNC_POINT = 42
     """[{state}]"""
+    TIMER_STARTED = 44
+    """A timer without a step; its id is the name [{due (epoch ms)}]."""
+    TIMER_FIRED = 45
+    ROLLBACK_STOPPED = 46
+    """No further compensation is started."""
     NOTE = 43
     """A runtime's own record [anything]."""

@@ -121,6 +121,8 @@ class Do:
     sensitive: bool = False
     counts: bool = True
     """Whether it counts towards the step limit."""
+    immediate: bool = False
+    """`execute` is pure and never suspends: the driver runs it in place, without a task, timeouts or a guarded start."""
     child: Child | None = None
     """Instead of calling `execute`: create this child instance and, if it says so, take its end as the outcome."""
     data: Any = None

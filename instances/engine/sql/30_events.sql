@@ -27,7 +27,8 @@ begin
   ), stored as (
     insert into inbox (account_id, key, type, dedupe, payload, at) select a, k, type, dedupe, payload, t from kept order by o
   ), entries as (
-    insert into journal (account_id, key, seq, run, kind, name, at) select a, k, seq + nth, run, 15, type, t from kept
+    insert into journal (account_id, key, seq, run, kind, name, at, payload)
+    select a, k, seq + nth, run, 15, type, t, dedupe from kept
   ), sums as materialized (
     select a, k, min(workflow_key::text)::uuid as workflow_key, min(seq) as seq, count(*) as more, sum(size) as bytes, array_agg(type) as types
     from kept group by 1, 2

@@ -1,11 +1,12 @@
 -- Claim up to n ready runs for worker w. The only statement that raises the number of held runs, so limits are kept by
 -- construction: one claimer per account at a time (advisory lock), then count and take in a fresh snapshot.
--- Cost depends on accounts with work, never on rows stored. The last row (key null) tells the next timer and the time.
+-- Cost depends on accounts with work, never on rows stored. The last row (key null) tells the next timer, whether ready
+-- runs are left behind (limits, other claimers), and the time.
 create or replace function claim_runs(w int, caps smallint[], n int, after uuid, shunned uuid[], t timestamptz)
 returns table (account_id uuid, key uuid, workflow_key uuid, epoch bigint, seq bigint, signal int, status smallint, want smallint,
   run int, live_from bigint, takeovers smallint, unread int, version_key uuid, instance_id text, input text, input_bytes int,
   created_at timestamptz, trigger_source smallint, trigger_detail text, triggered_by text, parent_key uuid, depth smallint,
-  next_due timestamptz, now timestamptz)
+  next_due timestamptz, more boolean, now timestamptz)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -88,7 +89,7 @@ begin
     )
     select x.account_id, x.key, x.workflow_key, x.epoch, x.seq, x.signal, x.status, x.want, x.run, x.live_from, x.takeovers, x.unread,
            i.version_key, i.instance_id, case when octet_length(i.input) <= 65536 then i.input end, octet_length(i.input),
-           i.created_at, i.trigger_source, i.trigger_detail, i.triggered_by, i.parent_key, i.depth, null::timestamptz, null::timestamptz
+           i.created_at, i.trigger_source, i.trigger_detail, i.triggered_by, i.parent_key, i.depth, null::timestamptz, null::boolean, null::timestamptz
     from taken x
     cross join lateral (select s.* from instance s where s.account_id = x.account_id and s.key = x.key) i;
   end if;
@@ -96,5 +97,6 @@ begin
   return query select null::uuid, null::uuid, null::uuid, null::bigint, null::bigint, null::int, null::smallint, null::smallint,
     null::int, null::bigint, null::smallint, null::int, null::uuid, null::text, null::text, null::int, null::timestamptz, null::smallint,
     null::text, null::text, null::uuid, null::smallint,
-    (select l.ready_at from live l where phase = 2 and ready_at is not null order by ready_at limit 1), clock_timestamp();
+    (select l.ready_at from live l where phase = 2 and ready_at is not null order by ready_at limit 1),
+    exists (select from live l where phase = 0 and l.runtime = any (caps)), clock_timestamp();
 end $$;

@@ -1,0 +1,323 @@
+"""How the rest of the platform asks the engine for something: create, send an event, command, delete.
+
+Creates and events of concurrent callers share one group commit each. An answer means the change is committed; the
+doorbell rings after that and only shortens the wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+from app.errors import Unavailable
+from instances.engine import store
+from instances.engine.group_commit import LOST, RETRIED, GroupCommit
+from instances.lifecycle import Status
+from tenants.clock import Clock
+from tenants.database import Database
+from tenants.limits import UNREAD_EVENT_BYTES, UNREAD_EVENTS
+
+ANSWER_WITHIN = 25.0
+"""Seconds a caller waits for a commit before it gets 503; the change may still be committed."""
+
+
+class Create(IntEnum):
+    """What became of a request to create an instance."""
+
+    CREATED = 0
+    EXISTS = 1
+    """The id belongs to another instance of the workflow."""
+    NO_WORKFLOW = 2
+    QUEUE_FULL = 3
+    DUPLICATE = 4
+    """The id is used earlier in the same request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInstance:
+    """An instance to create. `input` and `trigger_detail` are JSON text; retention None: version, account, 30 days."""
+
+    account_id: UUID
+    key: UUID
+    instance_id: str
+    handle: str
+    input: str | None = None
+    trigger_source: int = 1
+    """0 unknown, 1 api, 2 binding, 3 event, 4 cron."""
+    trigger_detail: str | None = None
+    triggered_by: str | None = None
+    success_retention_ms: int | None = None
+    error_retention_ms: int | None = None
+    parent_key: UUID | None = None
+    parent_step: str | None = None
+    depth: int = 0
+    max_queued: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    outcome: Create
+    key: UUID
+    workflow_key: UUID | None
+    version_key: UUID | None
+    no: int | None
+    status: Status = Status.QUEUED
+
+
+class SendEvent(IntEnum):
+    """What became of an event."""
+
+    STORED = 0
+    NOT_LIVE = 1
+    """The instance is finished or unknown."""
+    TOO_MANY = 2
+    """Too many unread events, or bytes of them."""
+    DUPLICATE = 3
+    """An unread event with the same dedupe key is there."""
+
+
+class Control(IntEnum):
+    """What became of a command."""
+
+    DONE = 0
+    NOTHING = 1
+    """The instance was in that state already."""
+    NOT_LIVE = 2
+    """The instance is finished or unknown."""
+    REFUSED = 3
+    """Not in this status (rolling back), or the history is not the one the caller looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controlled:
+    outcome: Control
+    status: Status | None
+    """Status after the command; None when the instance is not there."""
+
+
+class Doorbell(Protocol):
+    """Tells workers that something may be due. Never raises; losing a ring costs latency only."""
+
+    async def ring(self, job: str, refs: Sequence[tuple[UUID, UUID, int | None]]) -> None:
+        """`job`: run_instances, deliver_event or change_status; refs: (account, key, holding worker or None)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    account_id: UUID
+    key: UUID
+    type: str
+    payload: str | None
+    dedupe: str
+
+
+class EngineClient:
+    """One per process that creates or commands instances. `start` before use, `stop` at the end."""
+
+    def __init__(self, db: Database, clock: Clock, doorbell: Doorbell) -> None:
+        self._db = db
+        self._clock = clock
+        self._doorbell = doorbell
+        self._rings: set[asyncio.Task[None]] = set()
+        self._creates: GroupCommit[Sequence[NewInstance], list[Created]] = GroupCommit(
+            "create", lambda: db.dedicated("millrace-create"), self._write_creates, len, on_committed=self._ring_created
+        )
+        self._events: GroupCommit[_Event, tuple[SendEvent, int | None]] = GroupCommit(
+            "event",
+            lambda: db.dedicated("millrace-event"),
+            self._write_events,
+            lambda _: 1,
+            on_committed=self._ring_events,
+        )
+
+    async def start(self) -> None:
+        await self._creates.start()
+        await self._events.start()
+
+    async def stop(self) -> None:
+        await self._creates.stop()
+        await self._events.stop()
+        if self._rings:
+            await asyncio.wait(self._rings, timeout=1)
+
+    async def create(self, items: Sequence[NewInstance]) -> list[Created]:
+        """Create instances in one commit; answers in the order of `items`. Raises :class:`app.errors.Unavailable`."""
+        return await self._answer(self._creates.submit(items))
+
+    async def send_event(
+        self, account_id: UUID, key: UUID, type: str, payload: str | None, *, dedupe: str | None = None
+    ) -> SendEvent:
+        """Store an event for an unfinished instance, whatever its status."""
+        event = _Event(account_id, key, type, payload, dedupe or "~" + secrets.token_hex(16))
+        outcome, _ = await self._answer(self._events.submit(event))
+        return outcome
+
+    async def pause(self, account_id: UUID, key: UUID) -> Controlled:
+        return await self._command(store.PAUSE, account_id, key)
+
+    async def resume(self, account_id: UUID, key: UUID) -> Controlled:
+        return await self._command(store.RESUME, account_id, key)
+
+    async def terminate(self, account_id: UUID, key: UUID, *, rollback: bool = False) -> Controlled:
+        """End an instance and its unfinished children; with `rollback`, compensate it first."""
+        if rollback:
+            return await self._command(store.ROLL_BACK, account_id, key)
+        rows = await self._fetch(store.TERMINATE, account_id, [key], False, self._clock.now())
+        self._ring("change_status", [(account_id, row["key"], row["owner"]) for row in rows])
+        for row in rows:
+            if row["key"] == key:
+                return Controlled(Control.DONE, Status.TERMINATED if row["ended"] else Status.ROLLING_BACK)
+        return Controlled(Control.NOT_LIVE, None)
+
+    async def terminate_many(self, account_id: UUID, keys: Sequence[UUID]) -> int:
+        """End several instances; how many were ended."""
+        rows = await self._fetch(store.TERMINATE, account_id, list(keys), False, self._clock.now())
+        self._ring("change_status", [(account_id, row["key"], row["owner"]) for row in rows])
+        return sum(row["ended"] for row in rows)
+
+    async def restart(
+        self, account_id: UUID, key: UUID, *, from_seq: int | None = None, expected_run: int | None = None
+    ) -> Controlled:
+        """Run again, wholly or from the step whose start entry is `from_seq`. REFUSED when `expected_run` is over."""
+        return await self._command(store.RESTART, account_id, key, from_seq, expected_run)
+
+    async def delete(self, account_id: UUID, keys: Sequence[UUID]) -> set[UUID]:
+        """Delete instances, ending unfinished ones; the keys that existed."""
+        rows = await self._fetch(store.DELETE, account_id, list(keys), self._clock.now())
+        self._ring("change_status", [(account_id, row["key"], row["owner"]) for row in rows if row["owner"]])
+        return {row["key"] for row in rows}
+
+    async def _command(self, statement: str, account_id: UUID, key: UUID, *more: Any) -> Controlled:
+        rows = await self._fetch(statement, account_id, key, *more, self._clock.now())
+        outcome, status = Control(rows[0]["outcome"]), rows[0]["status"]
+        if outcome is Control.DONE:
+            self._ring("change_status", [(account_id, key, rows[0]["owner"])])
+        return Controlled(outcome, None if status is None else Status(status))
+
+    async def _fetch(self, statement: str, *args: Any) -> list[Any]:
+        while True:
+            try:
+                return await self._db.engine.fetch(statement, *args)
+            except RETRIED:
+                continue
+            except LOST as error:
+                raise Unavailable("the database is away; the command may or may not have been carried out") from error
+
+    async def _answer(self, future: asyncio.Future[Any]) -> Any:
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            raise Unavailable("the database did not answer in time; the request may still be carried out") from None
+
+    async def _write_creates(
+        self, connection: Any, requests: list[Sequence[NewInstance]], resent: list[bool]
+    ) -> list[list[Created]]:
+        items = [item for request in requests for item in request]
+        order = sorted(
+            range(len(items)), key=lambda i: (items[i].account_id.bytes, items[i].handle, items[i].instance_id)
+        )
+        ordered = [items[i] for i in order]
+        rows = await connection.fetch(
+            store.CREATE,
+            [n.account_id for n in ordered],
+            [n.handle for n in ordered],
+            [n.key for n in ordered],
+            [n.instance_id for n in ordered],
+            [n.input for n in ordered],
+            [n.trigger_source for n in ordered],
+            [n.trigger_detail for n in ordered],
+            [n.triggered_by for n in ordered],
+            [n.success_retention_ms for n in ordered],
+            [n.error_retention_ms for n in ordered],
+            [n.parent_key for n in ordered],
+            [n.parent_step for n in ordered],
+            [n.depth for n in ordered],
+            [n.max_queued for n in ordered],
+            self._clock.now(),
+        )
+        mine: set[UUID] = set()
+        if any(resent):
+            # A first try may have committed while its answer was lost: what carries our key is ours.
+            taken = [
+                (n.account_id, n.key) for n, row in zip(ordered, rows, strict=True) if row["outcome"] == Create.EXISTS
+            ]
+            if taken:
+                found = await connection.fetch(store.CREATED_KEYS, [a for a, _ in taken], [k for _, k in taken])
+                mine = {row["key"] for row in found}
+        answers: dict[int, Created] = {}
+        for position, item, row in zip(order, ordered, rows, strict=True):
+            outcome = Create(row["outcome"])
+            if outcome is Create.EXISTS and item.key in mine:
+                outcome = Create.CREATED
+            answers[position] = Created(outcome, item.key, row["workflow_key"], row["version_key"], row["no"])
+        results: list[list[Created]] = []
+        position = 0
+        for request in requests:
+            results.append(_mark_repeats(request, [answers[position + i] for i in range(len(request))]))
+            position += len(request)
+        return results
+
+    async def _write_events(
+        self, connection: Any, events: list[_Event], resent: list[bool]
+    ) -> list[tuple[SendEvent, int | None]]:
+        received: set[tuple[UUID, str]] = set()
+        if any(resent):
+            # A first try may have committed, and its event may even be consumed by now: the journal remembers.
+            found = await connection.fetch(
+                store.RECEIVED, [e.account_id for e in events], [e.key for e in events], [e.dedupe for e in events]
+            )
+            received = {(row["key"], row["dedupe"]) for row in found}
+        fresh = [e for e in events if (e.key, e.dedupe) not in received]
+        answers = dict(zip(fresh, await self._store_events(connection, fresh), strict=True)) if fresh else {}
+        return [answers.get(e, (SendEvent.STORED, None)) for e in events]
+
+    async def _store_events(self, connection: Any, events: list[_Event]) -> list[tuple[SendEvent, int | None]]:
+        rows = await connection.fetch(
+            store.SEND_EVENTS,
+            [e.account_id for e in events],
+            [e.key for e in events],
+            [e.type for e in events],
+            [e.payload for e in events],
+            [e.dedupe for e in events],
+            UNREAD_EVENTS,
+            UNREAD_EVENT_BYTES,
+            self._clock.now(),
+        )
+        return [(SendEvent(row["outcome"]), row["owner"]) for row in rows]
+
+    def _ring_created(self, committed: list[tuple[Sequence[NewInstance], list[Created]]]) -> None:
+        if any(answer.outcome is Create.CREATED for _, answers in committed for answer in answers):
+            self._ring("run_instances", [])
+
+    def _ring_events(self, committed: list[tuple[_Event, tuple[SendEvent, int | None]]]) -> None:
+        refs = [(e.account_id, e.key, owner) for e, (outcome, owner) in committed if outcome is SendEvent.STORED]
+        if refs:
+            self._ring("deliver_event", refs)
+
+    def _ring(self, job: str, refs: list[tuple[UUID, UUID, int | None]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._doorbell.ring(job, refs))
+        self._rings.add(task)
+        task.add_done_callback(self._rings.discard)
+
+
+def _mark_repeats(request: Sequence[NewInstance], answers: list[Created]) -> list[Created]:
+    """Tell ids used earlier in the same request from ids of older instances."""
+    if len(request) == 1:
+        return answers
+    created: set[tuple[str, str]] = set()
+    for item, answer in zip(request, answers, strict=True):
+        if answer.outcome is Create.CREATED:
+            created.add((item.handle, item.instance_id))
+    return [
+        Created(Create.DUPLICATE, answer.key, answer.workflow_key, answer.version_key, answer.no)
+        if answer.outcome is Create.EXISTS and (item.handle, item.instance_id) in created
+        else answer
+        for item, answer in zip(request, answers, strict=True)
+    ]
