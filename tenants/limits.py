@@ -47,6 +47,25 @@ STEPS = 25_000
 TOKENS_PER_ACCOUNT = 1_000
 POLICIES_PER_TOKEN = 100
 
+# ---- definition documents
+DOCUMENT_BYTES = 1 * MIB
+DOCUMENT_NODES = 1_000
+DOCUMENT_EDGES = 10_000
+DOCUMENT_SYNC_POINTS = 100
+DOCUMENT_MILESTONES = 100
+DOCUMENT_TRIGGERS = 100
+DOCUMENT_PROBLEMS = 50
+"""Problems reported together; later ones are found once the first are mended."""
+NODE_CONFIG_BYTES = 128 * KIB
+NODE_META_BYTES = 8 * KIB
+INPUT_SCHEMA_BYTES = 64 * KIB
+MAX_PARALLEL = 256
+"""Nodes of one instance that may run at once."""
+MAX_ATTEMPTS = 1_000_000
+"""The highest `limits.max_steps`: attempts of one instance."""
+SCHEDULE_INTERVAL_MIN_MS = 1_000
+SCHEDULES_PER_WORKFLOW = 200
+
 # ---- times
 SLEEP_MAX_MS = 365 * DAY_MS
 EVENT_TIMEOUT_MIN_MS = 1 * SECOND_MS
