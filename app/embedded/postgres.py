@@ -55,14 +55,16 @@ class EmbeddedPostgres(Service):
         user: ServiceUser | None = None,
         settings: dict[str, str] | None = None,
         binaries: tuple[Path, int] | None = None,
-        sync: bool = True,
+        throwaway: bool = False,
     ) -> None:
-        """`settings` override :data:`SETTINGS`; `binaries` (directory, major) skips the look-up; `sync=False` creates
-        the cluster without flushing it to disk, for throw-away ones."""
+        """`settings` override :data:`SETTINGS`; `binaries` (directory, major) skips the look-up.
+
+        A `throwaway` cluster is made without waiting for the disk and removed when its last user leaves.
+        """
         super().__init__(home, user=user)
         self._settings = SETTINGS | (settings or {})
         self._binaries = binaries
-        self._sync = sync
+        self._throwaway = throwaway
         self.data = self.home / "postgres"
 
     def dsn(self, database: str = "postgres") -> str:
@@ -105,11 +107,12 @@ class EmbeddedPostgres(Service):
         if pid is None:
             return
         self._signal(pid, signal.SIGINT)  # fast; SIGTERM would wait for clients to leave
-        if self._await_end(pid, STOP_SECONDS):
-            return
-        self._signal(pid, signal.SIGQUIT)
         if not self._await_end(pid, STOP_SECONDS):
-            raise EmbeddedError(f"PostgreSQL (process {pid}) does not stop; see {self.log_path}.")
+            self._signal(pid, signal.SIGQUIT)
+            if not self._await_end(pid, STOP_SECONDS):
+                raise EmbeddedError(f"PostgreSQL (process {pid}) does not stop; see {self.log_path}.")
+        if self._throwaway:
+            shutil.rmtree(self.data)
 
     def _ready(self) -> bool:
         status = self._status()
@@ -176,7 +179,7 @@ class EmbeddedPostgres(Service):
         shutil.rmtree(unfinished, ignore_errors=True)
         self.user.private_directory(unfinished)
         arguments = [binaries / "initdb", "-D", unfinished, "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8"]
-        arguments += ["--locale=C", "--no-instructions", *([] if self._sync else ["--no-sync"])]
+        arguments += ["--locale=C", "--no-instructions", *(["--no-sync"] if self._throwaway else [])]
         done = subprocess.run(
             [os.fspath(argument) for argument in arguments],
             capture_output=True,
