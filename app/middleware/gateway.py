@@ -1,0 +1,174 @@
+"""The one wrapper around the application: everything that is the same for every HTTP request, in one pass.
+
+One object per request instead of a stack of middlewares: at thousands of requests per second each further layer costs
+more than what it does.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from app.envelope import Failure, failure_of, log_failure
+from app.middleware import bodies, paths
+from app.middleware.clients import Proxies
+from app.middleware.compression import Compressor, encoding_for
+from app.observability.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
+from tenants.audit import Origin, origin
+
+logger = structlog.get_logger("millrace.access")
+
+_SANE_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_NOT_JSON = (b"multipart/", b"application/yaml", b"application/x-yaml", b"text/yaml")
+_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Gateway:
+    """ASGI middleware outside of everything else, CORS included.
+
+    `render` turns a :class:`~app.envelope.Failure` that happened before routing into a body and content type in the
+    shape of the face the path belongs to; `request_id` makes the id of a request that brings none.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        proxies: Proxies,
+        request_id: Callable[[], str],
+        render: Callable[[Scope, Failure], tuple[bytes, str]],
+    ) -> None:
+        self._app = app
+        self._proxies = proxies
+        self._request_id = request_id
+        self._render = render
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                paths.canonicalise(scope)
+            await self._app(scope, receive, send)
+            return
+        await _Exchange(self, scope).run(receive, send)
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    __slots__ = (
+        "_body_bytes",
+        "_body_less",
+        "_gateway",
+        "_headers",
+        "_method",
+        "_path",
+        "_request_id",
+        "_scope",
+        "_send",
+        "_started",
+        "_status",
+    )
+
+    def __init__(self, gateway: Gateway, scope: Any) -> None:
+        self._gateway = gateway
+        self._scope = scope
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of repeated headers the first counts
+        self._method: str = scope["method"]
+        self._path: str = scope["path"]
+        self._status = 0
+        self._body_bytes = 0
+        self._body_less = self._method == "HEAD"
+        self._started = time.perf_counter()
+        given = self._headers.get(b"x-request-id")
+        sane = given is not None and _SANE_REQUEST_ID.fullmatch(given) is not None
+        self._request_id = given if sane and given else gateway._request_id().encode()
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        scope = self._scope
+        peer = scope["client"][0] if scope.get("client") else ""
+        address = self._gateway._proxies.client_of(peer, self._headers.get(b"x-forwarded-for"))
+        if address != peer:
+            scope["client"] = (address, 0)
+        request_id = self._request_id.decode()
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        origin.set(Origin(address or None, request_id))
+        self._send = send
+        coding = None if self._body_less else encoding_for(self._headers.get(b"accept-encoding", b""))
+        outward: Any = Compressor(self._forward, coding).send if coding else self._forward
+        HTTP_IN_FLIGHT.inc()
+        try:
+            await self._serve(receive, outward)
+        finally:
+            HTTP_IN_FLIGHT.dec()
+            self._account(address)
+
+    async def _serve(self, receive: Receive, outward: Any) -> None:
+        try:
+            self._path = paths.raw_path_of(self._scope)
+            paths.canonicalise(self._scope)
+            await self._gateway._app(self._scope, self._prepared(receive), outward)
+        except Exception as error:
+            if self._status:  # the answer has begun: the server can only cut the connection
+                raise
+            failure = failure_of(error)
+            log_failure(error, failure)
+            await self._fail(failure, outward)
+
+    def _prepared(self, receive: Receive) -> Receive:
+        """`receive` behind the body's limits; HEAD becomes GET, whose body :meth:`_forward` keeps back."""
+        scope = self._scope
+        if self._body_less:
+            scope["method"] = "GET"
+            return receive
+        if self._method not in _METHODS_WITH_BODY:
+            return receive
+        kind = self._headers.get(b"content-type", b"").lower()
+        return bodies.guard(
+            receive,
+            limit=bodies.limit_of(self._method, scope["path"]),
+            declared=self._headers.get(b"content-length"),
+            json=not kind.startswith(_NOT_JSON),
+        )
+
+    async def _forward(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
+        elif message["type"] == "http.response.body":
+            self._body_bytes += len(message.get("body", b""))
+            if self._body_less:
+                message = {**message, "body": b""}
+        await self._send(message)
+
+    async def _fail(self, failure: Failure, outward: Any) -> None:
+        body, kind = self._gateway._render(self._scope, failure)
+        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+        headers += [(name.encode(), value.encode()) for name, value in failure.headers.items()]
+        await outward({"type": "http.response.start", "status": failure.status, "headers": headers})
+        await outward({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _account(self, address: str) -> None:
+        """Metrics and one access log line; the query stays out of both, it may hold tickets and cursors."""
+        seconds = time.perf_counter() - self._started
+        method = self._method if self._method in _KNOWN_METHODS else "other"
+        route = self._scope.get("path_template") or "unmatched"
+        HTTP_REQUESTS.labels(method, route, str(self._status)).inc()
+        HTTP_SECONDS.labels(method, route).observe(seconds)
+        caller = self._scope.get("caller")
+        logger.info(
+            "request",
+            method=self._method,
+            path=self._path,
+            status=self._status or 499,
+            ms=round(seconds * 1000, 2),
+            bytes=self._body_bytes,
+            client=address,
+            account=caller.account_id.hex if caller is not None else None,
+        )
