@@ -1,7 +1,7 @@
 """Metrics of the platform, as module-level Prometheus objects that any package may feed.
 
-They live at the bottom of the dependency order so that the engine, the jobs and the API share one registry; each
-process serves its own on `MILLRACE_METRICS_BIND`. No label carries an account or an id: their number would be unbounded.
+They live at the bottom of the dependency order so that engine, jobs and API share one registry; each process serves
+its own on `MILLRACE_METRICS_BIND`. No label carries an account or an id: their number would be unbounded.
 """
 
 from __future__ import annotations
