@@ -1,0 +1,149 @@
+"""The only module that knows arq: how a job is put into its queue, and a worker that hears it at once.
+
+arq (pinned: it is in maintenance and this reaches below its public surface) polls its queue. Polling fast enough to
+be quick burns CPU, so a job also pushes one element to a list, the doorbell; `WakeWorker` waits on that list and polls
+when it rings, or every half second.
+
+Jobs are hints: each has a fresh id (arq drops an id that is queued or running), no result is kept, and nothing is lost
+with them. Payloads are msgpack, so that reading the queue never runs code, as arq's default, pickle, would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from types import CoroutineType
+from typing import Any
+
+import msgspec
+import structlog
+from arq.connections import ArqRedis
+from arq.constants import job_key_prefix
+from arq.jobs import serialize_job
+from arq.worker import Worker, func
+from redis.asyncio import ConnectionPool
+
+from jobs.redis_clients import AWAY, LISTEN_SECONDS, patient_options
+
+log = structlog.get_logger(__name__)
+
+QUEUE = "millrace:jobs"
+WAKE = f"{QUEUE}:wake"
+POLL_SECONDS = 0.5
+JOB_SECONDS = 10
+"""Jobs only pass hints on: one that takes this long is broken."""
+HINT_LIFETIME_MS = 600_000
+"""A hint that nobody took for this long is worthless; the loops have done the work."""
+QUEUE_LIMIT = 1000
+"""Hints kept while no worker takes them."""
+MAX_JOBS = 64
+DUE = 1
+"""Score of every job: due at once. A time would make workers whose wall clock is behind wait for it."""
+
+JobFunction = Callable[..., CoroutineType[Any, Any, None]]
+
+
+def enqueue(pipe: Any, job: str, *args: Any, job_id: str, at_ms: int) -> None:
+    """Add one job, and the ring that announces it, to a Redis pipeline. `args` must be msgpack-able."""
+    body = serialize_job(job, args, {}, None, at_ms, serializer=msgspec.msgpack.encode)
+    pipe.psetex(job_key_prefix + job_id, HINT_LIFETIME_MS, body)
+    pipe.zadd(QUEUE, {job_id: DUE})
+    pipe.zremrangebyrank(QUEUE, 0, -QUEUE_LIMIT - 1)
+    pipe.lpush(WAKE, b"1")
+    pipe.ltrim(WAKE, 0, 15)
+
+
+class WakeWorker(Worker):
+    """An arq worker that starts a job within milliseconds of its ring and outlives any absence of Redis."""
+
+    def __init__(self, redis_url: str, functions: Mapping[str, JobFunction]) -> None:
+        pool = ConnectionPool.from_url(redis_url, **patient_options())
+        redis = ArqRedis(
+            pool,
+            job_serializer=msgspec.msgpack.encode,
+            job_deserializer=msgspec.msgpack.decode,
+            default_queue_name=QUEUE,
+        )
+        # arq reports every job it runs or misses; hints are not worth a line each.
+        logging.getLogger("arq.worker").setLevel(logging.ERROR)
+        super().__init__(
+            [func(function, name=name) for name, function in functions.items()],
+            queue_name=QUEUE,
+            redis_pool=redis,
+            handle_signals=False,
+            max_jobs=MAX_JOBS,
+            job_timeout=JOB_SECONDS,
+            keep_result=0,
+            poll_delay=POLL_SECONDS,
+            queue_read_limit=2 * QUEUE_LIMIT,
+            max_tries=1,
+            retry_jobs=False,
+            log_results=False,
+            job_serializer=msgspec.msgpack.encode,
+            job_deserializer=msgspec.msgpack.decode,
+        )
+        self._wake = asyncio.Event()
+        self._away = False
+
+    async def start(self) -> None:
+        self.main_task = asyncio.get_running_loop().create_task(self.main())
+
+    async def main(self) -> None:
+        """Poll when the doorbell rings or half a second has gone by, for ever."""
+        listener = asyncio.get_running_loop().create_task(self._listen())
+        try:
+            while True:
+                self._wake.clear()
+                await self._poll()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self.poll_delay_s):
+                        await self._wake.wait()
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+
+    async def _poll(self) -> None:
+        try:
+            await self._poll_iteration()
+        except AWAY as error:
+            if not self._away:
+                log.warning("redis_away", listener="arq", error=type(error).__name__)
+            self._away = True
+        except Exception:
+            log.exception("arq_poll_failed")
+        else:
+            if self._away:
+                log.info("redis_back", listener="arq")
+            self._away = False
+
+    async def _listen(self) -> None:
+        redis: Any = self.pool
+        while True:
+            try:
+                if await redis.blpop([WAKE], timeout=LISTEN_SECONDS):
+                    self._wake.set()
+            except AWAY:
+                await asyncio.sleep(POLL_SECONDS)
+
+    def _release_sem_dec_counter_on_complete(self) -> None:
+        """A slot came free. When all were taken, jobs may be left in the queue: look again at once."""
+        full = self.job_counter >= self.max_jobs
+        super()._release_sem_dec_counter_on_complete()
+        if full:
+            self._wake.set()
+
+    async def heart_beat(self) -> None:
+        """arq's own health key and crons are not used: readiness is the worker's, timers are PostgreSQL's."""
+
+    async def stop(self) -> None:
+        """Take no more jobs, drop those in hand (they are hints), close the connections."""
+        self.allow_pick_jobs = False
+        tasks = [task for task in (self.main_task, *self.tasks.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.tasks.clear()
+        with contextlib.suppress(*AWAY):
+            await self.pool.aclose(close_connection_pool=True)

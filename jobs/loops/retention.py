@@ -1,0 +1,39 @@
+"""Deleting what has outlived its time: finished instances, and rows of short-lived kinds."""
+
+from __future__ import annotations
+
+from jobs import store
+from jobs.metrics import INSTANCES_RETIRED
+from tenants.clock import Clock
+from tenants.database import Database
+
+BATCH = 1000
+ENTRIES = 50_000
+"""Journal entries one transaction removes, about; it must stay well below a second, or live streams lag."""
+
+
+class RetireInstances:
+    """Deletes finished instances whose retention is over. Safe on any number of workers at once."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def tick(self) -> bool:
+        """One batch; whether more are waiting."""
+        retired, more = await store.retire_instances(self._db, self._clock.now(), BATCH, ENTRIES)
+        INSTANCES_RETIRED.inc(retired)
+        return more and retired > 0
+
+
+class ExpireRows:
+    """Deletes feed rows, idempotency keys, sessions, stream tickets and finished jobs nobody needs any more."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def tick(self) -> bool:
+        """One batch of each kind; whether more are waiting."""
+        gone = await store.expire(self._db, self._clock.now(), BATCH)
+        return any(count == BATCH for count in gone.values())

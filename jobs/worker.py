@@ -1,0 +1,184 @@
+"""A worker process: the engine's worker, the arq worker that wakes it, and the loops; from start to drained.
+
+The caller composes the services (`WorkerServices`), awaits :func:`run` and closes its own afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from app.settings import Settings
+from jobs.arq_worker import WakeWorker
+from jobs.channels import PokeListener, Pokes
+from jobs.feed_publisher import FeedPublisher
+from jobs.functions import Claimer, JobFunctions
+from jobs.loops.loop import Loop
+from jobs.loops.retention import ExpireRows, RetireInstances
+from jobs.loops.roll_up import FoldCounters, MeasureNodes
+from jobs.loops.schedules import Creator, FireSchedules
+from jobs.metrics import WORKER_HEARTBEAT, WORKER_READY
+from jobs.termination import Terminator
+from tenants.clock import Clock
+from tenants.database import Database
+
+log = structlog.get_logger(__name__)
+
+SOON = 1.0
+"""Interval of loops somebody waits for, seconds."""
+SELDOM = 30.0
+"""Interval of housekeeping, seconds."""
+
+
+class EngineWorker(Claimer, Protocol):
+    """The engine's worker (`instances.engine.worker.EngineWorker`)."""
+
+    async def start(self) -> None: ...
+
+    async def drain(self, grace: float) -> None:
+        """Claim nothing more, let running turns end within `grace` seconds, park and release the rest."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerServices:
+    """What a worker process works with. All of it is open; :func:`run` starts and stops `engine` only."""
+
+    db: Database
+    clock: Clock
+    settings: Settings
+    engine: EngineWorker
+    client: Creator
+    """The engine's client, started: schedules create instances with it."""
+    feed: FeedPublisher | None = None
+    """What the engine's worker was given as `on_flushed`; closed at the end."""
+
+
+class WorkerProcess:
+    """The parts of one worker and their order. `start`, then `drain` or not, then `stop`."""
+
+    def __init__(self, services: WorkerServices) -> None:
+        self._services = services
+        db, clock, url = services.db, services.clock, services.settings.redis_url
+        self._pokes = Pokes.at(url) if url else None
+        terminator = Terminator(db, clock, self._tell)
+        self._termination = Loop("termination", terminator.tick, interval=SOON)
+        self._loops = [
+            self._termination,
+            Loop("schedules", FireSchedules(db, clock, services.client).tick, interval=SOON),
+            Loop("retention", RetireInstances(db, clock).tick, interval=SOON),
+            Loop("expiry", ExpireRows(db, clock).tick, interval=SELDOM),
+            Loop("counters", FoldCounters(db).tick, interval=SELDOM),
+            Loop("node_statistics", MeasureNodes(db).tick, interval=5 * SOON),
+            Loop("heartbeat", self._beat, interval=SOON),
+        ]
+        self._arq: WakeWorker | None = None
+        self._listener: PokeListener | None = None
+
+    async def start(self) -> None:
+        """Begin to work. Redis may be away: the loops of the engine find everything without it."""
+        services = self._services
+        await services.engine.start()
+        if url := services.settings.redis_url:
+            functions = JobFunctions(services.engine, self._tell, self._termination.wake)
+            self._arq = WakeWorker(url, functions.by_name())
+            self._listener = PokeListener.at(url, services.engine.worker_id, services.engine.poke)
+            await self._listener.start()
+            await self._arq.start()
+        for loop in self._loops:
+            await loop.start()
+        WORKER_READY.set(1)
+        log.info("worker_ready", worker=services.engine.worker_id, redis=bool(url))
+
+    async def drain(self) -> None:
+        """Take nothing new; give running turns their grace; release the rest for other workers."""
+        WORKER_READY.set(0)
+        log.info("worker_draining", seconds=self._services.settings.drain_seconds)
+        await self._stop_loops()
+        await self._services.engine.drain(self._services.settings.drain_seconds)
+
+    async def stop(self) -> None:
+        """Stop everything now. What is still held goes to other workers when the lease is over."""
+        WORKER_READY.set(0)
+        await self._stop_loops()
+        await self._services.engine.stop()
+        for part in (self._listener, self._arq):
+            if part is not None:
+                await part.stop()
+        for courier in (self._pokes, self._services.feed):
+            if courier is not None:
+                await courier.close()
+        log.info("worker_stopped")
+
+    async def _stop_loops(self) -> None:
+        if self._arq is not None:
+            self._arq.allow_pick_jobs = False
+        await asyncio.gather(*(loop.stop() for loop in self._loops))
+
+    def _tell(self, owner: int, runs: list) -> None:
+        """Poke runs a worker holds; it may be this one."""
+        if owner == self._services.engine.worker_id:
+            for account_id, key in runs:
+                self._services.engine.poke(account_id, key)
+        elif self._pokes is not None:
+            self._pokes.poke(owner, runs)
+
+    async def _beat(self) -> bool:
+        WORKER_HEARTBEAT.set(self._services.clock.now().timestamp())
+        return False
+
+
+async def run(services: WorkerServices, stop: asyncio.Event | None = None) -> None:
+    """Work until SIGTERM or SIGINT (or, given `stop`, until it is set), drain, and return.
+
+    A second signal ends the drain: what is still running is dropped and taken over by other workers.
+    """
+    if stop is not None:
+        await _run(services, stop, asyncio.Event())
+        return
+    asked, forced = asyncio.Event(), asyncio.Event()
+    with _signals(asked, forced):
+        await _run(services, asked, forced)
+
+
+async def _run(services: WorkerServices, asked: asyncio.Event, forced: asyncio.Event) -> None:
+    process = WorkerProcess(services)
+    try:
+        await process.start()
+        await asked.wait()
+        draining = asyncio.create_task(process.drain())
+        hurry = asyncio.create_task(forced.wait())
+        await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, hurry):
+            if not task.done():
+                task.cancel()
+        outcome = (await asyncio.gather(draining, hurry, return_exceptions=True))[0]
+        if isinstance(outcome, Exception):
+            log.error("drain_failed", error=repr(outcome), exc_info=outcome)
+    finally:
+        await process.stop()
+
+
+@contextlib.contextmanager
+def _signals(asked: asyncio.Event, forced: asyncio.Event) -> Iterator[None]:
+    """The first SIGTERM or SIGINT sets `asked`, the next one `forced`."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        (forced if asked.is_set() else asked).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
