@@ -80,6 +80,7 @@ create table schedule (
   runs int not null default 0,
   input text,
   next_at timestamptz,
+  last_key uuid,
   created_at timestamptz not null,
   primary key (account_id, id)
 );
