@@ -116,7 +116,7 @@ def has_pip(python: Path) -> bool:
 
 
 def pip(python: Path, *arguments: str) -> None:
-    command = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", *arguments]
+    command = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "-qq", *arguments]
     if subprocess.run(command, check=False).returncode != 0:
         raise Failure("pip failed; its message is above.")
 
