@@ -1,0 +1,400 @@
+"""The fold: journal entries in, the instance's history out.
+
+Entries come in `seq` order. A restart makes entries of earlier runs void: RESTARTED carries `from_seq`, and whatever
+belongs to a step that started at or after it, or happened at or after it outside any step, is forgotten. Steps that
+started earlier keep their results, even those they got later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from instances.lifecycle import Kind
+from instances.projections.entries import (
+    Entry,
+    ErrorInfo,
+    FailurePayload,
+    json_text,
+    read_error,
+    read_failure,
+    read_log,
+    read_reason,
+    read_restart,
+    read_rollback,
+    read_source,
+    read_start,
+    read_sync_point,
+    read_timer,
+    read_waiting,
+)
+from instances.projections.steps import Outcome, StepRun, shown_as
+from instances.runtimes.protocol import Raw, StepKey, StepKind
+
+FIRST_AFTER_QUEUED = 2
+"""`from_seq` of a full restart: everything but QUEUED is void."""
+
+
+@dataclass(slots=True)
+class Pause:
+    seq: int
+    began_at: datetime
+    ended_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Rollback:
+    """A rollback; `outcome` is None while it lasts."""
+
+    seq: int
+    started_at: datetime
+    cause: ErrorInfo
+    outcome: str | None = None
+    error: ErrorInfo | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the instance ended: COMPLETED, ERRORED or TERMINATED."""
+
+    seq: int
+    kind: Kind
+    at: datetime
+    payload: Raw | None
+
+    @property
+    def source(self) -> str:
+        """Who terminated it."""
+        return read_source(self.payload).source
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A milestone reached, or a synchronisation point that changed state."""
+
+    seq: int
+    name: str
+    at: datetime
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line logged by the instance's code. `root` is the seq by which a restart decides about it."""
+
+    seq: int
+    root: int
+    at: datetime
+    level: str
+    message: str
+    step: str | None
+    attempt: int | None
+    data: Raw | None
+
+
+@dataclass(slots=True)
+class History:
+    """What one instance did, restarts applied. Steps are in start order."""
+
+    steps: dict[StepKey, StepRun] = field(default_factory=dict)
+    pauses: list[Pause] = field(default_factory=list)
+    milestones: list[Mark] = field(default_factory=list)
+    sync_points: list[Mark] = field(default_factory=list)
+    events: list[Mark] = field(default_factory=list)
+    """Events stored for the instance; the name is the type."""
+    lines: list[Line] = field(default_factory=list)
+    rollback: Rollback | None = None
+    end: End | None = None
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    started_seq: int = 0
+    restarts: int = 0
+    last_seq: int = 0
+    last_at: datetime | None = None
+
+    @property
+    def paused(self) -> bool:
+        return bool(self.pauses) and self.pauses[-1].ended_at is None
+
+    def planned_end(self, step: StepRun) -> datetime | None:
+        """When an open timer is due: pauses since its start have moved it, unless it names a point in time."""
+        if step.due_ms is None:
+            return None
+        due = datetime.fromtimestamp(step.due_ms / 1000, UTC)
+        if not step.absolute:
+            due += sum((p.ended_at - p.began_at for p in self.pauses if p.ended_at and p.seq > step.due_seq), _ZERO)
+        return due
+
+    def forget(self, from_seq: int, at: datetime) -> None:
+        """Drop what a restart at `at` made void. Pauses that are over stay: they have moved the timers that stay."""
+        self.steps = {key: step for key, step in self.steps.items() if step.start_seq < from_seq}
+        for step in self.steps.values():
+            if not step.outside:
+                step.end_attempt(Outcome.INTERRUPTED, at)
+        self.pauses = [pause for pause in self.pauses if pause.ended_at is not None]
+        self.milestones = [mark for mark in self.milestones if mark.seq < from_seq]
+        self.sync_points = [mark for mark in self.sync_points if mark.seq < from_seq]
+        self.events = [mark for mark in self.events if mark.seq < from_seq]
+        self.lines = [line for line in self.lines if line.root < from_seq]
+        self.rollback = self.end = None
+        if self.started_seq >= from_seq:
+            self.started_at = None
+
+
+_ZERO = timedelta()
+
+
+def fold(entries: Iterable[Entry]) -> History:
+    """The history the entries tell. Unknown kinds are passed over: a newer release may have written them."""
+    history = History()
+    for entry in entries:
+        handler = _HANDLERS.get(entry.kind)
+        if handler is not None:
+            handler(history, entry)
+        history.last_seq, history.last_at = entry.seq, entry.at
+    return history
+
+
+def _key(family: StepKind, entry: Entry) -> StepKey:
+    return StepKey(family, entry.name or "", entry.count or 1)
+
+
+# --- the instance ----------------------------------------------------------------------------------------------
+
+
+def _queued(history: History, entry: Entry) -> None:
+    history.queued_at = entry.at
+
+
+def _started(history: History, entry: Entry) -> None:
+    if history.started_at is None:
+        history.started_at, history.started_seq = entry.at, entry.seq
+
+
+def _paused(history: History, entry: Entry) -> None:
+    if not history.paused:
+        history.pauses.append(Pause(entry.seq, entry.at))
+
+
+def _resumed(history: History, entry: Entry) -> None:
+    if history.paused:
+        history.pauses[-1].ended_at = entry.at
+
+
+def _restarted(history: History, entry: Entry) -> None:
+    from_seq = read_restart(entry.payload).from_seq
+    history.forget(from_seq, entry.at)
+    history.restarts += 1
+    if from_seq <= FIRST_AFTER_QUEUED:
+        history.queued_at = entry.at
+
+
+def _rollback_started(history: History, entry: Entry) -> None:
+    history.rollback = Rollback(entry.seq, entry.at, read_error(entry.payload))
+
+
+def _rollback_ended(history: History, entry: Entry) -> None:
+    if history.rollback is None:
+        history.rollback = Rollback(entry.seq, entry.at, ErrorInfo())
+    told = read_rollback(entry.payload)
+    history.rollback.outcome, history.rollback.error, history.rollback.ended_at = told.outcome, told.error, entry.at
+
+
+def _ended(history: History, entry: Entry) -> None:
+    history.end = End(entry.seq, Kind(entry.kind), entry.at, entry.payload)
+
+
+def _event_received(history: History, entry: Entry) -> None:
+    history.events.append(Mark(entry.seq, entry.name or "", entry.at))
+
+
+def _milestone(history: History, entry: Entry) -> None:
+    history.milestones.append(Mark(entry.seq, entry.name or "", entry.at))
+
+
+def _sync_point(history: History, entry: Entry) -> None:
+    history.sync_points.append(Mark(entry.seq, entry.name or "", entry.at, read_sync_point(entry.payload).state))
+
+
+def _log(history: History, entry: Entry) -> None:
+    told = read_log(entry.payload)
+    step = history.steps.get(_key(StepKind.DO, entry)) if entry.name else None
+    history.lines.append(
+        Line(
+            entry.seq,
+            step.start_seq if step else entry.seq,
+            entry.at,
+            told.level,
+            told.message,
+            entry.name,
+            entry.attempt,
+            json_text(told.data),
+        )
+    )
+
+
+# --- steps and compensations -----------------------------------------------------------------------------------
+
+
+def _step_started(family: StepKind) -> Callable[[History, Entry], None]:
+    def handle(history: History, entry: Entry) -> None:
+        key, told = _key(family, entry), read_start(entry.payload)
+        step = StepRun(family, key.name, key.count, entry.seq, entry.at, node_type=told.type, sensitive=told.sensitive)
+        step.config = json_text(told.config)
+        step.begin_attempt(entry.attempt or 1, entry.at)
+        history.steps.pop(key, None)
+        history.steps[key] = step
+
+    return handle
+
+
+def _on_step(
+    family: StepKind, apply: Callable[[StepRun, Entry], None], *, else_in: tuple[StepKind, ...] = ()
+) -> Callable[[History, Entry], None]:
+    """A handler for entries about a step that started before; `else_in` names families an entry may mean as well."""
+
+    def handle(history: History, entry: Entry) -> None:
+        step = history.steps.get(_key(family, entry))
+        for other in else_in:
+            if step is None or not step.open:
+                step = history.steps.get(_key(other, entry), step)
+        if step is not None:
+            apply(step, entry)
+
+    return handle
+
+
+def _attempt_started(step: StepRun, entry: Entry) -> None:
+    step.begin_attempt(entry.attempt or len(step.counted_attempts) + 1, entry.at)
+
+
+def _attempt_failed(step: StepRun, entry: Entry) -> None:
+    told = read_failure(entry.payload)
+    step.end_attempt(Outcome.FAILED, entry.at, _error(told))
+    if step.attempts:
+        step.attempts[-1].retry_delay_ms = told.delay
+
+
+def _attempt_interrupted(step: StepRun, entry: Entry) -> None:
+    step.end_attempt(Outcome.INTERRUPTED, entry.at)
+
+
+def _step_completed(step: StepRun, entry: Entry) -> None:
+    step.end_attempt(Outcome.COMPLETED, entry.at)
+    step.end(Outcome.COMPLETED, entry.seq, entry.at)
+    step.output = entry.payload
+
+
+def _step_failed(step: StepRun, entry: Entry) -> None:
+    told = read_failure(entry.payload)
+    error = _error(told)
+    step.end_attempt(Outcome.FAILED, entry.at, error)
+    step.end(Outcome.TIMED_OUT if told.timed_out else Outcome.FAILED, entry.seq, entry.at, error)
+    step.error_code = told.code
+    step.output = json_text(told.output)
+
+
+def _step_waiting(step: StepRun, entry: Entry) -> None:
+    told = read_waiting(entry.payload)
+    step.outside, step.due_ms, step.due_seq = True, told.until, entry.seq
+    step.event_type = told.type or f"step:{step.name}"
+
+
+def _step_skipped(history: History, entry: Entry) -> None:
+    key = _key(StepKind.DO, entry)
+    step = StepRun(StepKind.DO, key.name, key.count, entry.seq, entry.at, reason=read_reason(entry.payload).reason)
+    step.end(Outcome.SKIPPED, entry.seq, entry.at)
+    history.steps[key] = step
+
+
+def _error(told: FailurePayload) -> ErrorInfo:
+    return ErrorInfo(told.name, told.message)
+
+
+# --- sleeps and waits ------------------------------------------------------------------------------------------
+
+
+def _timer_started(family: StepKind) -> Callable[[History, Entry], None]:
+    def handle(history: History, entry: Entry) -> None:
+        key, told = _key(family, entry), read_timer(entry.payload)
+        history.steps[key] = StepRun(
+            family,
+            key.name,
+            key.count,
+            entry.seq,
+            entry.at,
+            due_ms=told.due,
+            due_seq=entry.seq,
+            absolute=told.absolute,
+            event_type=told.type,
+        )
+
+    return handle
+
+
+def _wait_timed_out(step: StepRun, entry: Entry) -> None:
+    step.end(Outcome.TIMED_OUT, entry.seq, entry.at, _error(read_failure(entry.payload)))
+
+
+_HANDLERS: dict[int, Callable[[History, Entry], None]] = {
+    Kind.QUEUED: _queued,
+    Kind.STARTED: _started,
+    Kind.STEP_STARTED: _step_started(StepKind.DO),
+    Kind.ATTEMPT_STARTED: _on_step(StepKind.DO, _attempt_started),
+    Kind.ATTEMPT_FAILED: _on_step(StepKind.DO, _attempt_failed),
+    Kind.ATTEMPT_INTERRUPTED: _on_step(StepKind.DO, _attempt_interrupted),
+    Kind.STEP_COMPLETED: _on_step(StepKind.DO, _step_completed),
+    # A cancelled sleep or wait is recorded as failed, too.
+    Kind.STEP_FAILED: _on_step(StepKind.DO, _step_failed, else_in=(StepKind.SLEEP, StepKind.WAIT)),
+    Kind.STEP_SKIPPED: _step_skipped,
+    Kind.STEP_WAITING: _on_step(StepKind.DO, _step_waiting),
+    Kind.SLEEP_STARTED: _timer_started(StepKind.SLEEP),
+    Kind.SLEEP_COMPLETED: _on_step(StepKind.SLEEP, _step_completed),
+    Kind.WAIT_STARTED: _timer_started(StepKind.WAIT),
+    Kind.WAIT_COMPLETED: _on_step(StepKind.WAIT, _step_completed),
+    Kind.WAIT_TIMED_OUT: _on_step(StepKind.WAIT, _wait_timed_out),
+    Kind.EVENT_RECEIVED: _event_received,
+    Kind.PAUSED: _paused,
+    Kind.RESUMED: _resumed,
+    Kind.RESTARTED: _restarted,
+    Kind.ROLLBACK_STARTED: _rollback_started,
+    Kind.ROLLBACK_STEP_STARTED: _step_started(StepKind.ROLLBACK),
+    Kind.ROLLBACK_ATTEMPT_STARTED: _on_step(StepKind.ROLLBACK, _attempt_started),
+    Kind.ROLLBACK_ATTEMPT_FAILED: _on_step(StepKind.ROLLBACK, _attempt_failed),
+    Kind.ROLLBACK_ATTEMPT_INTERRUPTED: _on_step(StepKind.ROLLBACK, _attempt_interrupted),
+    Kind.ROLLBACK_STEP_COMPLETED: _on_step(StepKind.ROLLBACK, _step_completed),
+    Kind.ROLLBACK_STEP_FAILED: _on_step(StepKind.ROLLBACK, _step_failed),
+    Kind.ROLLBACK_STEP_WAITING: _on_step(StepKind.ROLLBACK, _step_waiting),
+    Kind.ROLLBACK_ENDED: _rollback_ended,
+    Kind.COMPLETED: _ended,
+    Kind.ERRORED: _ended,
+    Kind.TERMINATED: _ended,
+    Kind.LOG: _log,
+    Kind.MILESTONE: _milestone,
+    Kind.SYNC_POINT: _sync_point,
+}
+
+
+# --- restart from a step ---------------------------------------------------------------------------------------
+
+RESTART_TYPES = {"do": "step", "sleep": "sleep", "waitForEvent": "waitForEvent"}
+"""What a restart may name, and how step lists call it."""
+
+
+def find_step_start(entries: Iterable[Entry], name: str, count: int = 1, kind: str = "do") -> int | None:
+    """The seq at which the `count`-th step called `name` started, for a restart from it; None if it never did.
+
+    `name` is uncounted, `kind` is `do`, `sleep` or `waitForEvent`.
+    """
+    wanted = RESTART_TYPES[kind]
+    for step in fold(entries).steps.values():
+        if (
+            step.name == name
+            and step.count == count
+            and shown_as(step) == wanted
+            and step.outcome is not Outcome.SKIPPED
+        ):
+            return step.start_seq
+    return None

@@ -1,0 +1,239 @@
+"""An instance as the Cloudflare face shows it: one object with its steps.
+
+Shapes and names are those of the published Workflows API (`GET .../instances/{instance_id}`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from instances.lifecycle import Kind, Status
+from instances.projections.entries import ErrorInfo, read_error, read_rollback
+from instances.projections.history import History
+from instances.projections.steps import Attempt, Outcome, StepRun, shown_as
+from instances.projections.values import plain, shorten, stream_preview
+from tenants.clock import iso
+
+REDACTED = "[REDACTED]"
+TRIGGER_SOURCES = ("unknown", "api", "binding", "event", "cron")
+"""`instance.trigger_source`, by the number stored."""
+
+NULL = msgspec.Raw(b"null")
+_NO_RETRIES = msgspec.Raw(b'{"retries":{"limit":0,"delay":0,"backoff":"constant"},"timeout":0}')
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFacts:
+    """What the instance's own rows say. Payloads are JSON text as stored."""
+
+    instance_id: str
+    workflow_key: UUID
+    version_key: UUID
+    status: Status
+    created_at: datetime
+    modified_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    trigger_source: int = 0
+    trigger_detail: str | None = None
+    input: str | None = None
+    output: str | None = None
+    error: str | None = None
+    rollback: str | None = None
+
+
+class AttemptView(msgspec.Struct):
+    start: str
+    end: str | None
+    success: bool | None
+    error: ErrorInfo | None
+
+
+class StepView(msgspec.Struct):
+    """A `step`, or a `rollback`: the same fields."""
+
+    type: str
+    name: str
+    start: str
+    end: str | None
+    success: bool | None
+    attempts: list[AttemptView]
+    config: msgspec.Raw
+    output: str | None
+
+
+class SleepView(msgspec.Struct):
+    type: str
+    name: str
+    start: str
+    end: str
+    finished: bool
+    error: ErrorInfo | None
+
+
+class WaitView(msgspec.Struct):
+    type: str
+    name: str
+    start: str
+    end: str
+    finished: bool
+    error: ErrorInfo | None
+    output: str | msgspec.UnsetType
+    event_type: str | msgspec.UnsetType
+
+
+class Source(msgspec.Struct):
+    source: str
+
+
+class TerminationView(msgspec.Struct):
+    type: str
+    trigger: Source
+
+
+class RollbackView(msgspec.Struct):
+    outcome: str
+    error: ErrorInfo | None
+
+
+class InstanceView(msgspec.Struct, kw_only=True):
+    """`result` of the route. `schedule` is left out for instances no schedule made."""
+
+    status: str
+    success: bool | None
+    error: ErrorInfo | None
+    output: msgspec.Raw
+    params: msgspec.Raw
+    queued: str
+    start: str | None
+    end: str | None
+    trigger: Source
+    version_id: UUID = msgspec.field(name="versionId")
+    step_count: int
+    steps: list[Any]
+    rollback: RollbackView | None
+    schedule: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+def instance_view(
+    facts: InstanceFacts, history: History, *, newest_first: bool = False, simple: bool = False
+) -> InstanceView:
+    """The whole view; `simple` leaves the steps out but counts them."""
+    shown = [step for step in history.steps.values() if step.outcome is not Outcome.SKIPPED]
+    steps: list[Any] = [] if simple else step_views(history)
+    if newest_first:
+        steps.reverse()
+    return InstanceView(
+        status=facts.status.wire,
+        success=facts.status is Status.COMPLETE if facts.status.finished else None,
+        error=read_error(facts.error) if facts.error is not None and facts.status is Status.ERRORED else None,
+        output=raw_value(facts.output if facts.status is Status.COMPLETE else None),
+        params=raw_value(facts.input),
+        queued=iso(history.queued_at or facts.created_at),
+        start=_maybe_iso(history.started_at or facts.started_at),
+        end=_maybe_iso(facts.ended_at if facts.status.finished else None),
+        trigger=Source(TRIGGER_SOURCES[facts.trigger_source]),
+        version_id=facts.version_key,
+        step_count=sum(shown_as(step) != "rollback" for step in shown),
+        steps=steps,
+        rollback=_rollback(facts, history),
+        schedule=_schedule(facts),
+    )
+
+
+def step_views(history: History) -> list[Any]:
+    """Entries of `steps`, oldest first: everything that started, then the termination, if there was one."""
+    views = [_view(history, step) for step in history.steps.values() if step.outcome is not Outcome.SKIPPED]
+    if history.end is not None and history.end.kind is Kind.TERMINATED:
+        views.append(TerminationView("termination", Source(history.end.source)))
+    return views
+
+
+def planned_or_real_end(history: History, step: StepRun) -> datetime:
+    """The end of a sleep or wait: the real one once it finished, else the planned one (its start without one)."""
+    return step.ended_at or history.planned_end(step) or step.started_at
+
+
+def raw_value(text: str | None) -> msgspec.Raw:
+    """A stored value as JSON to splice into an answer."""
+    return NULL if text is None else msgspec.Raw(plain(text).encode())
+
+
+def output_text(step: StepRun) -> str | None:
+    """A step's output as lists show it: JSON text (of a stream its text), cut short; null when it returned nothing."""
+    if step.output is None:
+        return None
+    if step.sensitive:
+        return REDACTED
+    stream = stream_preview(step.output)
+    if stream is not None:
+        return stream
+    text = plain(step.output)
+    return None if text == "null" else shorten(text)
+
+
+def _view(history: History, step: StepRun) -> Any:
+    kind = shown_as(step)
+    if kind in ("step", "rollback"):
+        success = None if step.open else step.outcome is Outcome.COMPLETED
+        return StepView(
+            kind,
+            step.counted,
+            iso(step.started_at),
+            _maybe_iso(step.ended_at),
+            success,
+            [_attempt(attempt) for attempt in step.counted_attempts],
+            _config(step),
+            output_text(step) if success else None,
+        )
+    finished = not step.open
+    end = iso(planned_or_real_end(history, step))
+    if kind == "sleep":
+        return SleepView(kind, step.counted, iso(step.started_at), end, finished, step.error)
+    output = output_text(step) if step.outcome is Outcome.COMPLETED else None
+    return WaitView(
+        kind,
+        step.counted,
+        iso(step.started_at),
+        end,
+        finished,
+        step.error,
+        msgspec.UNSET if output is None else output,
+        step.event_type or msgspec.UNSET,
+    )
+
+
+def _attempt(attempt: Attempt) -> AttemptView:
+    success = None if attempt.outcome is None else attempt.outcome is Outcome.COMPLETED
+    return AttemptView(iso(attempt.started_at), _maybe_iso(attempt.ended_at), success, attempt.error)
+
+
+def _config(step: StepRun) -> msgspec.Raw:
+    """The step's configuration; clients count on `retries` and `timeout` being there."""
+    if step.config is None or '"retries"' not in step.config:
+        return _NO_RETRIES
+    return msgspec.Raw(step.config.encode())
+
+
+def _rollback(facts: InstanceFacts, history: History) -> RollbackView | None:
+    if history.rollback is not None and history.rollback.outcome is not None:
+        return RollbackView(history.rollback.outcome, history.rollback.error)
+    if facts.rollback is not None and facts.status.finished:
+        told = read_rollback(facts.rollback)
+        return RollbackView(told.outcome, told.error)
+    return None
+
+
+def _schedule(facts: InstanceFacts) -> msgspec.Raw | msgspec.UnsetType:
+    if facts.trigger_detail is None or TRIGGER_SOURCES[facts.trigger_source] != "cron":
+        return msgspec.UNSET
+    return msgspec.Raw(facts.trigger_detail.encode())
+
+
+def _maybe_iso(moment: datetime | None) -> str | None:
+    return None if moment is None else iso(moment)
