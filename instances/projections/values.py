@@ -55,7 +55,10 @@ def stream_bytes(text: str) -> bytes | None:
     """What a stream held; None when the value is not one."""
     if not text.startswith(_STREAM):
         return None
-    return base64.b64decode(msgspec.json.decode(text, type=_Stream).v)
+    try:
+        return base64.b64decode(msgspec.json.decode(text, type=_Stream).v)
+    except (ValueError, msgspec.DecodeError):
+        return None
 
 
 def stream_preview(text: str) -> str | None:
