@@ -37,6 +37,7 @@ class FailureRecord(msgspec.Struct, omit_defaults=True):
     timed_out: bool = False
     delay: int | None = None
     requested: bool = False
+    cancelled: bool = False
 
     def failure(self) -> Failure:
         return Failure(
@@ -49,9 +50,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_failure(
-    failure: Failure, *, timed_out: bool = False, delay: int | None = None, requested: bool = False
+    failure: Failure,
+    *,
+    timed_out: bool = False,
+    delay: int | None = None,
+    requested: bool = False,
+    cancelled: bool = False,
 ) -> str:
-    """A failure as journal payload (JSON text)."""
+    """A failure as journal payload (JSON text). `cancelled`: the run gave the step up; no message follows."""
     return _encode(
         FailureRecord(
             failure.name,
@@ -62,6 +68,7 @@ def encode_failure(
             timed_out,
             delay,
             requested,
+            cancelled,
         )
     ).decode("utf-8", "surrogatepass")
 
@@ -223,7 +230,9 @@ def _step(past: Recorded, starts: dict[StepKey | str, int], kind: Kind, row: Any
     elif forward is Kind.STEP_WAITING:
         step.attempt_open, step.waiting_at = False, row["at"]
     else:
-        past.resolutions.append(Resolution(row["seq"], key, _outcome(forward, key, step, row)))
+        message = _outcome(forward, key, step, row)
+        if message is not None:
+            past.resolutions.append(Resolution(row["seq"], key, message))
         del past.open[key]
 
 
@@ -253,11 +262,16 @@ def _begin(past: Recorded, starts: dict[StepKey | str, int], key: StepKey, row: 
     starts[key] = row["seq"]
 
 
-def _outcome(kind: Kind, key: StepKey, step: OpenStep, row: Any) -> Message:
+def _outcome(kind: Kind, key: StepKey, step: OpenStep, row: Any) -> Message | None:
+    """The message the entry was delivered as; None for a step the run itself had given up."""
     attempts = row["attempt"] or 1
+    if kind is Kind.SLEEP_COMPLETED and row["payload"]:
+        return None
     if kind in (Kind.STEP_COMPLETED, Kind.SLEEP_COMPLETED, Kind.WAIT_COMPLETED):
         return Done(key, row["payload"], row["at"], attempts, step.started_at)
     record = _decode_failure.decode(row["payload"])
+    if record.cancelled:
+        return None
     timed_out = record.timed_out or kind is Kind.WAIT_TIMED_OUT
     return Broken(key, record.failure(), row["at"], attempts, timed_out, step.started_at)
 

@@ -48,7 +48,8 @@ JOURNAL = f"""
 select c.o, j.seq, j.kind, j.name, j.count, j.attempt, j.at, j.payload
 from unnest($1::uuid[], $2::uuid[], $3::bigint[]) with ordinality as c(a, k, first, o)
 cross join lateral (
-  select j.* from journal j where j.account_id = c.a and j.key = c.k and j.seq >= c.first and j.kind = any (array{[int(k) for k in _REPLAYED]}::smallint[])
+  select j.* from journal j where j.account_id = c.a and j.key = c.k and j.seq >= c.first
+    and j.kind = any (array{[int(k) for k in _REPLAYED]}::smallint[])
   order by j.seq) j
 order by c.o, j.seq"""
 INBOX = """
@@ -59,7 +60,8 @@ order by c.o, q.no"""
 INPUT = "select input from instance where account_id = $1 and key = $2"
 RECEIVED = f"""
 select c.k as key, c.dedupe from unnest($1::uuid[], $2::uuid[], $3::text[]) as c(a, k, dedupe)
-where exists (select from journal j where j.account_id = c.a and j.key = c.k and j.kind = {int(Kind.EVENT_RECEIVED)} and j.payload = c.dedupe)"""
+where exists (select from journal j where j.account_id = c.a and j.key = c.k
+  and j.kind = {int(Kind.EVENT_RECEIVED)} and j.payload = c.dedupe)"""
 CREATED_KEYS = "select key from instance where account_id = any ($1::uuid[]) and key = any ($2::uuid[])"
 
 

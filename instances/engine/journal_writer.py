@@ -1,0 +1,163 @@
+"""The journal writer of a worker: every change of every run goes through one group commit.
+
+A :class:`Flush` is one run's change: entries, consumed inbox rows and a transition it asks for. At most one flush of a
+run is under way; SQL decides about the transition on the locked row and answers with what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+from uuid import UUID
+
+from instances.engine import store
+from instances.engine.group_commit import GroupCommit
+from tenants.clock import Clock
+
+Entry = tuple[int, str | None, int | None, int | None, datetime, str | None]
+"""kind, name, count, attempt, at, payload (JSON text)."""
+
+MAX_ENTRIES = 1000
+BYTES_PER_ENTRY = 4096
+"""Payload bytes that weigh as much as one entry, so that a batch stays below about 4 MiB."""
+
+
+class Next(IntEnum):
+    """The transition a flush asks for."""
+
+    KEEP = 0
+    PARK = 1
+    SETTLE_PAUSE = 2
+    ROLL_BACK = 3
+    RELEASE = 4
+    COMPLETE = 6
+    ERRORED = 7
+    TERMINATED = 8
+
+
+@dataclass(slots=True)
+class Flush:
+    """One run's change."""
+
+    account_id: UUID
+    key: UUID
+    epoch: int
+    ordinal: int
+    """Grows by one with each flush of the run within its epoch."""
+    at: datetime
+    entries: Sequence[Entry] = ()
+    consumed: Sequence[int] = ()
+    next: Next = Next.KEEP
+    due: datetime | None = None
+    seen: int = 0
+    """The last `signal` the run knows; a park is refused when there is a newer one."""
+    body: str | None = None
+    """Output (complete) or error (errored) as JSON text."""
+    rollback: str | None = None
+    awaits: Sequence[str] = field(default_factory=tuple)
+    parent_key: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """Answer to a flush. Not `accepted`: the run belongs to somebody else now. `done`: the transition took place."""
+
+    accepted: bool
+    done: bool
+    want: int
+    signal: int
+
+
+class JournalWriter:
+    """Group commit of flushes. `on_flushed` hears of (account, key) pairs whose journal grew, after the commit."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Any]],
+        clock: Clock,
+        on_flushed: Callable[[list[tuple[UUID, UUID]]], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._on_flushed = on_flushed
+        self._commit: GroupCommit[Flush, Flushed] = GroupCommit(
+            "journal", connect, self._write, _weigh, max_weight=MAX_ENTRIES, on_committed=self._committed
+        )
+        self.backlog = 0
+        """Flushes queued or in flight; claims stop when it is high."""
+
+    async def start(self) -> None:
+        await self._commit.start()
+
+    async def stop(self) -> None:
+        await self._commit.stop()
+
+    def submit(self, flush: Flush) -> asyncio.Future[Flushed]:
+        self.backlog += 1
+        return self._commit.submit(flush)
+
+    def _committed(self, committed: list[tuple[Flush, Flushed]]) -> None:
+        self.backlog -= len(committed)
+        if self._on_flushed is not None:
+            grown = [(f.account_id, f.key) for f, answer in committed if answer.accepted and (f.entries or f.next > 1)]
+            if grown:
+                self._on_flushed(grown)
+
+    async def _write(self, connection: Any, flushes: list[Flush], _resent: list[bool]) -> list[Flushed]:
+        order = sorted(range(len(flushes)), key=lambda i: (flushes[i].account_id.bytes, flushes[i].key.bytes))
+        rows = [flushes[i] for i in order] + _parents(flushes)
+        if len(rows) > len(order):
+            rows.sort(key=lambda f: (f.account_id.bytes, f.key.bytes))
+        answers = await connection.fetch(store.FLUSH, *_columns(rows))
+        if answers:
+            self._clock.observe(answers[0]["now"])
+        found = {
+            (flush.account_id, flush.key): Flushed(row["accepted"], row["done"], row["want"], row["signal"])
+            for flush, row in zip(rows, answers, strict=True)
+            if flush.epoch
+        }
+        return [found[flush.account_id, flush.key] for flush in flushes]
+
+
+def _weigh(flush: Flush) -> int:
+    payloads = sum(len(entry[5]) for entry in flush.entries if entry[5] is not None)
+    return 1 + len(flush.entries) + (payloads + len(flush.body or "")) // BYTES_PER_ENTRY
+
+
+def _parents(flushes: list[Flush]) -> list[Flush]:
+    """Lock-only rows for the parents of ended runs, so that one statement locks everything in one order."""
+    ended = [f for f in flushes if f.next >= Next.COMPLETE and f.parent_key is not None]
+    if not ended:
+        return []
+    own = {(f.account_id, f.key) for f in flushes}
+    parents = {(f.account_id, f.parent_key) for f in ended if f.parent_key is not None} - own
+    return [Flush(account, key, 0, 0, ended[0].at) for account, key in parents if key is not None]
+
+
+def _columns(rows: list[Flush]) -> list[list[Any]]:
+    entries: list[tuple[int, int, int, str | None, int | None, int | None, datetime, str | None]] = []
+    consumed: list[tuple[int, int]] = []
+    for i, flush in enumerate(rows, 1):
+        for offset, entry in enumerate(flush.entries, 1):
+            entries.append((i, offset, *entry))
+        for no in flush.consumed:
+            consumed.append((i, no))
+    return [
+        [f.account_id for f in rows],
+        [f.key for f in rows],
+        [f.epoch for f in rows],
+        [f.ordinal for f in rows],
+        [len(f.entries) for f in rows],
+        [f.next for f in rows],
+        [f.due for f in rows],
+        [f.seen for f in rows],
+        [f.body for f in rows],
+        [f.rollback for f in rows],
+        [",".join(f.awaits) if f.awaits else None for f in rows],
+        [f.at for f in rows],
+        *([list(column) for column in zip(*entries, strict=True)] if entries else [[]] * 8),
+        *([list(column) for column in zip(*consumed, strict=True)] if consumed else [[]] * 2),
+    ]

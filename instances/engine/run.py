@@ -1,0 +1,615 @@
+"""One run in memory: opened from its journal, driven by its session's commands, parked or ended.
+
+The loop is the same for every runtime: hand recorded results over in journal order, then live ones after their commit;
+commit what was written; match outside facts; fire timers; when nothing moves, rest: stay while attempts are in flight,
+else settle a pause, release, or park.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from instances.engine.attempts import Attempts
+from instances.engine.inbox import Fact, Inbox
+from instances.engine.journal_writer import Entry, Flush, Flushed, Next
+from instances.engine.replay import Recorded, Resolution, encode_failure
+from instances.engine.timetable import Timetable
+from instances.lifecycle import Kind, Want
+from instances.runtimes.protocol import (
+    BeginRollback,
+    Broken,
+    Cancel,
+    CancelTimer,
+    CommandMessage,
+    Do,
+    Done,
+    EndRollback,
+    Fail,
+    Failure,
+    Finish,
+    Log,
+    Message,
+    Program,
+    Record,
+    RollbackRequested,
+    RunContext,
+    Session,
+    Sleep,
+    Started,
+    StepKey,
+    StepKind,
+    StopRollback,
+    Timer,
+    TimerFired,
+    Wait,
+)
+from tenants.clock import iso
+
+if TYPE_CHECKING:
+    from instances.engine.worker import EngineWorker
+
+log = structlog.get_logger(__name__)
+
+GRACE_MS = 200
+"""A run that is due again this soon stays in memory, unless others wait for its slot."""
+MAX_TAKEOVERS = 3
+"""A run that outlived this many workers without writing an entry is ended."""
+MAX_LOG_LINES = 10_000
+MAX_LOG_BYTES = 1 << 20
+
+TERMINATED = Failure("Terminated", "Instance terminated during rollback")
+POISON = Failure("WorkflowInternalError", "The instance ended three workers in a row and was stopped")
+STUCK = Failure("WorkflowInternalError", "The run has nothing left to wait for")
+
+
+class RunLost(Exception):
+    """The run belongs to somebody else now: stop, write nothing."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An open event wait."""
+
+    wait: Wait
+    due: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a claim told about a run."""
+
+    context: RunContext
+    epoch: int
+    signal: int
+    want: int
+    rolling_back: bool
+    takeovers: int
+    parent_key: Any
+    claimed_at: datetime
+
+
+class Run:
+    """A run held by this worker."""
+
+    def __init__(self, worker: EngineWorker, held: Held, past: Recorded, facts: list[Fact]) -> None:
+        self.worker = worker
+        self.context = held.context
+        self.epoch = held.epoch
+        self.past = past
+        self.timetable = Timetable()
+        self.inbox = Inbox()
+        self.inbox.refresh(facts)
+        self.attempts = Attempts(self)
+        self.lost = False
+        self.session: Session
+        self._held = held
+        self._floor = max(held.claimed_at, past.last_at or held.claimed_at)
+        self._recorded: deque[Resolution] = deque(past.resolutions)
+        self._pending_ids = {r.id for r in past.resolutions}
+        self._issued: set[StepKey | str] = {"rollback", "stop"}
+        self._entries: list[Entry] = []
+        self._after: list[Message | Callable[[], None]] = []
+        self._ready: list[Message] = []
+        self._consumed: list[int] = []
+        self._waits: dict[StepKey, _Waiting] = {}
+        self._sleeps: set[StepKey] = set()
+        self._timers: set[str] = set()
+        self._blocked: list[Do] = []
+        self._final: Finish | Fail | None = None
+        self._rollback: str | None = None
+        self._rolling_back = past.rolling_back
+        self._begin_rollback = False
+        self._signal = held.signal
+        self._want = Want(held.want)
+        self._stale = False
+        self._releasing = False
+        self._forced = False
+        self._ordinal = 0
+        self._steps = 0
+        self._log_lines = 0
+        self._log_bytes = 0
+        self._replaying = past.started_at is not None
+        self._mail = asyncio.Event()
+        self.ids = {
+            "account": held.context.account_id.hex,
+            "instance": held.context.instance_id,
+            "run": held.context.run,
+        }
+
+    # --- what attempts and the worker call -----------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The platform's time, never before anything this run has written or was woken for."""
+        self._floor = max(self._floor, self.worker.clock.now())
+        return self._floor
+
+    @staticmethod
+    def millis(moment: datetime) -> int:
+        return int(moment.timestamp() * 1000)
+
+    def write(
+        self,
+        kind: Kind,
+        name: str | None = None,
+        count: int | None = None,
+        attempt: int | None = None,
+        payload: str | None = None,
+        then: Message | Callable[[], None] | None = None,
+    ) -> None:
+        """Add a journal entry to the next flush; `then` is delivered (or called) once it is committed."""
+        self._entries.append((int(kind), name, count, attempt, self.now(), payload))
+        if then is not None:
+            self._after.append(then)
+
+    def consume(self, fact: Fact) -> None:
+        """The next flush deletes this inbox row."""
+        self._consumed.append(fact.no)
+
+    def log(self, level: str, message: str, step: str | None = None, data: str | None = None) -> None:
+        """A log line of the instance, within the caps of a run; lines beyond them are dropped after a last word."""
+        if self._log_lines > MAX_LOG_LINES or self._log_bytes > MAX_LOG_BYTES:
+            return
+        message = message.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        self._log_lines += 1
+        self._log_bytes += len(message) + len(data or "")
+        if self._log_lines > MAX_LOG_LINES or self._log_bytes > MAX_LOG_BYTES:
+            level, message, data = "warn", "log limit reached: further lines of this run are dropped", None
+        line = {"level": level, "message": message}
+        if data is not None:
+            line["data"] = msgspec.Raw(data.encode())  # type: ignore[assignment]
+        self.write(Kind.LOG, step, payload=msgspec.json.encode(line).decode())
+
+    def poke(self) -> None:
+        """Something happened in memory."""
+        self._mail.set()
+
+    def look(self) -> None:
+        """Something happened outside: read the inbox and the wishes again."""
+        self._stale = True
+        self._mail.set()
+
+    def lose(self) -> None:
+        """Another worker owns the run: stop at once."""
+        self.lost = True
+        self.attempts.drop()
+        self._mail.set()
+
+    def release(self, *, now: bool) -> None:
+        """The worker is leaving: start nothing new; `now`: do not wait for attempts in flight either."""
+        self._releasing = True
+        self._forced = self._forced or now
+        self._mail.set()
+
+    @property
+    def signal(self) -> int:
+        return self._signal
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    async def drive(self, program: Program) -> None:
+        """Drive until the run parks, ends, is released or lost."""
+        try:
+            if self._held.takeovers >= MAX_TAKEOVERS:
+                self._final = Fail(POISON)
+                await self._end(Next.ERRORED, encode_failure(POISON))
+                return
+            self.session = await program.start(self.context)
+            try:
+                await self._loop()
+            finally:
+                self.attempts.drop()
+                with contextlib.suppress(Exception):
+                    await self.session.close()
+        except RunLost:
+            self.lost = True
+
+    async def _loop(self) -> None:
+        started_at = self.past.started_at
+        if started_at is None:
+            started_at = self.now()
+            self.write(Kind.STARTED)
+        messages: list[Message] = [Started(started_at)]
+        while not self.lost:
+            if messages:
+                for command in await self.session.turn(messages):
+                    _APPLY[type(command)](self, command)
+                self._replaying = self._replaying and bool(self._recorded)
+            messages = self._next_recorded()
+            if messages:
+                continue
+            self._heed()
+            if self._final is not None:
+                if await self._finish():
+                    return
+                messages = self._take_after()
+            elif self._entries or self._consumed or self._begin_rollback:
+                messages = await self._commit()
+            elif self._moves():
+                continue
+            elif await self._rest():
+                return
+
+    def _next_recorded(self) -> list[Message]:
+        """Recorded results whose step has been called, in journal order, up to the first that has not."""
+        messages: list[Message] = []
+        while self._recorded and self._recorded[0].id in self._issued:
+            resolution = self._recorded.popleft()
+            self._pending_ids.discard(resolution.id)
+            messages.append(resolution.message)
+        if not messages and self._recorded and self._final is None:
+            missing = self._recorded[0].id
+            name = missing.counted if isinstance(missing, StepKey) else missing
+            self._fatal(Failure("NonDeterministicError", f'the recorded step "{name}" was not called on replay'))
+        return messages
+
+    def _moves(self) -> bool:
+        """Match outside facts and fire timers; whether anything was written."""
+        if self._held_back:
+            return False
+        if self.inbox:
+            self.attempts.match()
+            self._match_waits()
+        if not self._entries:
+            self._fire_due()
+        return bool(self._entries)
+
+    @property
+    def _held_back(self) -> bool:
+        """No new step may start."""
+        return (self._want is Want.PAUSE and not self._rolling_back) or self._releasing
+
+    async def _rest(self) -> bool:
+        """Nothing moves. True when the run has left memory."""
+        if self._stale:
+            await self._refresh()
+            return False
+        if self._releasing and (self._forced or not self.attempts.running):
+            self.attempts.interrupt()
+            await self._flush(Next.RELEASE)
+            return True
+        pausing = self._want is Want.PAUSE and not self._rolling_back
+        due = None if self._held_back else self.timetable.next_due()
+        if self.attempts.running:
+            await self._nap(due)
+            return False
+        if pausing:
+            return (await self._flush(Next.SETTLE_PAUSE)).done
+        if due is None and not self._waits and not self.attempts.awaited():
+            self._fatal(STUCK)
+            return False
+        if due is not None and due - self.millis(self.now()) <= GRACE_MS and not self.worker.crowded:
+            await self._nap(due)
+            return False
+        answer = await self._flush(Next.PARK, due=due)
+        return answer.done
+
+    async def _nap(self, due: int | None) -> None:
+        """Wait in memory for mail or the next timer."""
+        self._mail.clear()
+        if self._stale or self.lost:
+            return
+        timeout = None if due is None else max(0.0, (due - self.millis(self.now())) / 1000)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._mail.wait(), timeout)
+
+    async def _refresh(self) -> None:
+        """Read what outside has to say: the wishes with an empty flush, then the inbox."""
+        self._stale = False
+        await self._flush(Next.KEEP)
+        self.inbox.refresh(await self.worker.read_inbox(self))
+
+    # --- commits -------------------------------------------------------------------------------------------------
+
+    async def _commit(self) -> list[Message]:
+        begin, self._begin_rollback = self._begin_rollback, False
+        await self._flush(Next.ROLL_BACK if begin else Next.KEEP)
+        return self._take_after()
+
+    def _take_after(self) -> list[Message]:
+        """Deliver what was waiting for the commit that just ended."""
+        messages, self._ready = self._ready, []
+        return messages
+
+    async def _flush(self, next: Next, *, due: int | None = None, body: str | None = None) -> Flushed:
+        self._ordinal += 1
+        flush = Flush(
+            self.context.account_id,
+            self.context.key,
+            self.epoch,
+            self._ordinal,
+            self.now(),
+            self._entries,
+            self._consumed,
+            next,
+            seen=self._signal,
+            parent_key=self._held.parent_key,
+        )
+        if next is Next.PARK:
+            if due is not None:
+                flush.due = _moment(due)
+            flush.awaits = [w.wait.type for w in self._waits.values()] + self.attempts.awaited()
+        elif next >= Next.COMPLETE:
+            flush.body, flush.rollback = body, self._rollback
+        after, self._after = self._after, []
+        self._entries, self._consumed = [], []
+        answer = await self.worker.writer.submit(flush)
+        if not answer.accepted or self.lost:
+            raise RunLost
+        if answer.signal != self._signal:
+            self._signal = answer.signal
+            self._stale = True
+        if answer.want != self._want:
+            self._want = Want(answer.want)
+        messages: list[Message] = []
+        for item in after:
+            if callable(item):
+                item()
+            else:
+                messages.append(item)
+        self._ready = messages
+        return answer
+
+    def _heed(self) -> None:
+        """Act on what commands asked for."""
+        if self._want in (Want.ROLL_BACK, Want.STOP_ROLLBACK) and not self._rolling_back:
+            self._rolling_back = True
+            self._final = None
+            self._blocked.clear()
+            message = RollbackRequested(TERMINATED, self.now())
+            self.write(Kind.ROLLBACK_STARTED, payload=encode_failure(TERMINATED, requested=True), then=message)
+        if self._want is Want.STOP_ROLLBACK and not self.past.rollback_stopped:
+            self.past.rollback_stopped = True
+            self.write(Kind.ROLLBACK_STOPPED, then=StopRollback(self.now()))
+        if self._blocked and not self._held_back:
+            blocked, self._blocked = self._blocked, []
+            for do in blocked:
+                self.attempts.begin(do)
+
+    async def _finish(self) -> bool:
+        """The session is through: end the instance. False when a command came first."""
+        final = self._final
+        assert final is not None
+        self.attempts.drop()
+        if self._want in (Want.ROLL_BACK, Want.STOP_ROLLBACK):
+            return await self._end(Next.TERMINATED, None)
+        if isinstance(final, Finish):
+            return await self._end(Next.COMPLETE, final.output)
+        error = msgspec.json.encode({"name": final.failure.name, "message": final.failure.message}).decode()
+        return await self._end(Next.ERRORED, error)
+
+    async def _end(self, next: Next, body: str | None) -> bool:
+        answer = await self._flush(next, body=body)
+        return answer.done
+
+    def _fatal(self, failure: Failure) -> None:
+        """The run cannot go on, and nobody can catch it."""
+        self.attempts.drop()
+        self._recorded.clear()
+        self._final = Fail(failure)
+
+    # --- waits and timers ----------------------------------------------------------------------------------------
+
+    def _match_waits(self) -> None:
+        for key, waiting in list(self._waits.items()):
+            wait = waiting.wait
+            fact = self.inbox.take((wait.type,), before=_moment(waiting.due), accepts=wait.accepts)
+            if fact is None:
+                continue
+            self.consume(fact)
+            self._close_wait(key)
+            payload = fact.payload if fact.payload is not None else "null"
+            value = f'{{"payload":{payload},"timestamp":"{iso(fact.at)}","type":"{wait.type}"}}'
+            self.write(Kind.WAIT_COMPLETED, key.name, key.count, None, value, Done(key, value, self.now()))
+
+    def _fire_due(self) -> None:
+        for name in self.timetable.pop_due(self.millis(self.now())):
+            what, key = name  # type: ignore[misc]
+            if what == "sleep":
+                self._sleeps.discard(key)
+                self.write(Kind.SLEEP_COMPLETED, key.name, key.count, None, None, Done(key, None, self.now()))
+            elif what == "wait":
+                wait = self._waits.pop(key).wait
+                failure = Failure(
+                    "WorkflowTimeoutError", f"Execution timed out after {wait.timeout}ms", "EVENT_TIMEOUT"
+                )
+                payload = encode_failure(failure, timed_out=True)
+                message = Broken(key, failure, self.now(), timed_out=True)
+                self.write(Kind.WAIT_TIMED_OUT, key.name, key.count, None, payload, message)
+            elif what == "timer":
+                self._timers.discard(key)
+                self.write(Kind.TIMER_FIRED, key, then=TimerFired(key, self.now()))
+            elif what == "retry":
+                self.attempts.retry_due(key)
+            elif what == "total":
+                self.attempts.total_timed_out(key)
+            else:
+                self.attempts.outside_timed_out(key)
+
+    def _close_wait(self, key: StepKey) -> None:
+        del self._waits[key]
+        self.timetable.clear(("wait", key))
+
+    # --- commands ------------------------------------------------------------------------------------------------
+
+    def _issue(self, id: StepKey | str, fingerprint: str = "") -> bool:
+        """Note that a step was called; True when the journal has its result already."""
+        self._issued.add(id)
+        recorded = self.past.fingerprints.get(id) if isinstance(id, StepKey) else None
+        if recorded is not None and recorded != fingerprint:
+            name = id.counted if isinstance(id, StepKey) else id
+            self._fatal(
+                Failure("NonDeterministicError", f'the step "{name}" differs from the recorded one of that name')
+            )
+            return True
+        return id in self._pending_ids
+
+    def _do(self, do: Do) -> None:
+        if do.counts and do.key.kind is StepKind.DO:
+            self._steps += 1
+            if self._steps > self.context.step_limit:
+                limit = f"The limit of {self.context.step_limit} steps has been reached."
+                hint = "This limit can be changed in your worker configuration."
+                self._fatal(Failure("WorkflowFatalError", f"{limit} {hint}"))
+                return
+        if self._issue(do.key, do.fingerprint) or self._final is not None:
+            return
+        open_step = self.past.open.pop(do.key, None)
+        if open_step is not None:
+            self.attempts.reopen(do, open_step)
+        elif self._held_back:
+            self._blocked.append(do)
+        else:
+            self.attempts.begin(do)
+
+    def _sleep(self, sleep: Sleep) -> None:
+        key = sleep.key
+        if self._issue(key, sleep.fingerprint):
+            return
+        absolute = sleep.until is not None
+        past = self.past.open.pop(key, None)
+        if past is None:
+            due = sleep.until if sleep.until is not None else self.millis(self.now()) + (sleep.duration or 0)
+            self.write(
+                Kind.SLEEP_STARTED, key.name, key.count, None, _planned(due, sleep.fingerprint, absolute=absolute)
+            )
+        else:
+            due = past.due or 0
+            if not past.absolute:
+                due = self.past.shifted(due, past.started_at)
+        self._sleeps.add(key)
+        self.timetable.set(("sleep", key), due)
+
+    def _wait(self, wait: Wait) -> None:
+        key = wait.key
+        if self._issue(key, wait.fingerprint):
+            return
+        past = self.past.open.pop(key, None)
+        if past is None:
+            due = self.millis(self.now()) + wait.timeout
+            self.write(Kind.WAIT_STARTED, key.name, key.count, None, _planned(due, wait.fingerprint, type=wait.type))
+        else:
+            due = self.past.shifted(past.due or 0, past.started_at)
+        self._waits[key] = _Waiting(wait, due)
+        self.timetable.set(("wait", key), due)
+
+    def _timer(self, timer: Timer) -> None:
+        if self._issue("timer:" + timer.id):
+            return
+        past = self.past.timers.pop(timer.id, None)
+        if past is None:
+            due = self.millis(self.now()) + timer.after
+            self.write(Kind.TIMER_STARTED, timer.id, payload=f'{{"due":{due}}}')
+        else:
+            due = self.past.shifted(*past)
+        self._timers.add(timer.id)
+        self.timetable.set(("timer", timer.id), due)
+
+    def _cancel_timer(self, command: CancelTimer) -> None:
+        self._timers.discard(command.id)
+        self.timetable.clear(("timer", command.id))
+
+    def _cancel(self, command: Cancel) -> None:
+        key = command.key
+        payload = encode_failure(command.failure, cancelled=True)
+        if key in self._waits:
+            self._close_wait(key)
+            self.write(Kind.WAIT_TIMED_OUT, key.name, key.count, None, payload)
+        elif key in self._sleeps:
+            self._sleeps.discard(key)
+            self.timetable.clear(("sleep", key))
+            self.write(Kind.SLEEP_COMPLETED, key.name, key.count, None, payload)
+        elif not self.attempts.cancel(key, command.failure):
+            self._blocked = [do for do in self._blocked if do.key != key]
+
+    def _record(self, record: Record) -> None:
+        note = (record.kind, record.name, record.count)
+        if note not in self.past.notes:
+            self.past.notes.add(note)
+            self.write(Kind(record.kind), record.name, record.count, None, record.payload)
+
+    def _log(self, line: Log) -> None:
+        if not self._replaying:
+            self.log(line.level, line.message, line.step, line.data)
+
+    def _roll_back(self, command: BeginRollback) -> None:
+        if not self._rolling_back:
+            self._rolling_back = self._begin_rollback = True
+            self.write(Kind.ROLLBACK_STARTED, payload=encode_failure(command.failure))
+
+    def _rolled_back(self, command: EndRollback) -> None:
+        error = None if command.failure is None else {"name": command.failure.name, "message": command.failure.message}
+        complete = command.complete and not self.past.rollback_stopped
+        outcome = {"outcome": "complete" if complete else "failed", "error": error}
+        self._rollback = msgspec.json.encode(outcome).decode()
+        if not self.past.rollback_ended:
+            self.past.rollback_ended = True
+            self.write(Kind.ROLLBACK_ENDED, payload=self._rollback)
+        if self._want in (Want.ROLL_BACK, Want.STOP_ROLLBACK):
+            self._final = Fail(TERMINATED)
+
+    def _end_with(self, command: Finish | Fail) -> None:
+        if self._final is None:
+            self._final = command
+
+
+_APPLY: dict[type[CommandMessage], Callable[[Run, Any], None]] = {
+    Do: Run._do,
+    Sleep: Run._sleep,
+    Wait: Run._wait,
+    Timer: Run._timer,
+    CancelTimer: Run._cancel_timer,
+    Cancel: Run._cancel,
+    Record: Run._record,
+    Log: Run._log,
+    BeginRollback: Run._roll_back,
+    EndRollback: Run._rolled_back,
+    Finish: Run._end_with,
+    Fail: Run._end_with,
+}
+
+
+def _planned(due: int, fingerprint: str, *, absolute: bool = False, type: str | None = None) -> str:
+    plan: dict[str, Any] = {"due": due}
+    if absolute:
+        plan["absolute"] = True
+    if type is not None:
+        plan["type"] = type
+    if fingerprint:
+        plan["hash"] = fingerprint
+    return msgspec.json.encode(plan).decode()
+
+
+_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+def _moment(millis: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=millis)

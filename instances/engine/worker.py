@@ -1,0 +1,354 @@
+"""A worker process's engine: claims runs, holds them in memory, keeps its lease, takes over from the dead.
+
+All its loops work on PostgreSQL alone; :meth:`EngineWorker.wake` and :meth:`EngineWorker.poke` only shorten the wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from instances.engine import store
+from instances.engine.client import EngineClient
+from instances.engine.group_commit import LOST, RETRIED
+from instances.engine.inbox import Fact
+from instances.engine.journal_writer import JournalWriter
+from instances.engine.leases import Lease
+from instances.engine.programs import Programs
+from instances.engine.replay import Recorded, fold
+from instances.engine.run import Held, Run
+from instances.lifecycle import Status
+from instances.runtimes.protocol import Program, RunContext, Runtime, StoredVersion
+from tenants.clock import Clock
+from tenants.database import Database
+
+log = structlog.get_logger(__name__)
+
+CLAIM_BATCH = 200
+IDLE_SECONDS = 0.8
+"""Between two looks at the queue when nobody rings; half of it to all of it, at random."""
+MAX_BACKLOG = 4_000
+"""Queued flushes at which claims stop: half of what the writer may fall behind."""
+REPLAY_BATCH = 50
+"""Journals read at once."""
+FAIR_SHARE_FROM = 0.9
+"""Fill level from which accounts that hold more than their share get no further slots."""
+ZERO = UUID(int=0)
+
+_SOURCES = ("unknown", "api", "binding", "event", "cron")
+
+
+@dataclass(slots=True)
+class WorkerOptions:
+    """Sizes and times of a worker. Seconds."""
+
+    slots: int = 2000
+    lease_seconds: float = 6.0
+    silent_seconds: float = 1.5
+    """A worker whose session lock is free is dead when it has not renewed for this long."""
+
+
+class EngineWorker:
+    """Start with :meth:`start`; leave with :meth:`drain` and :meth:`stop`."""
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        client: EngineClient,
+        runtimes: Mapping[int, Runtime],
+        load_version: Callable[[UUID, UUID], Awaitable[StoredVersion]],
+        options: WorkerOptions | None = None,
+        on_flushed: Callable[[list[tuple[UUID, UUID]]], None] | None = None,
+    ) -> None:
+        self.clock = clock
+        self.client = client
+        self._db = db
+        self._options = options or WorkerOptions()
+        self._runtimes = dict(runtimes)
+        self._programs = Programs(runtimes, load_version)
+        self.writer = JournalWriter(lambda: db.dedicated("millrace-journal"), clock, on_flushed)
+        self._lease = Lease(db, clock, self._options.lease_seconds, self._describe())
+        self._runs: dict[tuple[UUID, UUID, int], Run] = {}
+        self._newest: dict[tuple[UUID, UUID], Run] = {}
+        self._tasks: dict[Run, asyncio.Task[None]] = {}
+        self._after = ZERO
+        self._wake = asyncio.Event()
+        self._claiming = asyncio.Lock()
+        self._loops: list[asyncio.Task[None]] = []
+        self._draining = False
+        self.crowded = False
+        """Ready runs were left behind by the last claim: slots are wanted."""
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Register, then claim and drive until drained."""
+        await self.writer.start()
+        await self._lease.acquire()
+        self._loops = [
+            asyncio.create_task(self._forever(self._claim_once), name="claim"),
+            asyncio.create_task(self._forever(self._renew_once), name="renew"),
+            asyncio.create_task(self._forever(self._take_over_once), name="take-over"),
+        ]
+
+    async def drain(self, grace: float) -> None:
+        """Stop claiming; give attempts in flight `grace` seconds, then cut them off; release every run."""
+        self._draining = True
+        self._wake.set()
+        for run in list(self._tasks):
+            run.release(now=False)
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=grace)
+        for run in list(self._tasks):
+            run.release(now=True)
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=5)
+
+    async def stop(self) -> None:
+        """End the loops and give up the lease. Runs not drained are taken over by others."""
+        for loop in self._loops:
+            loop.cancel()
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await asyncio.gather(*self._loops, *self._tasks.values(), return_exceptions=True)
+        self._loops = []
+        await self.writer.stop()
+        await self._lease.release()
+
+    @property
+    def worker_id(self) -> int:
+        return self._lease.worker_id
+
+    @property
+    def held(self) -> int:
+        """Runs in memory."""
+        return len(self._tasks)
+
+    def wake(self) -> None:
+        """Something may be ready: claim now."""
+        self._wake.set()
+
+    def poke(self, account_id: UUID, key: UUID) -> bool:
+        """Tell a run that something happened outside; False when it is not held here."""
+        run = self._newest.get((account_id, key))
+        if run is not None:
+            run.look()
+        return run is not None
+
+    # --- loops ---------------------------------------------------------------------------------------------------
+
+    async def _forever(self, once: Callable[[], Awaitable[None]]) -> None:
+        failures = 0
+        while True:
+            try:
+                await once()
+                failures = 0
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                failures += 1
+                if isinstance(error, (*LOST, *RETRIED)):
+                    log.warning("the engine waits for the database", duty=once.__name__, error=repr(error))
+                else:
+                    log.exception("an engine loop failed and goes on", duty=once.__name__)
+                await asyncio.sleep(min(1.0, 0.05 * 2**failures))
+
+    async def _claim_once(self) -> None:
+        room = min(self._options.slots - len(self._tasks), CLAIM_BATCH)
+        if self._draining or room <= 0 or self.writer.backlog > MAX_BACKLOG:
+            await self._await_wake(0.05 if not self._draining else IDLE_SECONDS)
+            return
+        self._wake.clear()
+        async with self._claiming:
+            now = self.clock.now()
+            rows = await store.claim(
+                self._db.engine, self._lease.worker_id, list(self._runtimes), room, self._after, self._shunned(), now
+            )
+            tail = rows.pop()
+            self.clock.observe(tail["now"])
+            self.crowded = tail["more"]
+            if rows:
+                self._after = max(row["account_id"] for row in rows)
+                await self._open(rows, now)
+        if len(rows) == room:
+            await asyncio.sleep(0)
+            return
+        pause = random.uniform(IDLE_SECONDS / 2, IDLE_SECONDS)  # noqa: S311
+        if tail["next_due"] is not None:
+            pause = min(pause, max(0.0, (tail["next_due"] - self.clock.now()).total_seconds()))
+        await self._await_wake(pause)
+
+    async def _await_wake(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+
+    def _shunned(self) -> list[UUID]:
+        """Accounts that hold their share already, once the worker is nearly full."""
+        if len(self._tasks) < self._options.slots * FAIR_SHARE_FROM:
+            return []
+        holding = Counter(account for account, _, _ in self._runs)
+        share = self._options.slots * FAIR_SHARE_FROM / len(holding)
+        return [account for account, n in holding.items() if n >= share]
+
+    async def _renew_once(self) -> None:
+        rows = await self._lease.renew()
+        if rows is None:
+            log.error("the lease was lost: dropping every run", worker=self._lease.worker_id)
+            await self._drop_all()
+            await self._lease.acquire()
+            return
+        await self._reconcile(rows)
+        await asyncio.sleep(self._options.lease_seconds / 6)
+
+    async def _reconcile(self, rows: list[Any]) -> None:
+        """Tell runs of new signals; give back what the database says we hold and we do not."""
+        strays: list[tuple[UUID, UUID, int]] = []
+        for row in rows:
+            id = (row["account_id"], row["key"], row["epoch"])
+            run = self._runs.get(id)
+            if run is None:
+                strays.append(id)
+            elif row["signal"] != run.signal:
+                run.look()
+        if not strays:
+            return
+        async with self._claiming:  # a claim whose answer is on its way is no stray
+            strays = [id for id in strays if id not in self._runs]
+            if strays:
+                log.warning("giving back runs of a claim that never arrived", runs=len(strays))
+                await self._give_back(strays)
+
+    async def _give_back(self, ids: list[tuple[UUID, UUID, int]]) -> None:
+        columns = [list(column) for column in zip(*sorted(ids, key=lambda i: (i[0].bytes, i[1].bytes)), strict=True)]
+        await self._db.engine.fetchval(store.GIVE_BACK, self._lease.worker_id, *columns, self.clock.now())
+
+    async def _take_over_once(self) -> None:
+        await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311
+        silent = timedelta(seconds=self._options.silent_seconds)
+        taken = await store.take_over(self._db.engine, silent, self.clock.now())
+        if taken:
+            log.warning("took runs of dead workers back", runs=len(taken))
+            self._wake.set()
+
+    async def _drop_all(self) -> None:
+        for run in list(self._tasks):
+            run.lose()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=5)
+
+    # --- runs ----------------------------------------------------------------------------------------------------
+
+    async def _open(self, rows: list[Any], now: datetime) -> None:
+        """Read what the claimed runs need to go on, several at once, and start driving them."""
+        await self._programs.load({(row["account_id"], row["version_key"]) for row in rows})
+        runs: list[tuple[Any, Program, RunContext]] = []
+        broken: list[tuple[UUID, UUID, int]] = []
+        for row in rows:
+            opened = self._programs.get(row["account_id"], row["version_key"])
+            if opened is None:
+                broken.append((row["account_id"], row["key"], row["epoch"]))
+            else:
+                runs.append((row, opened[0], await self._context(row, opened[1])))
+        for row, program, context in runs:
+            if row["seq"] <= 1 and row["signal"] == 0:
+                self._launch(row, program, context, Recorded(), [], now)
+        woken = [run for run in runs if run[0]["seq"] > 1 or run[0]["signal"] > 0]
+        for at in range(0, len(woken), REPLAY_BATCH):
+            part = woken[at : at + REPLAY_BATCH]
+            ids = [(row["account_id"], row["key"]) for row, _, _ in part]
+            journals = await store.journals(
+                self._db.engine, [(row["account_id"], row["key"], row["live_from"]) for row, _, _ in part]
+            )
+            inboxes = await store.inboxes(self._db.engine, ids)
+            for (row, program, context), id in zip(part, ids, strict=True):
+                self._launch(row, program, context, fold(journals[id]), [_fact(f) for f in inboxes[id]], now)
+        if broken:
+            await self._give_back(broken)
+
+    async def _context(self, row: Any, version: StoredVersion) -> RunContext:
+        text = row["input"]
+        if text is None and row["input_bytes"]:
+            text = await self._db.engine.fetchval(store.INPUT, row["account_id"], row["key"])
+        trigger: dict[str, Any] = {"source": _SOURCES[row["trigger_source"]]}
+        if row["trigger_detail"]:
+            trigger.update(msgspec.json.decode(row["trigger_detail"]))
+        return RunContext(
+            row["account_id"],
+            row["key"],
+            row["instance_id"],
+            row["run"],
+            row["workflow_key"],
+            version.handle,
+            row["version_key"],
+            text,
+            row["created_at"],
+            trigger,
+            row["triggered_by"],
+            version.workspace_id,
+            row["depth"],
+            version.step_limit,
+        )
+
+    def _launch(
+        self, row: Any, program: Program, context: RunContext, past: Recorded, facts: list[Fact], now: datetime
+    ) -> None:
+        held = Held(
+            context,
+            row["epoch"],
+            row["signal"],
+            row["want"],
+            row["status"] == Status.ROLLING_BACK,
+            row["takeovers"],
+            row["parent_key"],
+            now,
+        )
+        run = Run(self, held, past, facts)
+        self._runs[context.account_id, context.key, run.epoch] = run
+        self._newest[context.account_id, context.key] = run
+        self._tasks[run] = asyncio.get_running_loop().create_task(self._drive(run, program))
+
+    async def _drive(self, run: Run, program: Program) -> None:
+        id = (run.context.account_id, run.context.key, run.epoch)
+        try:
+            await run.drive(program)
+        except Exception:
+            # Somebody may still be able to run it; one that breaks every worker is ended by the takeover count.
+            log.exception("a run broke the engine and is given back", **run.ids)
+            with contextlib.suppress(Exception):
+                await self._give_back([id])
+        finally:
+            self._runs.pop(id, None)
+            if self._newest.get(id[:2]) is run:
+                del self._newest[id[:2]]
+            self._tasks.pop(run, None)
+            if self.crowded:
+                self._wake.set()
+
+    async def read_inbox(self, run: Run) -> list[Fact]:
+        """Unread facts of a run, oldest first."""
+        id = (run.context.account_id, run.context.key)
+        while True:
+            try:
+                return [_fact(row) for row in (await store.inboxes(self._db.engine, [id]))[id]]
+            except LOST:
+                await asyncio.sleep(0.1)
+
+    def _describe(self) -> tuple[str, int, list[int], int]:
+        return socket.gethostname(), os.getpid(), list(self._runtimes), self._options.slots
+
+
+def _fact(row: Any) -> Fact:
+    return Fact(row["no"], row["type"], row["payload"], row["at"])
