@@ -47,7 +47,7 @@ class Keys:
         if previous := settings.secret_previous.encode():
             if len(previous) < MIN_SECRET_BYTES:
                 raise SettingsError(
-                    f"MILLRACE_SECRET_PREVIOUS must be the secret used before, whole: at least {MIN_SECRET_BYTES} bytes."
+                    f"MILLRACE_SECRET_PREVIOUS must be the whole secret used before, at least {MIN_SECRET_BYTES} bytes."
                 )
             self._rings.append(_Ring(previous))
 

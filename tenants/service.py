@@ -1,43 +1,64 @@
-"""What other packages ask of this one: who is calling, what an account may use, and a line in the audit log."""
+"""What other packages ask of this one: who is calling, what an account may use, a line in the audit log."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from redis.asyncio import Redis
 
 from app.errors import InvalidRequest, NotAuthenticated
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from tenants import store
+from tenants.accounts import AccountService
 from tenants.audit import AuditLog
 from tenants.auth import Caller, credentials_in
 from tenants.authentication import Authenticator
 from tenants.clock import Clock
 from tenants.database import Database
-from tenants.errors import AccountNotFound
+from tenants.errors import CreationRateExceeded
+from tenants.idempotency import Idempotency
 from tenants.ids import Ids
 from tenants.keys import Keys
-from tenants.limits import Limits, limits_from
+from tenants.limits import AUDIT_KEEP_MS, IDEMPOTENCY_KEEP_MS, Limits
+from tenants.rates import CreationRates
+from tenants.store import Credential
+from tenants.tokens import TokenService
+from tenants.users import UserService
+from tenants.workspaces import WorkspaceService
 
-LIMITS_CACHE = timedelta(seconds=1)
+STRANGE_KEYS = (
+    "MILLRACE_SECRET is not the secret this database was set up with. Start with that one; to change it, set the new"
+    " one as MILLRACE_SECRET and the old one as MILLRACE_SECRET_PREVIOUS. If it is lost: millrace token reset-secret"
+)
+FORGET_AFTER = {
+    "idempotency_key": timedelta(milliseconds=IDEMPOTENCY_KEEP_MS),
+    "stream_ticket": timedelta(0),
+    "session": timedelta(0),
+    "audit_line": timedelta(milliseconds=AUDIT_KEEP_MS),
+}
 
 
 class TenantService:
-    """Accounts and everything that belongs to them. One per process; close it before the database."""
+    """Accounts and everything that belongs to them. One per process; close it before the database.
+
+    `accounts`, `tokens`, `users`, `workspaces` and `idempotency` are services of their own, built here.
+    """
 
     def __init__(self, db: Database, clock: Clock, ids: Ids, settings: Settings, redis: Redis | None = None) -> None:
         self._db = db
         self._clock = clock
-        self._ids = ids
-        self._redis = redis
         self.keys = Keys(settings)
         self._authenticator = Authenticator(db, clock, self.keys)
         self._audit = AuditLog(db, clock, ids)
-        self._limits: dict[UUID, tuple[datetime, Limits]] = {}
+        self._rates = CreationRates(redis, clock)
+        self.accounts = AccountService(db, clock, ids, self._audit)
+        self.tokens = TokenService(db, clock, ids, self.keys, self._audit, self._authenticator)
+        self.users = UserService(db, clock, ids, self._audit, self._authenticator)
+        self.workspaces = WorkspaceService(db, clock, ids, self._audit)
+        self.idempotency = Idempotency(db, clock, ids)
 
     async def close(self) -> None:
         """Write what is still in memory (uses of tokens, audit lines)."""
@@ -61,19 +82,26 @@ class TenantService:
             raise InvalidRequest("the request carries credentials of two different accounts; send one")
         return callers[0]
 
+    async def inspect(self, headers: Mapping[str, str]) -> Credential:
+        """The token of a request, also when it is disabled or expired. Raises :class:`NotAuthenticated`."""
+        credentials = credentials_in(headers)
+        credential = await self._authenticator.look_up(credentials[0] if credentials else "")
+        if credential.account_disabled_at is not None or credential.user_disabled_at is not None:
+            raise NotAuthenticated()
+        return credential
+
     async def limits(self, account_id: UUID) -> Limits:
         """What the account may use, at most a second old. Raises :class:`AccountNotFound`."""
-        at, limits = self._limits.get(account_id, (None, None))
-        now = self._clock.now()
-        if at is not None and limits is not None and now - at <= LIMITS_CACHE:
-            return limits
-        row = await store.account_limits(self._db.engine, account_id)
-        if row is None:
-            raise AccountNotFound()
-        profile, overrides = row
-        limits = limits_from(profile, msgspec.json.decode(overrides))
-        self._limits[account_id] = (now, limits)
-        return limits
+        return await self.accounts.limits(account_id)
+
+    async def admit_creations(self, account_id: UUID, workflow: str, count: int = 1) -> None:
+        """Count `count` creations or restarts in a workflow (its key) against the account's rates.
+
+        Raises :class:`CreationRateExceeded` with `retry_after`; then nothing was counted.
+        """
+        wait = await self._rates.take(account_id, workflow, await self.limits(account_id), count)
+        if wait is not None:
+            raise CreationRateExceeded(retry_after=wait)
 
     async def audit(
         self, caller: Caller, action: str, target: str, detail: dict[str, Any] | None = None, *, wait: bool = True
@@ -85,3 +113,32 @@ class TenantService:
         written = self._audit.submit(caller, action, target, detail)
         if wait:
             await written
+
+    async def check_secret(self) -> None:
+        """Refuse to go on with a secret this database was not used with: every token would silently stop working.
+
+        A new secret is accepted beside its predecessor. Raises :class:`SettingsError`.
+        """
+        current, *previous = self.keys.key_ids
+        async with self._db.across_accounts(transaction=True) as connection:
+            known = await store.keyring(connection)
+            if known and not known.intersection([current, *previous]):
+                raise SettingsError(STRANGE_KEYS)
+            await store.add_to_keyring(connection, current, self._clock.now())
+
+    async def reset_secret(self) -> None:
+        """Accept the current secret alone. What earlier ones hashed and encrypted stays unusable: they are lost."""
+        async with self._db.across_accounts(transaction=True) as connection:
+            await store.empty_keyring(connection)
+            await store.add_to_keyring(connection, self.keys.key_ids[0], self._clock.now())
+
+    async def forget_expired(self, limit: int = 1000) -> int:
+        """Delete up to `limit` rows per kind that are past keeping (idempotency keys, tickets, sessions, audit lines).
+
+        Returns how many were deleted; a full batch means there may be more.
+        """
+        now = self._clock.now()
+        deleted = 0
+        for table, keep in FORGET_AFTER.items():
+            deleted += await store.delete_expired(self._db.engine, table, now - keep, limit)
+        return deleted

@@ -1,7 +1,7 @@
 """Every SQL statement of this package.
 
-Functions that take a connection run in whatever scope it was opened in: `Database.scope(account)` for everything a
-tenant asks for, `Database.across_accounts()` for look-ups that do not know the account yet and operators' commands.
+Plain rows go through Piccolo and join the scope that is open: `Database.scope(account)` for whatever a tenant asks for,
+`Database.across_accounts()` for operators. Functions that take a connection say which role it needs.
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
+
+from tenants.schemas import AccountRow, AuditRow, MemberRow, TokenRow, Usage, UserRow, WorkspaceRow
+from tenants.tables import Account, ApiToken, AppUser, AuditLine, Membership, Workspace
+
+R = TypeVar("R")
 
 # A credential is presented before its account is known: this and its siblings run as the engine role.
 CREDENTIAL_BY_HASH = """
@@ -46,6 +51,90 @@ select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::
 
 ACCOUNT_LIMITS = "select profile, limits from account where account_id = $1"
 
+MEMBERS = """
+select m.workspace_id, m.user_id, u.name, m.role, m.created_at
+from membership m join app_user u on u.account_id = m.account_id and u.id = m.user_id
+where m.account_id = $1 and m.workspace_id = $2
+order by u.name
+"""
+
+PUT_MEMBER = """
+insert into membership (account_id, workspace_id, user_id, role, created_at) values ($1, $2, $3, $4, $5)
+on conflict (account_id, workspace_id, user_id) do update set role = excluded.role
+"""
+
+USER_BY_NAME = """
+select account_id, id, name, email, password_hash, role, disabled_at, created_at, modified_at
+from app_user where account_id = $1 and (name = $2 or lower(email) = lower($2))
+order by name = $2 desc limit 1
+"""
+
+# What other packages' tables hold for one account.
+USAGE = """
+select
+  (select count(*) from workflow where account_id = $1 and deleted_at is null) as workflows,
+  (select count(*) from version v join workflow w using (account_id, workflow_key)
+   where v.account_id = $1 and w.deleted_at is null) as versions,
+  (select count(distinct name) from script where account_id = $1 and deleted_at is null) as scripts,
+  (select coalesce(sum(size_bytes), 0)::bigint from script
+   where account_id = $1 and deleted_at is null) as script_bytes,
+  (select count(*) from schedule s join workflow w using (account_id, workflow_key)
+   where s.account_id = $1 and s.cron is not null and w.deleted_at is null) as schedules,
+  (select count(*) from api_token where account_id = $1) as tokens,
+  (select count(*) from app_user where account_id = $1) as users,
+  (select count(*) from workspace where account_id = $1) as workspaces
+"""
+UNFINISHED_BY_STATUS = "select status, count(*) as n from live where account_id = $1 group by status"
+FINISHED_BY_STATUS = "select status, sum(n)::bigint as n from counter where account_id = $1 group by status"
+
+# Takes the key when it is free, was forgotten, or its holder never answered; the seed stays in the last case, so that
+# what the first holder may have created is found again.
+BEGIN_IDEMPOTENT = """
+insert into idempotency_key as k (account_id, operation, key, request_hash, seed, created_at, held_until)
+values ($1, $2, $3, $4, $5, $6, $7)
+on conflict (account_id, operation, key) do update set
+  request_hash = excluded.request_hash,
+  seed = case when k.created_at < $8 then excluded.seed else k.seed end,
+  created_at = case when k.created_at < $8 then excluded.created_at else k.created_at end,
+  held_until = excluded.held_until, status = null, response = null
+where k.created_at < $8
+   or (k.status is null and k.held_until <= $6 and k.request_hash = excluded.request_hash)
+returning k.seed
+"""
+IDEMPOTENT_ANSWER = """
+select request_hash, status, response from idempotency_key where account_id = $1 and operation = $2 and key = $3
+"""
+FINISH_IDEMPOTENT = """
+update idempotency_key set status = $5, response = $6
+where account_id = $1 and operation = $2 and key = $3 and seed = $4 and status is null
+"""
+ABANDON_IDEMPOTENT = """
+delete from idempotency_key
+where account_id = $1 and operation = $2 and key = $3 and seed = $4 and status is null
+"""
+RELEASE_IDEMPOTENT = """
+update idempotency_key set held_until = $5
+where account_id = $1 and operation = $2 and key = $3 and seed = $4 and status is null
+"""
+
+# table -> (its time column). Rows go in bounded batches, oldest first, those another process deletes are skipped.
+EXPIRING = {
+    "idempotency_key": "created_at",
+    "stream_ticket": "expires_at",
+    "session": "expires_at",
+    "audit_line": "at",
+}
+DELETE_EXPIRED = """
+delete from {table} where ctid = any(array(
+  select ctid from {table} where {column} < $1 order by {column} limit $2 for update skip locked))
+"""
+
+# Held until the transaction ends: of two processes that start with different secrets, one sees the other's.
+LOCK_KEYRING = "lock table keyring in share row exclusive mode"
+KEYRING = "select id from keyring"
+EMPTY_KEYRING = "delete from keyring"
+ADD_TO_KEYRING = "insert into keyring (id, first_used_at) values ($1, $2) on conflict do nothing"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Credential:
@@ -67,6 +156,9 @@ class Credential:
     user_disabled_at: datetime | None
 
 
+# ---- engine role: what does not know or does not care about the account
+
+
 async def credential_by_hash(engine: Any, hashes: Sequence[bytes]) -> Credential | None:
     """The token stored under one of `hashes`, whichever account it belongs to."""
     row = await engine.fetchrow(CREDENTIAL_BY_HASH, list(hashes))
@@ -78,12 +170,255 @@ async def touch_tokens(engine: Any, uses: Sequence[tuple[UUID, UUID, datetime, b
     await engine.execute(TOUCH_TOKENS, *(list(column) for column in zip(*uses, strict=True)))
 
 
+async def account_limits(engine: Any, account_id: UUID) -> tuple[str, str] | None:
+    """Profile and overrides (JSON text) of an account; None when it does not exist."""
+    row = await engine.fetchrow(ACCOUNT_LIMITS, account_id)
+    return (row["profile"], row["limits"]) if row else None
+
+
+async def delete_expired(engine: Any, table: str, before: datetime, limit: int) -> int:
+    """Delete up to `limit` rows of an `EXPIRING` table that are older than `before`; how many were deleted."""
+    statement = DELETE_EXPIRED.format(table=table, column=EXPIRING[table])
+    return int((await engine.execute(statement, before, limit)).split()[-1])
+
+
+async def keyring(engine: Any) -> set[bytes]:
+    """Fingerprints of the secrets this database was used with. Locks them: run it in a transaction."""
+    await engine.execute(LOCK_KEYRING)
+    return {row["id"] for row in await engine.fetch(KEYRING)}
+
+
+async def empty_keyring(engine: Any) -> None:
+    await engine.execute(LOCK_KEYRING)
+    await engine.execute(EMPTY_KEYRING)
+
+
+async def add_to_keyring(engine: Any, key_id: bytes, now: datetime) -> None:
+    await engine.execute(ADD_TO_KEYRING, key_id, now)
+
+
+# ---- any connection
+
+
 async def insert_audit_lines(connection: Any, lines: Sequence[tuple[Any, ...]]) -> None:
     """Write audit lines (account, id, at, actor, action, target, address, request id, detail), any accounts'."""
     await connection.execute(INSERT_AUDIT_LINES, *(list(column) for column in zip(*lines, strict=True)))
 
 
-async def account_limits(engine: Any, account_id: UUID) -> tuple[str, str] | None:
-    """Profile and overrides (JSON text) of an account; None when it does not exist."""
-    row = await engine.fetchrow(ACCOUNT_LIMITS, account_id)
-    return (row["profile"], row["limits"]) if row else None
+async def begin_idempotent(
+    connection: Any,
+    account_id: UUID,
+    operation: str,
+    key: str,
+    request_hash: bytes,
+    *,
+    seed: UUID,
+    now: datetime,
+    held_until: datetime,
+    forgotten: datetime,
+) -> UUID | None:
+    """Take an idempotency key: the seed to use, or None when somebody else has it or its answer is stored."""
+    return await connection.fetchval(
+        BEGIN_IDEMPOTENT, account_id, operation, key, request_hash, seed, now, held_until, forgotten
+    )
+
+
+async def idempotent_answer(
+    connection: Any, account_id: UUID, operation: str, key: str
+) -> tuple[bytes, int | None, str | None] | None:
+    """(request hash, status, response) stored for a key; status None while it is in flight."""
+    row = await connection.fetchrow(IDEMPOTENT_ANSWER, account_id, operation, key)
+    return (row["request_hash"], row["status"], row["response"]) if row else None
+
+
+async def finish_idempotent(
+    connection: Any, account_id: UUID, operation: str, key: str, seed: UUID, status: int, response: str
+) -> None:
+    await connection.execute(FINISH_IDEMPOTENT, account_id, operation, key, seed, status, response)
+
+
+async def abandon_idempotent(connection: Any, account_id: UUID, operation: str, key: str, seed: UUID) -> None:
+    """Give a key back as if it had never been used."""
+    await connection.execute(ABANDON_IDEMPOTENT, account_id, operation, key, seed)
+
+
+async def release_idempotent(
+    connection: Any, account_id: UUID, operation: str, key: str, seed: UUID, now: datetime
+) -> None:
+    """Let the next request of a key take over at once, with the same seed."""
+    await connection.execute(RELEASE_IDEMPOTENT, account_id, operation, key, seed, now)
+
+
+async def usage(connection: Any, account_id: UUID) -> Usage:
+    """What the account has now."""
+    counts = dict(await connection.fetchrow(USAGE, account_id))
+    unfinished = await connection.fetch(UNFINISHED_BY_STATUS, account_id)
+    finished = await connection.fetch(FINISHED_BY_STATUS, account_id)
+    return Usage(
+        **counts,
+        unfinished={row["status"]: row["n"] for row in unfinished},
+        finished={row["status"]: row["n"] for row in finished},
+    )
+
+
+# ---- plain rows of one account; the scope of that account (or an operator's) is open
+
+
+def _first(kind: type[R], row: dict[str, Any] | None) -> R | None:
+    return None if row is None else kind(**row)
+
+
+async def insert_account(values: dict[str, Any]) -> bool:
+    """Add an account; False when its id is taken."""
+    return bool(await Account.insert(Account(**values)).on_conflict(action="DO NOTHING"))
+
+
+async def account(account_id: UUID) -> AccountRow | None:
+    return _first(AccountRow, await Account.select().where(Account.account_id == account_id).first())
+
+
+async def account_for_update(account_id: UUID) -> AccountRow | None:
+    """The account, locked until the transaction ends."""
+    query = Account.select().where(Account.account_id == account_id).lock_rows("UPDATE").first()
+    return _first(AccountRow, await query)
+
+
+async def accounts(limit: int, offset: int) -> list[AccountRow]:
+    """Accounts, the oldest first. For operators."""
+    query = Account.select().order_by(Account.created_at, Account.account_id).limit(limit).offset(offset)
+    return [AccountRow(**row) for row in await query]
+
+
+async def update_account(account_id: UUID, changes: dict[Any, Any]) -> bool:
+    """Set columns of an account; False when there is none."""
+    query = Account.update(changes).where(Account.account_id == account_id).returning(Account.account_id)
+    return bool(await query)
+
+
+async def insert_workspace(values: dict[str, Any]) -> bool:
+    """Add a workspace; False when its slug is taken."""
+    return bool(await Workspace.insert(Workspace(**values)).on_conflict(action="DO NOTHING"))
+
+
+async def workspaces(account_id: UUID) -> list[WorkspaceRow]:
+    query = Workspace.select().where(Workspace.account_id == account_id).order_by(Workspace.slug)
+    return [WorkspaceRow(**row) for row in await query]
+
+
+async def workspace_by_slug(account_id: UUID, slug: str) -> WorkspaceRow | None:
+    query = Workspace.select().where(Workspace.account_id == account_id, Workspace.slug == slug).first()
+    return _first(WorkspaceRow, await query)
+
+
+async def workspace_by_id(account_id: UUID, workspace_id: UUID) -> WorkspaceRow | None:
+    query = Workspace.select().where(Workspace.account_id == account_id, Workspace.id == workspace_id).first()
+    return _first(WorkspaceRow, await query)
+
+
+async def put_member(
+    connection: Any, account_id: UUID, workspace_id: UUID, user_id: UUID, role: str, now: datetime
+) -> None:
+    """Make a user a member of a workspace, or change the role of one."""
+    await connection.execute(PUT_MEMBER, account_id, workspace_id, user_id, role, now)
+
+
+async def members(connection: Any, account_id: UUID, workspace_id: UUID) -> list[MemberRow]:
+    return [MemberRow(**row) for row in await connection.fetch(MEMBERS, account_id, workspace_id)]
+
+
+async def member_role(account_id: UUID, workspace_id: UUID, user_id: UUID) -> str | None:
+    """The user's role in the workspace; None for a user who is no member."""
+    of_user = (Membership.account_id == account_id) & (Membership.user_id == user_id)
+    row = await Membership.select(Membership.role).where(of_user, Membership.workspace_id == workspace_id).first()
+    return row["role"] if row else None
+
+
+async def delete_member(account_id: UUID, workspace_id: UUID, user_id: UUID) -> bool:
+    """Take a user out of a workspace; False for one who was no member."""
+    of_user = (Membership.account_id == account_id) & (Membership.user_id == user_id)
+    query = Membership.delete().where(of_user, Membership.workspace_id == workspace_id).returning(Membership.role)
+    return bool(await query)
+
+
+async def insert_user(values: dict[str, Any]) -> bool:
+    """Add a user; False when the name or the e-mail address is taken."""
+    return bool(await AppUser.insert(AppUser(**values)).on_conflict(action="DO NOTHING"))
+
+
+async def user_by_id(account_id: UUID, user_id: UUID) -> UserRow | None:
+    return _first(
+        UserRow, await AppUser.select().where(AppUser.account_id == account_id, AppUser.id == user_id).first()
+    )
+
+
+async def user_by_name(connection: Any, account_id: UUID, name: str) -> UserRow | None:
+    """The user of that name, or else the one with that e-mail address (in any case)."""
+    row = await connection.fetchrow(USER_BY_NAME, account_id, name)
+    return UserRow(**row) if row else None
+
+
+async def users(account_id: UUID) -> list[UserRow]:
+    query = AppUser.select().where(AppUser.account_id == account_id).order_by(AppUser.name)
+    return [UserRow(**row) for row in await query]
+
+
+async def update_user(account_id: UUID, user_id: UUID, changes: dict[Any, Any]) -> bool:
+    """Set columns of a user; False when there is none."""
+    query = AppUser.update(changes).where(AppUser.account_id == account_id, AppUser.id == user_id)
+    return bool(await query.returning(AppUser.id))
+
+
+TOKEN_COLUMNS = [column for column in ApiToken.all_columns() if column._meta.name != "hash"]
+
+
+async def insert_token(values: dict[str, Any]) -> bool:
+    """Add a token; False when its hash is taken, in this account or another."""
+    return bool(await ApiToken.insert(ApiToken(**values)).on_conflict(action="DO NOTHING"))
+
+
+async def token_by_id(account_id: UUID, token_id: UUID) -> TokenRow | None:
+    query = ApiToken.select(*TOKEN_COLUMNS).where(ApiToken.account_id == account_id, ApiToken.id == token_id).first()
+    return _first(TokenRow, await query)
+
+
+async def tokens(
+    account_id: UUID,
+    *,
+    workspace_id: UUID | None,
+    live_at: datetime | None,
+    ascending: bool,
+    limit: int,
+    offset: int,
+) -> tuple[list[TokenRow], int]:
+    """A page of tokens by age and how many there are; `live_at` leaves out those that had expired then."""
+    where = ApiToken.account_id == account_id
+    if workspace_id is not None:
+        where = where & (ApiToken.workspace_id == workspace_id)
+    if live_at is not None:
+        where = where & (ApiToken.expires_at.is_null() | (ApiToken.expires_at > live_at))
+    query = ApiToken.select(*TOKEN_COLUMNS).where(where).order_by(ApiToken.created_at, ApiToken.id, ascending=ascending)
+    rows = await query.limit(limit).offset(offset)
+    return [TokenRow(**row) for row in rows], await ApiToken.count().where(where)
+
+
+async def count_tokens(account_id: UUID) -> int:
+    return await ApiToken.count().where(ApiToken.account_id == account_id)
+
+
+async def update_token(account_id: UUID, token_id: UUID, changes: dict[Any, Any]) -> bool:
+    """Set columns of a token; False when there is none."""
+    query = ApiToken.update(changes).where(ApiToken.account_id == account_id, ApiToken.id == token_id)
+    return bool(await query.returning(ApiToken.id))
+
+
+async def delete_token(account_id: UUID, token_id: UUID) -> bool:
+    query = ApiToken.delete().where(ApiToken.account_id == account_id, ApiToken.id == token_id)
+    return bool(await query.returning(ApiToken.id))
+
+
+async def audit_lines(account_id: UUID, limit: int, before: UUID | None = None) -> list[AuditRow]:
+    """Lines of the account's audit log, the newest first; `before` is the id of the last line already seen."""
+    query = AuditLine.select().where(AuditLine.account_id == account_id)
+    if before is not None:
+        query = query.where(AuditLine.id < before)
+    return [AuditRow(**row) for row in await query.order_by(AuditLine.id, ascending=False).limit(limit)]

@@ -35,8 +35,9 @@ create table account (
   modified_at timestamptz not null,
   disabled_at timestamptz,
   profile text not null default 'open',
-  limits text not null default '{}',
-  concurrency int,
+  limits text not null default '{}',       -- single limits set by the operator, over the profile's
+  settings text not null default '{}',     -- what the account set for itself
+  concurrency int,                         -- these three follow from the above; the engine's SQL reads them
   success_retention_ms bigint,
   error_retention_ms bigint
 );
@@ -106,6 +107,7 @@ create table session (
   primary key (account_id, id)
 );
 create unique index session_hash on session (hash);
+create index session_age on session (expires_at);
 
 create table stream_ticket (
   account_id uuid not null,
@@ -117,15 +119,18 @@ create table stream_ticket (
   primary key (account_id, id)
 );
 create unique index stream_ticket_hash on stream_ticket (hash);
+create index stream_ticket_age on stream_ticket (expires_at);
 
 create table idempotency_key (
   account_id uuid not null,
   operation text not null,
   key text not null,
   request_hash bytea not null,
+  seed uuid not null,                      -- what the request creates is named by it, also when it is taken over
   status int,
   response text,
   created_at timestamptz not null,
+  held_until timestamptz not null,         -- a request that was not answered by then may be taken over
   primary key (account_id, operation, key)
 );
 create index idempotency_key_age on idempotency_key (created_at);
@@ -142,6 +147,14 @@ create table audit_line (
   detail text,
   primary key (account_id, id)
 );
+create index audit_line_age on audit_line (at);
+
+-- Fingerprints of the secrets this database was used with; a process with another secret refuses to start.
+create table keyring (
+  id bytea primary key,
+  first_used_at timestamptz not null
+);
+grant select, insert, delete on keyring to millrace_engine;
 
 select wall(t) from unnest(array['account','workspace','app_user','membership','api_token','session','stream_ticket',
   'idempotency_key','audit_line']::regclass[]) t;

@@ -1,0 +1,82 @@
+"""Piccolo's view of this package's tables, for plain reads and writes.
+
+The tables themselves are made by the migration: every primary key begins with `account_id`, which Piccolo cannot say,
+so `id` is declared the key here and every query still filters by account (row-level security checks that it did).
+"""
+
+from __future__ import annotations
+
+from piccolo.columns import UUID, Array, BigInt, Bytea, Integer, Text, Timestamptz
+from piccolo.table import Table
+
+
+class Account(Table, tablename="account"):
+    account_id = UUID(primary_key=True)
+    name = Text()
+    created_at = Timestamptz()
+    modified_at = Timestamptz()
+    disabled_at = Timestamptz(null=True)
+    profile = Text()
+    limits = Text()
+    settings = Text()
+    concurrency = Integer(null=True)
+    success_retention_ms = BigInt(null=True)
+    error_retention_ms = BigInt(null=True)
+
+
+class Workspace(Table, tablename="workspace"):
+    account_id = UUID()
+    id = UUID(primary_key=True)
+    slug = Text()
+    name = Text()
+    created_at = Timestamptz()
+
+
+class AppUser(Table, tablename="app_user"):
+    account_id = UUID()
+    id = UUID(primary_key=True)
+    name = Text()
+    email = Text(null=True)
+    password_hash = Text(null=True)
+    role = Text()
+    disabled_at = Timestamptz(null=True)
+    created_at = Timestamptz()
+    modified_at = Timestamptz()
+
+
+class Membership(Table, tablename="membership"):
+    account_id = UUID()
+    workspace_id = UUID()
+    user_id = UUID(primary_key=True)
+    role = Text()
+    created_at = Timestamptz()
+
+
+class ApiToken(Table, tablename="api_token"):
+    account_id = UUID()
+    id = UUID(primary_key=True)
+    name = Text()
+    hash = Bytea()
+    scopes = Array(base_column=Text())
+    role = Text()
+    workspace_id = UUID(null=True)
+    user_id = UUID(null=True)
+    policies = Text(null=True)
+    not_before = Timestamptz(null=True)
+    expires_at = Timestamptz(null=True)
+    disabled_at = Timestamptz(null=True)
+    last_used_at = Timestamptz(null=True)
+    created_at = Timestamptz()
+    modified_at = Timestamptz()
+
+
+class AuditLine(Table, tablename="audit_line"):
+    account_id = UUID()
+    id = UUID(primary_key=True)
+    at = Timestamptz()
+    actor = Text()
+    action = Text()
+    target = Text()
+    address = Text(null=True)
+    request_id = Text(null=True)
+    detail = Text(null=True)
