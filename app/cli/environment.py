@@ -1,0 +1,120 @@
+"""Settings of a process that works on the database directly, completed from a `millrace dev` installation.
+
+`MILLRACE_DATA_DIR`, or a `.millrace` folder here when no database is set, points commands at an installation: they use
+its database, its Redis and its secret. Services that do not run are started for the command and stopped after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from app.cli.installation import DATABASE, DEFAULT_DIRECTORY, Installation
+from app.embedded.postgres import EmbeddedPostgres
+from app.embedded.service import Service
+from app.settings import Settings, SettingsError, load_settings
+from tenants.clock import Clock
+from tenants.database import Database
+from tenants.ids import Ids
+from tenants.service import TenantService
+
+NO_DATABASE = (
+    "No database: set MILLRACE_DATABASE_URL, or point MILLRACE_DATA_DIR at the data folder of a `millrace dev`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """What a command that works on the database directly has."""
+
+    settings: Settings
+    db: Database
+    clock: Clock
+    ids: Ids
+    tenants: TenantService
+
+
+@asynccontextmanager
+async def direct() -> AsyncIterator[Direct]:
+    """The database and the accounts, for operators' commands. No server has to run; Redis is not used."""
+    async with process_settings(redis=False) as settings:
+        settings.require_secret()
+        db = Database(settings.database_url, size=2)
+        try:
+            await db.connect()
+            clock = Clock(await db.now())
+            ids = Ids(clock)
+            tenants = TenantService(db, clock, ids, settings)
+            try:
+                yield Direct(settings, db, clock, ids, tenants)
+            finally:
+                await tenants.close()
+        finally:
+            await db.close()
+
+
+@asynccontextmanager
+async def process_settings(*, redis: bool = True) -> AsyncIterator[Settings]:
+    """Complete settings; services of an installation run at least as long as the context is open.
+
+    Raises :class:`SettingsError` when no database is named, and what starting the services raises.
+    """
+    settings = load_settings()
+    installation = find_installation(settings)
+    if installation is None:
+        if not settings.database_url:
+            raise SettingsError(NO_DATABASE)
+        yield settings
+        return
+    async with AsyncExitStack() as stack:
+        marker = installation.marker
+        values = {
+            "data_dir": installation.directory,
+            "secret": settings.secret or installation.secret(),
+            "database_url": settings.database_url or marker.database_url,
+            "redis_url": settings.redis_url or marker.redis_url or "",
+        }
+        if not values["database_url"]:
+            postgres = installation.postgres()
+            await stack.enter_async_context(used(postgres))
+            values["database_url"] = await own_database(postgres)
+        if redis and not values["redis_url"]:
+            valkey = installation.valkey()
+            await stack.enter_async_context(used(valkey))
+            values["redis_url"] = valkey.url()
+        yield dataclasses.replace(settings, **values)
+
+
+def find_installation(settings: Settings) -> Installation | None:
+    """The installation a command is pointed at. Raises :class:`InstallationError` when a folder was named in vain."""
+    if settings.data_dir is not None:
+        return Installation.open(settings.data_dir)
+    if not settings.database_url and (DEFAULT_DIRECTORY / "millrace.json").exists():
+        return Installation.open(DEFAULT_DIRECTORY)
+    return None
+
+
+@asynccontextmanager
+async def used(service: Service) -> AsyncIterator[None]:
+    """Start or adopt a service, and leave it afterwards."""
+    await asyncio.to_thread(service.start)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(service.stop)
+
+
+async def own_database(postgres: EmbeddedPostgres) -> str:
+    """URL of the platform's database on an embedded server; the database is made when missing."""
+    connection = await asyncpg.connect(postgres.dsn())
+    try:
+        if not await connection.fetchval("select exists (select from pg_database where datname = $1)", DATABASE):
+            await connection.execute(f"create database {DATABASE} template template0")
+    finally:
+        await connection.close()
+    return postgres.dsn(DATABASE)
