@@ -22,6 +22,7 @@ from tenants.clock import Clock, iso
 from tenants.database import Database
 from tenants.keys import Keys
 from tenants.store import Credential
+from tenants.token_text import damaged
 
 CACHE_SECONDS = 0.5
 CACHE_ENTRIES = 10_000
@@ -31,6 +32,8 @@ TOUCH_DELAY = 5.0
 
 # Tokens made here have 40 to 80 characters; `millrace dev --token` may bring a shorter one of its own.
 _TOKEN = re.compile(r"sk_[\x21-\x7e]{17,197}")
+
+DAMAGED = "Authentication error: the token is damaged (its checksum is wrong); was all of it copied?"
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +65,7 @@ class Authenticator:
         hashes = self._keys.token_hashes(bearer)
         credential = self._remembered(hashes[0]) or await self._fetch(hashes)
         if credential is None:
-            raise NotAuthenticated()
+            raise NotAuthenticated(DAMAGED if damaged(bearer) else "Authentication error")
         return credential
 
     def forget(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.errors import InvalidRequest, MillraceError, NoRoute, TooManyRequests, Unavailable
+from app.errors import InvalidRequest, MillraceError, NoRoute, NotAllowed, TooManyRequests, Unavailable
 
 
 class AccountNotFound(NoRoute):
@@ -19,6 +19,12 @@ class UserNotFound(NoRoute):
 
 class WorkspaceNotFound(NoRoute):
     """404: no workspace of that slug or id in the account."""
+
+
+class NoUserDetails(NotAllowed):
+    """403: the credential has no user, or no e-mail address to show. Clients know 9109 and go on without."""
+
+    code = 9109
 
 
 class AlreadyExists(MillraceError):

@@ -2,6 +2,7 @@
 
 The tables themselves are made by the migration: every primary key begins with `account_id`, which Piccolo cannot say,
 so `id` is declared the key here and every query still filters by account (row-level security checks that it did).
+Nullable columns say `default=None`, because Piccolo would fill them with now, a random UUID, 0 or an empty text.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ class Account(Table, tablename="account"):
     name = Text()
     created_at = Timestamptz()
     modified_at = Timestamptz()
-    disabled_at = Timestamptz(null=True)
+    disabled_at = Timestamptz(null=True, default=None)
     profile = Text()
     limits = Text()
     settings = Text()
-    concurrency = Integer(null=True)
-    success_retention_ms = BigInt(null=True)
-    error_retention_ms = BigInt(null=True)
+    concurrency = Integer(null=True, default=None)
+    success_retention_ms = BigInt(null=True, default=None)
+    error_retention_ms = BigInt(null=True, default=None)
 
 
 class Workspace(Table, tablename="workspace"):
@@ -36,10 +37,10 @@ class AppUser(Table, tablename="app_user"):
     account_id = UUID()
     id = UUID(primary_key=True)
     name = Text()
-    email = Text(null=True)
-    password_hash = Text(null=True)
+    email = Text(null=True, default=None)
+    password_hash = Text(null=True, default=None)
     role = Text()
-    disabled_at = Timestamptz(null=True)
+    disabled_at = Timestamptz(null=True, default=None)
     created_at = Timestamptz()
     modified_at = Timestamptz()
 
@@ -59,13 +60,13 @@ class ApiToken(Table, tablename="api_token"):
     hash = Bytea()
     scopes = Array(base_column=Text())
     role = Text()
-    workspace_id = UUID(null=True)
-    user_id = UUID(null=True)
-    policies = Text(null=True)
-    not_before = Timestamptz(null=True)
-    expires_at = Timestamptz(null=True)
-    disabled_at = Timestamptz(null=True)
-    last_used_at = Timestamptz(null=True)
+    workspace_id = UUID(null=True, default=None)
+    user_id = UUID(null=True, default=None)
+    policies = Text(null=True, default=None)
+    not_before = Timestamptz(null=True, default=None)
+    expires_at = Timestamptz(null=True, default=None)
+    disabled_at = Timestamptz(null=True, default=None)
+    last_used_at = Timestamptz(null=True, default=None)
     created_at = Timestamptz()
     modified_at = Timestamptz()
 
@@ -77,6 +78,6 @@ class AuditLine(Table, tablename="audit_line"):
     actor = Text()
     action = Text()
     target = Text()
-    address = Text(null=True)
-    request_id = Text(null=True)
-    detail = Text(null=True)
+    address = Text(null=True, default=None)
+    request_id = Text(null=True, default=None)
+    detail = Text(null=True, default=None)

@@ -44,12 +44,20 @@ def checksum(body: str) -> str:
 
 def intact(token: str) -> bool:
     """Whether `token` is whole: prefix, length and checksum as :func:`new_token` makes them."""
-    body = token[len(PREFIX) : -CHECKSUM_CHARACTERS]
+    return _shaped(token) and token.endswith(checksum(token[len(PREFIX) : -CHECKSUM_CHARACTERS]))
+
+
+def damaged(token: str) -> bool:
+    """Whether `token` looks like one of :func:`new_token` with a character wrong."""
+    return _shaped(token) and not intact(token)
+
+
+def _shaped(token: str) -> bool:
+    characters = token.removeprefix(PREFIX)
     return (
         token.startswith(PREFIX)
-        and len(body) >= RANDOM_CHARACTERS
-        and set(body) <= set(ALPHABET)
-        and token.endswith(checksum(body))
+        and len(characters) == RANDOM_CHARACTERS + CHECKSUM_CHARACTERS
+        and set(characters) <= set(ALPHABET)
     )
 
 
