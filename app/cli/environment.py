@@ -42,20 +42,26 @@ class Direct:
 @asynccontextmanager
 async def direct() -> AsyncIterator[Direct]:
     """The database and the accounts, for operators' commands. No server has to run; Redis is not used."""
-    async with process_settings(redis=False) as settings:
-        settings.require_secret()
-        db = Database(settings.database_url, size=2)
+    async with process_settings(redis=False) as settings, opened(settings) as opened_direct:
+        yield opened_direct
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Direct]:
+    """The database `settings` name. Raises :class:`SettingsError` when the secret is missing or too short."""
+    settings.require_secret()
+    db = Database(settings.database_url, size=2)
+    try:
+        await db.connect()
+        clock = Clock(await db.now())
+        ids = Ids(clock)
+        tenants = TenantService(db, clock, ids, settings)
         try:
-            await db.connect()
-            clock = Clock(await db.now())
-            ids = Ids(clock)
-            tenants = TenantService(db, clock, ids, settings)
-            try:
-                yield Direct(settings, db, clock, ids, tenants)
-            finally:
-                await tenants.close()
+            yield Direct(settings, db, clock, ids, tenants)
         finally:
-            await db.close()
+            await tenants.close()
+    finally:
+        await db.close()
 
 
 @asynccontextmanager
@@ -101,12 +107,15 @@ def find_installation(settings: Settings) -> Installation | None:
 
 @asynccontextmanager
 async def used(service: Service) -> AsyncIterator[None]:
-    """Start or adopt a service, and leave it afterwards."""
-    await asyncio.to_thread(service.start)
+    """Start or adopt a service, and leave it afterwards; also when cancelled while it starts."""
+    starting = asyncio.create_task(asyncio.to_thread(service.start))
     try:
+        await asyncio.shield(starting)
         yield
     finally:
-        await asyncio.to_thread(service.stop)
+        await asyncio.wait({starting})
+        if starting.exception() is None:
+            await asyncio.to_thread(service.stop)
 
 
 async def own_database(postgres: EmbeddedPostgres) -> str:

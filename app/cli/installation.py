@@ -93,13 +93,15 @@ class Installation:
             directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         except FileExistsError:
             raise InstallationError(f"{directory} is not a folder: choose another --data-dir.") from None
-        if any(path.name not in ("dev.lock", "logs") for path in directory.iterdir()):
+        if any(path.name not in ("dev.lock", "secret") for path in directory.iterdir()):
             raise InstallationError(
                 f"{directory} is not empty and not a data folder of Millrace: choose another --data-dir."
             )
         installation = cls(directory, Marker(id=secrets.token_hex(8)))
         installation.marker.services = installation._outside_home()
-        installation.save()
+        if not (directory / "secret").exists():
+            write_private(directory / "secret", secrets.token_hex(32).encode())
+        installation.save()  # last: a folder with a marker is complete
         return installation
 
     def save(self) -> None:
@@ -107,17 +109,13 @@ class Installation:
         self.marker.release = __version__
         write_private(self.directory / "millrace.json", msgspec.json.format(msgspec.json.encode(self.marker)))
 
-    def secret(self, *, create: bool = False) -> str:
-        """The installation's secret. Raises :class:`InstallationError` when it is missing, unless `create`."""
+    def secret(self) -> str:
+        """The installation's secret. Raises :class:`InstallationError` when it is gone."""
         text = read_text(self.directory / "secret")
-        if text:
-            return text
-        if not create:
+        if text is None:
             raise InstallationError(
                 f"{self.directory / 'secret'} is missing: restore it, or set MILLRACE_SECRET to what it was."
             )
-        text = secrets.token_hex(32)
-        write_private(self.directory / "secret", text.encode())
         return text
 
     @property
