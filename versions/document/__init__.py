@@ -1,11 +1,12 @@
 """The definition document: one declarative format every face's definitions are compiled to.
 
-parse_document(definition, *, known_handlers=()) -> Document      raises DocumentInvalid(problems)
-check_document(definition, *, known_handlers=()) -> Checked       problems and warnings, never raises for content
-encode_document(document) -> str, decode_document(text) -> Document
-validate_input(document, value)                                   raises InvalidInput
+parse_document(definition, known_handlers=…)  -> Document      raises DocumentInvalid(problems)
+check_document(definition, known_handlers=…)  -> Checked       problems and warnings, raises for neither
+encode_document(document) -> str              decode_document(text) -> Document
+validate_input(document, value)               raises InvalidInput
 """
 
+from versions.document.input_schema import validate_input
 from versions.document.model import (
     Compensate,
     Defaults,
@@ -18,10 +19,13 @@ from versions.document.model import (
     SyncPoint,
     Trigger,
     decode_document,
+    document_hash,
     encode_document,
 )
+from versions.document.parse import Checked, check_document, parse_document
 
 __all__ = [
+    "Checked",
     "Compensate",
     "Defaults",
     "Document",
@@ -32,6 +36,10 @@ __all__ = [
     "Retries",
     "SyncPoint",
     "Trigger",
+    "check_document",
     "decode_document",
+    "document_hash",
     "encode_document",
+    "parse_document",
+    "validate_input",
 ]

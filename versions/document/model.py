@@ -10,6 +10,7 @@ meaning of a stored version.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 import msgspec
@@ -209,10 +210,15 @@ _DECODER = msgspec.json.Decoder(Document)
 
 
 def encode_document(document: Document) -> str:
-    """The JSON text stored as a version's source; equal documents give equal text."""
-    return msgspec.json.encode(document, order="deterministic").decode()
+    """The JSON text stored as a version's source. Keeps the order of the user's keys: they show in outputs."""
+    return msgspec.json.encode(document).decode()
 
 
 def decode_document(text: str) -> Document:
     """The document of a stored version. Raises `msgspec.ValidationError` if `text` is not one."""
     return _DECODER.decode(text)
+
+
+def document_hash(document: Document) -> str:
+    """SHA-256 (hex) of the canonical JSON: the same for documents that differ in the order of keys only."""
+    return hashlib.sha256(msgspec.json.encode(document, order="sorted")).hexdigest()

@@ -1,0 +1,67 @@
+"""Errors of this package that a caller can cause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.errors import InvalidRequest, MillraceError, Problem
+
+
+class WorkflowNotFound(MillraceError):
+    """404: no workflow of that name in the account."""
+
+    code, key, status = 10200, "workflow.not_found", 404
+
+
+class VersionNotFound(MillraceError):
+    """404: no such version of the workflow."""
+
+    code, key, status = 10300, "version.not_found", 404
+
+
+class ScriptNotFound(MillraceError):
+    """404: no script of that name in the account."""
+
+    code, key, status = 10007, "", 404
+
+    def __init__(self, message: str = "This Worker does not exist on your account.") -> None:
+        super().__init__(message)
+
+
+class ScriptInvalid(MillraceError):
+    """400: an upload, or the class a workflow names, cannot be run here; the message says what and why."""
+
+    code, key, status = 10021, "", 400
+
+
+class UnresolvedBinding(MillraceError):
+    """400: an `inherit` binding names nothing the previous version has."""
+
+    code, key, status = 10057, "", 400
+
+
+class InvalidWorkflowName(InvalidRequest):
+    """400: a name that breaks the rule for workflow names, or is reserved."""
+
+
+class DocumentInvalid(InvalidRequest):
+    """400: a definition document with problems, one entry of `errors` each."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(problems[0].message if problems else "", problems=list(problems))
+
+
+class InvalidInput(InvalidRequest):
+    """400: an instance's input breaks the workflow's `input_schema`."""
+
+
+class WorkflowLimitReached(MillraceError):
+    """403: the account has as many workflows, scripts or schedules as it may have."""
+
+    code, key, status, retry = 10461, "limit_reached", 403, False
+
+
+class CronNotAllowed(MillraceError):
+    """403: the account's plan has no cron schedules."""
+
+    code, key, status = 10208, "workflow.cron_requires_paid_plan", 403
