@@ -18,7 +18,7 @@ from app.envelope import Failure, failure_of, log_failure
 from app.middleware import bodies, paths
 from app.middleware.clients import Proxies
 from app.middleware.compression import Compressor, encoding_for
-from app.observability.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
+from app.observability.metrics import HTTP_IN_FLIGHT, count_request
 from tenants.audit import Origin, origin
 
 logger = structlog.get_logger("millrace.access")
@@ -159,8 +159,7 @@ class _Exchange:
         seconds = time.perf_counter() - self._started
         method = self._method if self._method in _KNOWN_METHODS else "other"
         route = self._scope.get("path_template") or "unmatched"
-        HTTP_REQUESTS.labels(method, route, str(self._status)).inc()
-        HTTP_SECONDS.labels(method, route).observe(seconds)
+        count_request(method, route, self._status, seconds)
         caller = self._scope.get("caller")
         logger.info(
             "request",

@@ -30,6 +30,18 @@ HTTP_SECONDS = Histogram(
 )
 HTTP_IN_FLIGHT = Gauge("millrace_http_requests_in_flight", "HTTP requests being answered.")
 
+_series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+
+def count_request(method: str, route: str, status: int, seconds: float) -> None:
+    """One answered request. `method`, `route` and `status` must come from small sets: each combination is a series."""
+    series = _series.get((method, route, status))
+    if series is None:
+        series = HTTP_REQUESTS.labels(method, route, str(status)), HTTP_SECONDS.labels(method, route)
+        _series[method, route, status] = series
+    series[0].inc()
+    series[1].observe(seconds)
+
 
 @asynccontextmanager
 async def observed(settings: Settings) -> AsyncIterator[str | None]:
