@@ -31,14 +31,12 @@ async def run(base_url: str, account_id: str, token: str, out: Out = print) -> N
         base_url=f"{base_url}/client/v4/accounts/{account_id}/",
         headers={"authorization": f"Bearer {token}"},
         timeout=PATIENCE_SECONDS,
+        trust_env=False,
     ) as http:
         try:
             await _Tour(http, out).walk()
         except httpx.HTTPError as error:
             raise TourFailed(f"the server did not answer: {error or type(error).__name__}") from None
-    out("")
-    for line in curl_lines(base_url, account_id, token):
-        out(line)
 
 
 def curl_lines(base_url: str, account_id: str, token: str) -> list[str]:

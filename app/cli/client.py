@@ -102,6 +102,7 @@ class Api:
             headers={"authorization": f"Bearer {token}", "user-agent": "millrace-cli", "accept": "application/json"},
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             transport=transport,
+            trust_env=not _is_this_machine(self.base_url),
         )
 
     def __enter__(self) -> Api:
@@ -196,6 +197,11 @@ class Api:
         if isinstance(error, httpx.ConnectError):
             return ApiError(f"cannot reach {self.base_url}", hint="Is it running? `millrace dev` starts a server here.")
         return ApiError(f"the connection to {self.base_url} failed: {error or type(error).__name__}")
+
+
+def _is_this_machine(base_url: str) -> bool:
+    """A proxy for the outside world cannot reach a server on this machine."""
+    return httpx.URL(base_url).host in ("localhost", "127.0.0.1", "::1")
 
 
 def _given(query: dict[str, Any]) -> dict[str, Any]:
