@@ -33,6 +33,7 @@ ENGINE_PLANNER = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_bitmapscan": "off",
+    "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
 

@@ -31,6 +31,9 @@ LOST = (
 RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Rolled back whole: send the same again on the same connection."""
 
+REPLAN_AFTER = frozenset({8, 32, 128, 512, 2048, 8192})
+"""Statements on a connection after which its plans are made anew: those made on empty tables scan too much later on."""
+
 Unit = TypeVar("Unit")
 Answer = TypeVar("Answer")
 
@@ -62,6 +65,7 @@ class CommitLoop(Generic[Unit, Answer]):
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._connection: Any = None
+        self._statements = 0
 
     async def start(self) -> None:
         self._connection = await self._connect()
@@ -100,6 +104,10 @@ class CommitLoop(Generic[Unit, Answer]):
             try:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._connect()
+                    self._statements = 0
+                self._statements += 1
+                if self._statements in REPLAN_AFTER:
+                    await self._connection.execute("discard plans")
                 answers = await self._write(self._connection, batch)
             except RETRIED:
                 continue

@@ -22,7 +22,7 @@ import structlog
 
 from instances.engine import store
 from instances.engine.client import EngineClient
-from instances.engine.group_commit import LOST, RETRIED
+from instances.engine.group_commit import LOST, REPLAN_AFTER, RETRIED
 from instances.engine.inbox import Fact
 from instances.engine.journal_writer import JournalWriter
 from instances.engine.leases import Lease
@@ -85,6 +85,8 @@ class EngineWorker:
         self._newest: dict[tuple[UUID, UUID], Run] = {}
         self._tasks: dict[Run, asyncio.Task[None]] = {}
         self._after = ZERO
+        self._connection: Any = None
+        self._claims = 0
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._loops: list[asyncio.Task[None]] = []
@@ -126,6 +128,8 @@ class EngineWorker:
         await asyncio.gather(*self._loops, *self._tasks.values(), return_exceptions=True)
         self._loops = []
         await self.writer.stop()
+        if self._connection is not None:
+            self._connection.terminate()
         await self._lease.release()
 
     @property
@@ -175,7 +179,13 @@ class EngineWorker:
         async with self._claiming:
             now = self.clock.now()
             rows = await store.claim(
-                self._db.engine, self._lease.worker_id, list(self._runtimes), room, self._after, self._shunned(), now
+                await self._claim_connection(),
+                self._lease.worker_id,
+                list(self._runtimes),
+                room,
+                self._after,
+                self._shunned(),
+                now,
             )
             tail = rows.pop()
             self.clock.observe(tail["now"])
@@ -190,6 +200,16 @@ class EngineWorker:
         if tail["next_due"] is not None:
             pause = min(pause, max(0.0, (tail["next_due"] - self.clock.now()).total_seconds()))
         await self._await_wake(pause)
+
+    async def _claim_connection(self) -> Any:
+        """A connection of the claim's own, whose plans are made anew as the tables grow."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._db.dedicated("millrace-claim")
+            self._claims = 0
+        self._claims += 1
+        if self._claims in REPLAN_AFTER:
+            await self._connection.execute("discard plans")
+        return self._connection
 
     async def _await_wake(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

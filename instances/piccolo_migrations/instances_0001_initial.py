@@ -40,17 +40,18 @@ create table instance (
   retain_until timestamptz,
   seq bigint not null default 0,
   run int not null default 1,
-  live_from bigint not null default 1,
-  primary key (account_id, key)
+  live_from bigint not null default 1
 ) with (fillfactor = 90);
 alter table instance alter input set storage external, alter output set storage external;
-create unique index instance_uid on instance (account_id, workflow_key, instance_id);  -- create, get by id
+-- Order matters: while a table is empty all index scans cost the same, and the planner takes the index made last.
 create unique index instance_no on instance (account_id, no);
-create index instance_list on instance (account_id, workflow_key, key desc);                        -- newest first
-create index instance_status on instance (account_id, workflow_key, status, key desc) where status >= 6;
-create index instance_transaction on instance (account_id, workflow_key, transaction_id, key);
 create index instance_parent on instance (account_id, parent_key) where parent_key is not null;     -- terminate goes down
 create index instance_retain on instance (retain_until) where retain_until is not null;             -- retention
+create index instance_transaction on instance (account_id, workflow_key, transaction_id, key);
+create index instance_status on instance (account_id, workflow_key, status, key desc) where status >= 6;
+create index instance_list on instance (account_id, workflow_key, key desc);                        -- newest first
+create unique index instance_uid on instance (account_id, workflow_key, instance_id);               -- create, get by id
+alter table instance add primary key (account_id, key);
 
 -- One narrow row per unfinished instance; every hot update happens here.
 -- status (shown): 0 queued 1 running 2 waiting 3 paused 4 waitingForPause 5 rollingBack
@@ -79,7 +80,6 @@ create table live (
   unread_bytes int not null default 0,
   started_at timestamptz,
   modified_at timestamptz not null,
-  primary key (account_id, key),
   check ((phase = 1) = (owner is not null))
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_cost_delay = 0);
@@ -88,6 +88,7 @@ create index live_due on live (ready_at, account_id, key) where phase = 2 and re
 create index live_held on live (account_id, workflow_key) where phase = 1;                                  -- limits
 create index live_owner on live (owner, account_id, key) where owner is not null;                           -- takeover, renewal
 create index live_status on live (account_id, workflow_key, status, key desc);                              -- lists, counts
+alter table live add primary key (account_id, key);
 
 -- What happened, append-only. `seq` is given under the lock of the live row and never repeats.
 create table journal (
@@ -113,11 +114,11 @@ create table inbox (
   type text not null,
   dedupe text,
   payload text,
-  at timestamptz not null,
-  primary key (account_id, key, no)
+  at timestamptz not null
 );
 alter table inbox alter payload set storage external;
 create unique index inbox_dedupe on inbox (account_id, key, dedupe) where dedupe is not null;
+alter table inbox add primary key (account_id, key, no);
 
 -- Worker processes and their leases. Cross-account by nature; only the engine role sees it.
 create table worker (
