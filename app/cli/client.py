@@ -128,6 +128,12 @@ class Api:
         headers = {"idempotency-key": secrets.token_hex(16)} if once else {}
         return self._send("POST", path, body=body, headers=headers, repeatable=once)
 
+    def upload(self, *path: str, metadata: dict[str, Any], modules: list[tuple[str, bytes, str]]) -> Answer:
+        """PUT a script: its metadata and modules as (name, content, content type)."""
+        files: list[tuple[str, Any]] = [("metadata", (None, msgspec.json.encode(metadata), "application/json"))]
+        files += [(name, (name, content, kind)) for name, content, kind in modules]
+        return self._send("PUT", path, files=files, repeatable=False)
+
     def pages(self, *path: str, per_page: int = 100, **query: Any) -> Iterator[Any]:
         """Every row of a list, page by page: by cursor where the list has one, else by number."""
         page, cursor = 1, None
@@ -164,6 +170,7 @@ class Api:
         body: Any = msgspec.UNSET,
         query: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
+        files: list[tuple[str, Any]] | None = None,
         repeatable: bool | None = None,
     ) -> Answer:
         repeatable = method in ("GET", "PUT", "DELETE") if repeatable is None else repeatable
@@ -173,7 +180,7 @@ class Api:
             last = attempt == ATTEMPTS
             try:
                 response = self._http.request(
-                    method, self._url(path), content=content, params=_given(query or {}), headers=sent
+                    method, self._url(path), content=content, files=files, params=_given(query or {}), headers=sent
                 )
             except httpx.ConnectError as error:
                 raise self._unreachable(error) from None

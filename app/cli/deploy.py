@@ -1,4 +1,4 @@
-"""`millrace deploy FILE`: make a definition document the current version of a workflow."""
+"""`millrace deploy FILE`: make a definition document, or the classes of a script, current versions of workflows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 from app.cli.api_options import api_command
 from app.cli.client import Api, ApiError, Fault
 from app.cli.output import Output
+from app.cli.scripts import is_script, upload_parts, workflow_classes
 from tenants.limits import WORKFLOW_NAME
 from versions.names import slug
 
@@ -30,21 +31,47 @@ _PlainLoader.yaml_implicit_resolvers = {
 
 @click.command("deploy")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", help="Name of the workflow in paths. Default: made from the document's name.")
+@click.option("--name", help="Name of the workflow in paths. Default: made from the document's or the class's name.")
+@click.option("--script", help="Name of the script when FILE is one. Default: made from the file's name.")
+@click.option("--class", "classes", multiple=True, help="Class to deploy when FILE is a script. Default: all in it.")
 @api_command
-def deploy(api: Api, out: Output, file: Path, name: str | None) -> None:
-    """Deploy the definition document in FILE (.yaml, .yml or .json) as a new version.
+def deploy(api: Api, out: Output, file: Path, name: str | None, script: str | None, classes: tuple[str, ...]) -> None:
+    """Deploy a definition document or a script as a new version.
 
-    FILE holds the document itself, or an object with `definition` and, beside it, any of limits, concurrency, schedules
-    and default_retention. Deploying the same again changes nothing.
+    A document (.yaml, .yml, .json) is FILE itself, or stands under `definition` in it, beside any of limits,
+    concurrency, schedules and default_retention. Deploying the same document again changes nothing.
+
+    A script (.js, .mjs, .ts, .py) is uploaded, and each of its classes that extend WorkflowEntrypoint becomes the
+    current version of a workflow.
     """
+    if is_script(file):
+        _deploy_script(api, out, file, name, script, list(classes) or workflow_classes(file))
+        return
+    if script or classes:
+        raise click.UsageError("--script and --class are for scripts")
     body = request_body(read_document(file))
-    name = name or handle_of(body["definition"], file)
-    before = _current_version(api, name)
     try:
-        result = api.put("workflows", name, body=body).result
+        _put(api, out, name or handle_of(body["definition"], file), body)
     except ApiError as error:
         raise _located(error, file) from None
+
+
+def _deploy_script(api: Api, out: Output, file: Path, name: str | None, script: str | None, classes: list[str]) -> None:
+    if not classes:
+        raise click.UsageError(f"no class in {file} extends WorkflowEntrypoint; name one with --class")
+    if name and len(classes) > 1:
+        raise click.UsageError(f"--name goes with one class, {file} has {', '.join(classes)}; choose with --class")
+    script = script or slug(file.stem)
+    metadata, module = upload_parts(file)
+    with out.waiting(f"uploading {file}"):
+        api.upload("workers", "scripts", script, metadata=metadata, modules=[module])
+    for each in classes:
+        _put(api, out, name or slug(each), {"script_name": script, "class_name": each})
+
+
+def _put(api: Api, out: Output, name: str, body: dict[str, Any]) -> None:
+    before = _current_version(api, name)
+    result = api.put("workflows", name, body=body).result
     if out.as_json:
         out.json(result)
         return

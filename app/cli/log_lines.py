@@ -32,7 +32,7 @@ def follow(api: Api, path: tuple[str, ...], out: Output) -> None:
             for event in api.stream(*path, last_event_id=cursor):
                 failures = 0
                 cursor = event.id or cursor
-                if event.event == "complete":
+                if event.event == "end":
                     return
                 if event.event == "log":
                     _print(msgspec.json.decode(event.data), out)
