@@ -26,7 +26,7 @@ def is_script(file: Path) -> bool:
 
 
 def workflow_classes(file: Path) -> list[str]:
-    """Classes in the file that extend `WorkflowEntrypoint`. Raises :class:`click.ClickException` when it is not text."""
+    """Classes in it that extend `WorkflowEntrypoint`. Raises :class:`click.ClickException` when it is not text."""
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
