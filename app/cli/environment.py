@@ -71,6 +71,7 @@ async def process_settings(*, redis: bool = True) -> AsyncIterator[Settings]:
     Raises :class:`SettingsError` when no database is named, and what starting the services raises.
     """
     settings = load_settings()
+    _check_schemes(settings)
     installation = find_installation(settings)
     if installation is None:
         if not settings.database_url:
@@ -94,6 +95,16 @@ async def process_settings(*, redis: bool = True) -> AsyncIterator[Settings]:
             await stack.enter_async_context(used(valkey))
             values["redis_url"] = valkey.url()
         yield dataclasses.replace(settings, **values)
+
+
+def _check_schemes(settings: Settings) -> None:
+    """Refuse an address no driver would take, before one of them says so less clearly."""
+    for field, value, schemes in (
+        ("DATABASE", settings.database_url, ("postgresql://", "postgres://")),
+        ("REDIS", settings.redis_url, ("redis://", "rediss://", "unix://")),
+    ):
+        if value and not value.startswith(schemes):
+            raise SettingsError(f"MILLRACE_{field}_URL must begin with {' or '.join(schemes)}.")
 
 
 def find_installation(settings: Settings) -> Installation | None:

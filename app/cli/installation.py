@@ -85,14 +85,13 @@ class Installation:
                     f"{directory} is not a data folder of Millrace: start one there with `millrace dev --data-dir`."
                 ) from None
             return cls._make(directory)
+        except NotADirectoryError:
+            raise InstallationError(f"{directory} is not a folder: choose another --data-dir.") from None
         return cls(directory, marker)
 
     @classmethod
     def _make(cls, directory: Path) -> Installation:
-        try:
-            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        except FileExistsError:
-            raise InstallationError(f"{directory} is not a folder: choose another --data-dir.") from None
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         if any(path.name not in ("dev.lock", "secret") for path in directory.iterdir()):
             raise InstallationError(
                 f"{directory} is not empty and not a data folder of Millrace: choose another --data-dir."

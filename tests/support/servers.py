@@ -61,7 +61,7 @@ def _roomy(directory: Path) -> bool:
 
 def scratch_home() -> Path:
     """A fresh directory a service's user can enter, for servers of one test. The caller removes it."""
-    path = Path(tempfile.mkdtemp(prefix="millrace-"))
+    path = Path(tempfile.mkdtemp(prefix="millrace-", dir=MEMORY if _roomy(MEMORY) else None))
     path.chmod(0o711)
     return path.resolve()
 

@@ -1,0 +1,221 @@
+"""`millrace doctor`: look at everything Millrace needs on this machine, and say what to do where it is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import asyncpg
+import click
+import redis.asyncio
+
+from app import __version__
+from app.cli.environment import find_installation
+from app.cli.installation import Installation
+from app.cli.output import Output
+from app.cli.problems import describe
+from app.embedded.binaries import OLDEST_POSTGRES, find_postgres, find_redis
+from app.embedded.errors import EmbeddedError
+from app.embedded.service_user import ServiceUser
+from app.migrations import pending
+from app.settings import MIN_SECRET_BYTES, Settings, load_settings
+
+CONNECT_SECONDS = 5.0
+OLDEST_REDIS = (6, 2)
+FREE_BYTES = 1 << 30
+
+HINTS = {
+    "database": "Check MILLRACE_DATABASE_URL, and that the server is up and reachable from here.",
+    "redis": "Check MILLRACE_REDIS_URL, and that the server is up and reachable from here.",
+    "postgres": "Or set MILLRACE_DATABASE_URL to a server you have.",
+}
+"""Where the hint of the error itself would send the reader back to the doctor."""
+
+MARKS = {"ok": "✓", "warning": "!", "failed": "✗"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check. `hint` says what to do, unless it is ok."""
+
+    check: str
+    state: Literal["ok", "warning", "failed"]
+    detail: str
+    hint: str = ""
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Check this machine and its services. Exits with 1 when something that is needed is missing."""
+    out = Output(as_json=as_json)
+    findings = asyncio.run(examine())
+    if as_json:
+        out.json([{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings])
+    else:
+        for finding in findings:
+            out.line(f"{MARKS[finding.state]} {finding.check:<16} {finding.detail}")
+            if finding.hint:
+                out.line(f"  hint: {finding.hint}", style="dim")
+    if any(finding.state == "failed" for finding in findings):
+        ctx.exit(1)
+
+
+async def examine() -> list[Finding]:
+    """All checks, in the order they depend on each other."""
+    findings = [_python(), _machine()]
+    try:
+        settings = load_settings()
+        installation = find_installation(settings)
+    except Exception as error:
+        return [*findings, _failure("settings", error)]
+    findings += [_installation(installation), _secret(settings, installation), _space(installation)]
+    database_url = settings.database_url or (installation.marker.database_url if installation else None)
+    redis_url = settings.redis_url or (installation.marker.redis_url if installation else None)
+    if not database_url:
+        findings.append(_binaries("postgres", _postgres_binaries))
+        database_url = _running_postgres(installation)
+    if not redis_url:
+        findings.append(_binaries("redis", _redis_binaries))
+        redis_url = _running_redis(installation)
+    if database_url:
+        findings.append(await _tried("database", _database, database_url))
+    if redis_url:
+        findings.append(await _tried("redis", _redis, redis_url))
+    return findings
+
+
+def _python() -> Finding:
+    return Finding("millrace", "ok", f"{__version__} on Python {platform.python_version()} ({sys.executable})")
+
+
+def _machine() -> Finding:
+    detail = f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} CPUs"
+    if sys.platform == "win32":
+        return Finding(
+            "machine", "warning", detail, "There are no embedded services on Windows; use WSL or external ones."
+        )
+    return Finding("machine", "ok", detail)
+
+
+def _installation(installation: Installation | None) -> Finding:
+    if installation is None:
+        return Finding("data folder", "ok", "none here; `millrace dev` makes one")
+    ready = installation.read_ready()
+    state = f"serving {ready.base_url}" if ready else "not running"
+    return Finding("data folder", "ok", f"{installation.directory}, {state}")
+
+
+def _secret(settings: Settings, installation: Installation | None) -> Finding:
+    if settings.secret:
+        if len(settings.secret.encode()) < MIN_SECRET_BYTES:
+            hint = "Generate one with: openssl rand -hex 32"
+            return Finding("secret", "failed", f"MILLRACE_SECRET has less than {MIN_SECRET_BYTES} bytes", hint)
+        return Finding("secret", "ok", "from MILLRACE_SECRET")
+    if installation is None:
+        hint = "`millrace serve` and `millrace worker` need one: openssl rand -hex 32"
+        return Finding("secret", "warning", "MILLRACE_SECRET is not set", hint)
+    try:
+        installation.secret()
+    except Exception as error:
+        return _failure("secret", error)
+    return Finding("secret", "ok", "from the data folder")
+
+
+def _space(installation: Installation | None) -> Finding:
+    place = installation.services_home() if installation else Path.cwd()
+    free = shutil.disk_usage(place).free
+    detail = f"{free / (1 << 30):.1f} GiB free in {place}"
+    if free < FREE_BYTES:
+        return Finding("disk", "warning", detail, "Make room: PostgreSQL stops when its disk is full.")
+    return Finding("disk", "ok", detail)
+
+
+def _binaries(check: str, find: Callable[[ServiceUser, Path], str]) -> Finding:
+    try:
+        user = ServiceUser.choose()
+        with tempfile.TemporaryDirectory() as copies:
+            detail = find(user, Path(copies))
+        return Finding(check, "ok", f"{detail}, would run as {user.name}")
+    except EmbeddedError as error:
+        return _failure(check, error)
+
+
+def _postgres_binaries(user: ServiceUser, copies: Path) -> str:
+    _, major = find_postgres(None, user, copies)
+    return f"server {major} installed"
+
+
+def _redis_binaries(user: ServiceUser, copies: Path) -> str:
+    return f"{find_redis(user, copies).name} installed"
+
+
+def _running_postgres(installation: Installation | None) -> str | None:
+    postgres = installation.postgres() if installation else None
+    return postgres.dsn("millrace") if postgres is not None and postgres.running() else None
+
+
+def _running_redis(installation: Installation | None) -> str | None:
+    valkey = installation.valkey() if installation else None
+    return valkey.url() if valkey is not None and valkey.running() else None
+
+
+async def _tried(check: str, look: Callable[[str], Awaitable[Finding]], url: str) -> Finding:
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await look(url)
+    except TimeoutError:
+        return Finding(
+            check, "failed", f"no answer within {CONNECT_SECONDS:.0f} s", "Is it up, and reachable from here?"
+        )
+    except Exception as error:
+        return _failure(check, error)
+
+
+async def _database(url: str) -> Finding:
+    connection = await asyncpg.connect(url)
+    try:
+        version = str(await connection.fetchval("show server_version")).split()[0]
+        major = int(str(await connection.fetchval("show server_version_num"))) // 10_000
+    finally:
+        await connection.close()
+    detail = f"PostgreSQL {version}"
+    if major < OLDEST_POSTGRES:
+        return Finding("database", "failed", detail, f"Millrace needs PostgreSQL {OLDEST_POSTGRES} or newer.")
+    if missing := await pending(url):
+        return Finding("database", "failed", f"{detail}, {len(missing)} migrations missing", "Run `millrace migrate`.")
+    return Finding("database", "ok", f"{detail}, schema up to date")
+
+
+async def _redis(url: str) -> Finding:
+    async with redis.asyncio.from_url(url) as client:
+        info = await client.info("server")
+        memory = await client.info("memory")
+    version = str(info["redis_version"])
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    detail = f"{name} {info.get('valkey_version', version)}"
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+        return Finding("redis", "failed", detail, "Millrace needs Redis 6.2 or newer, or Valkey.")
+    if memory.get("maxmemory_policy", "noeviction") != "noeviction":
+        policy = memory["maxmemory_policy"]
+        return Finding("redis", "warning", f"{detail}, evicts ({policy})", "Set maxmemory-policy to noeviction.")
+    return Finding("redis", "ok", detail)
+
+
+def _failure(check: str, error: Exception) -> Finding:
+    told = describe(error)
+    if told is None:
+        return Finding(check, "failed", f"{type(error).__name__}: {error}")
+    return Finding(check, "failed", told.message, HINTS.get(check, told.hint))
+
+
+commands: list[click.Command] = [doctor]
