@@ -21,6 +21,7 @@ COMPLETION = "Completion"
 
 Join = Literal["all", "any", "all_done"]
 OnError = Literal["stop", "continue", "skip", "skip_to"]
+OnFalse = Literal["stop", "continue", "fail"]
 Backoff = Literal["constant", "linear", "exponential"]
 
 
@@ -86,6 +87,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     join: Join = "all"
     gates: tuple[Gate, ...] = ()
     when: Any = None
+    on_false: OnFalse = "continue"
+    """Of a condition node: what becomes of the run when it is false. Its `config.onFalse`, else `stop`, or `continue`
+    where `then` or `else` say what runs."""
     on_error: OnError = "stop"
     skip_to: str | None = None
     """Set exactly when `on_error` is `skip_to`: a descendant."""

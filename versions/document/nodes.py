@@ -221,6 +221,7 @@ def _read_config(around: Surroundings, draft: Draft, node_type: NodeType) -> Non
         parallel = reader.integer("parallel", around.max_parallel, 1, MAX_PARALLEL)
         draft.node = msgspec.structs.replace(node, parallel=parallel)
     if node.type == "condition":
+        draft.node = msgspec.structs.replace(node, on_false=_on_false(node.config))
         draft.then = _targets(around.problems, node.config, "then", path)
         draft.otherwise = _targets(around.problems, node.config, "else", path)
         condition = {k: node.config[k] for k in ("field", "operator", "value", "all", "any", "not") if k in node.config}
@@ -246,6 +247,13 @@ def _check_config(
     if (size := json_size(config)) > NODE_CONFIG_BYTES:
         around.problems.add("LIMIT_EXCEEDED", path, f"must not be larger than {NODE_CONFIG_BYTES} bytes; it has {size}")
     return reader
+
+
+def _on_false(config: dict[str, Any]) -> Any:
+    said = config.get("onFalse")
+    if said in ("stop", "continue", "fail"):
+        return said
+    return "continue" if config.get("then") or config.get("else") else "stop"
 
 
 def _targets(problems: Problems, config: dict[str, Any], key: str, path: Path) -> list[Reference]:

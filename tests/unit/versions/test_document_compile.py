@@ -170,6 +170,16 @@ def test_verdicts_become_gates_and_edges() -> None:
     assert node(document, "no").depends_on == ("check",)
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [({}, "stop"), ({"then": ["b"]}, "continue"), ({"else": ["b"], "onFalse": "fail"}, "fail")],
+)
+def test_what_false_means(config: dict[str, Any], expected: str) -> None:
+    condition = {"id": "c", "type": "condition", "config": {"field": "trigger.a", "operator": "exists", **config}}
+    document = parse_document(doc(condition, {"id": "b"}))
+    assert node(document, "c").on_false == expected
+
+
 def test_references_by_name_become_ids() -> None:
     document = parse_document(
         doc(
