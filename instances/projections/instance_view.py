@@ -27,20 +27,27 @@ NULL = msgspec.Raw(b"null")
 _NO_RETRIES = msgspec.Raw(b'{"retries":{"limit":0,"delay":0,"backoff":"constant"},"timeout":0}')
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceFacts:
-    """What the instance's own rows say. Payloads are JSON text as stored."""
+    """What the instance's own rows say. Payloads are JSON text as stored. `handle` names the workflow."""
 
+    key: UUID
     instance_id: str
     workflow_key: UUID
+    handle: str
     version_key: UUID
+    no: int
+    run: int
     status: Status
     created_at: datetime
     modified_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    transaction_id: str = ""
     trigger_source: int = 0
     trigger_detail: str | None = None
+    triggered_by: str | None = None
+    parent_key: UUID | None = None
     input: str | None = None
     output: str | None = None
     error: str | None = None

@@ -21,8 +21,12 @@ VERSION = UUID("0b9d0000-0000-7000-8000-000000000001")
 
 def view(journal: Journal, status: Status = Status.RUNNING, *, newest_first=False, simple=False, **facts: Any) -> Any:
     known = InstanceFacts(
+        key=UUID(int=2),
         instance_id="i",
         workflow_key=UUID(int=1),
+        handle="orders",
+        no=1,
+        run=journal.run,
         version_key=VERSION,
         status=status,
         created_at=START,

@@ -1,0 +1,219 @@
+"""Creating instances: what is checked at the door, and what each outcome means.
+
+The common case costs one call of the engine and no query besides it: limits are cached, rates are asked for only where
+the account has any, and whether the workflow checks its input is remembered.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from app.errors import InvalidRequest
+from instances import store
+from instances.engine.client import Create, Created, EngineClient, NewInstance
+from instances.errors import InstanceExists, InvalidInstanceId, TooManyQueued
+from instances.payloads import check_size, loads
+from instances.runtimes.protocol import RUNTIME_DOCUMENT
+from instances.schemas import Duration, InstanceRetention
+from tenants.auth import Caller
+from tenants.database import Database
+from tenants.limits import BATCH, INSTANCE_ID, Limits, reserved_instance_id
+from tenants.service import TenantService
+from versions.document import Document, decode_document, validate_input
+from versions.durations import parse_duration
+from versions.errors import WorkflowNotFound
+
+REMEMBERED_WORKFLOWS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An instance somebody wants. `input` is JSON text; `pointer` is where its request stands in the body."""
+
+    instance_id: str | None = None
+    input: str | None = None
+    retention: InstanceRetention | None = None
+    trigger_source: int = 1
+    trigger_detail: str | None = None
+    pointer: str = ""
+
+
+class Versions(Protocol):
+    """What is asked of `versions.service.VersionService`."""
+
+    async def load(self, account_id: UUID, version_key: UUID) -> Any: ...
+
+
+class Creator:
+    """Creates instances for callers of any face."""
+
+    def __init__(self, db: Database, tenants: TenantService, versions: Versions, engine: EngineClient) -> None:
+        self._tenants = tenants
+        self._engine = engine
+        self._db = db
+        self._inputs = InputCheck(db, versions)
+
+    async def create(
+        self, caller: Caller, handle: str, wanted: Sequence[Wanted], key_of: Callable[[int], UUID]
+    ) -> list[Created]:
+        """Create all of `wanted`, in one commit; `key_of(i)` is the key of the i-th.
+
+        Answers in order; ids that are in use or repeated are outcomes, everything else wrong is an error and creates
+        nothing. Raises :class:`InvalidInstanceId`, :class:`app.errors.InvalidRequest`, `PayloadTooLarge`,
+        :class:`WorkflowNotFound`, :class:`TooManyQueued`, `CreationRateExceeded`.
+        """
+        limits = await self._tenants.limits(caller.account_id)
+        by = str(caller.user_id or caller.token_id or "") or None
+        items = [_new_instance(caller, handle, one, key_of(n), by, limits) for n, one in enumerate(wanted)]
+        if caller.workspace_id is not None:
+            await self._require_workflow(caller, handle)
+        checked = await self._inputs.check(caller.account_id, handle, wanted)
+        await self._tenants.admit_creations(caller.account_id, handle, len(items))
+        created = await self._engine.create(items)
+        _refuse(created)
+        await self._check_again(caller, handle, wanted, created, checked)
+        return created
+
+    async def _require_workflow(self, caller: Caller, handle: str) -> None:
+        """A caller restricted to a workspace may only start what is in it; the engine knows nothing of workspaces."""
+        async with self._db.scope(caller.account_id) as connection:
+            if await store.find_workflow(connection, caller.account_id, handle, caller.workspace_id) is None:
+                raise WorkflowNotFound()
+
+    async def _check_again(
+        self, caller: Caller, handle: str, wanted: Sequence[Wanted], created: list[Created], checked: UUID | None
+    ) -> None:
+        """Instances run the version that is current when they are created. When that is not the one the input was
+        checked against, a new version came in between: check against it, and take the instances back if they fail.
+        """
+        made = [one for one in created if one.outcome is Create.CREATED]
+        if not made or made[0].version_key == checked or made[0].version_key is None:
+            return
+        try:
+            await self._inputs.check_version(caller.account_id, handle, made[0].version_key, wanted)
+        except InvalidRequest:
+            await self._engine.delete(caller.account_id, [one.key for one in made])
+            raise
+
+
+def _new_instance(
+    caller: Caller, handle: str, wanted: Wanted, key: UUID, triggered_by: str | None, limits: Limits
+) -> NewInstance:
+    at = wanted.pointer
+    if wanted.input is not None:
+        check_size(wanted.input, limits.payload_bytes, "params", f"{at}/params")
+    retention = wanted.retention or _NO_RETENTION
+    return NewInstance(
+        account_id=caller.account_id,
+        key=key,
+        instance_id=str(key) if wanted.instance_id is None else _instance_id(wanted.instance_id, at),
+        handle=handle,
+        input=wanted.input,
+        trigger_source=wanted.trigger_source,
+        trigger_detail=wanted.trigger_detail,
+        triggered_by=triggered_by,
+        success_retention_ms=_retention(retention.success_retention, "success_retention", at, limits),
+        error_retention_ms=_retention(retention.error_retention, "error_retention", at, limits),
+        max_queued=limits.queued,
+    )
+
+
+_NO_RETENTION = InstanceRetention()
+
+
+def _instance_id(text: str, pointer: str) -> str:
+    if not INSTANCE_ID.holds(text):
+        raise InvalidInstanceId(f"instance_id must be {INSTANCE_ID.rule}", pointer=f"{pointer}/instance_id")
+    if reserved_instance_id(text):
+        raise InvalidInstanceId(f"instance_id {text!r} is reserved", pointer=f"{pointer}/instance_id")
+    return text
+
+
+def _retention(value: Duration | None, field: str, pointer: str, limits: Limits) -> int | None:
+    if value is None:
+        return None
+    try:
+        return parse_duration(value, maximum_ms=limits.retention_max_ms)  # type: ignore[arg-type]
+    except ValueError as error:
+        where = f"{pointer}/instance_retention/{field}"
+        raise InvalidRequest(f"instance_retention.{field} {error}", pointer=where) from None
+
+
+def _refuse(created: Sequence[Created]) -> None:
+    """Outcomes that are the same for all of a request."""
+    for one in created:
+        if one.outcome is Create.NO_WORKFLOW:
+            raise WorkflowNotFound()
+        if one.outcome is Create.QUEUE_FULL:
+            raise TooManyQueued(retry_after=1)
+    if len(created) == 1 and created[0].outcome is Create.EXISTS:
+        raise InstanceExists()
+
+
+def check_batch_length(count: int, what: str) -> None:
+    """Raise :class:`InvalidRequest` unless a batch has 1 to 100 elements."""
+    if not 1 <= count <= BATCH:
+        raise InvalidRequest(f"{what} must have 1 to {BATCH} elements, not {count}")
+
+
+class InputCheck:
+    """Checks inputs against the `input_schema` of documents. Remembers, per workflow, what its current version asks."""
+
+    def __init__(self, db: Database, versions: Versions) -> None:
+        self._db = db
+        self._versions = versions
+        self._known: OrderedDict[tuple[UUID, str], tuple[UUID, Document | None]] = OrderedDict()
+
+    async def check(self, account_id: UUID, handle: str, wanted: Sequence[Wanted]) -> UUID | None:
+        """Check the inputs; the version they were checked against (it may be outdated), None when there is no workflow.
+
+        Raises :class:`versions.errors.InvalidInput`.
+        """
+        known = self._known.get((account_id, handle)) or await self._look_up(account_id, handle)
+        if known is None:
+            return None
+        version_key, document = known
+        try:
+            _check_inputs(document, wanted)
+        except InvalidRequest:
+            # The newest version may think otherwise, and whoever just deployed it must not be told about the old one.
+            current = await self._look_up(account_id, handle)
+            if current is None or current[0] == version_key:
+                raise
+            version_key, document = current
+            _check_inputs(document, wanted)
+        return version_key
+
+    async def check_version(self, account_id: UUID, handle: str, version_key: UUID, wanted: Sequence[Wanted]) -> None:
+        """Check the inputs against this version, and remember it. Raises :class:`versions.errors.InvalidInput`."""
+        _check_inputs(await self._learn(account_id, handle, version_key), wanted)
+
+    async def _look_up(self, account_id: UUID, handle: str) -> tuple[UUID, Document | None] | None:
+        async with self._db.scope(account_id) as connection:
+            found = await store.find_workflow(connection, account_id, handle, None)
+        if found is None or found[1] is None:
+            return None
+        return found[1], await self._learn(account_id, handle, found[1])
+
+    async def _learn(self, account_id: UUID, handle: str, version_key: UUID) -> Document | None:
+        """The version's document, if it has one that checks inputs."""
+        version = await self._versions.load(account_id, version_key)
+        document = decode_document(version.source) if version.runtime == RUNTIME_DOCUMENT else None
+        if document is not None and document.input_schema in (None, True):
+            document = None
+        self._known[account_id, handle] = version_key, document
+        self._known.move_to_end((account_id, handle))
+        while len(self._known) > REMEMBERED_WORKFLOWS:
+            self._known.popitem(last=False)
+        return document
+
+
+def _check_inputs(document: Document | None, wanted: Sequence[Wanted]) -> None:
+    if document is None:
+        return
+    for one in wanted:
+        validate_input(document, loads(one.input), pointer=f"{one.pointer}/params")

@@ -1,0 +1,89 @@
+"""Errors of this package that a caller can cause."""
+
+from __future__ import annotations
+
+from app.errors import InvalidRequest, MillraceError, TooManyRequests
+
+
+class InstanceNotFound(MillraceError):
+    """404: no instance of that id in the workflow."""
+
+    code, key, status = 10400, "instance.not_found", 404
+
+
+class StepNotFound(MillraceError):
+    """404: the instance has no step of that name and type, or the step no such attempt."""
+
+    code, key, status = 10464, "step.not_found", 404
+
+
+class InstanceExists(MillraceError):
+    """400: the instance id is in use."""
+
+    code, key, status = 10405, "instance.already_exists", 400
+
+
+class DuplicateInBatch(MillraceError):
+    """The id is used earlier in the same batch. Never raised: a message of a successful batch."""
+
+    code, key, status = 10415, "instance.duplicate_in_batch", 400
+
+
+class InvalidInstanceId(InvalidRequest):
+    """400: an instance id breaks its rule, or is reserved."""
+
+    code, key = 10450, "instance.invalid_id"
+
+
+class InvalidEventType(InvalidRequest):
+    """400: an event type breaks its rule."""
+
+    code, key = 10455, "workflow.invalid_event_type"
+
+
+class CannotSendEvent(InvalidRequest):
+    """400: the instance is finished, nothing will ever read the event."""
+
+    code, key = 10454, "instance.cannot_send_event"
+
+
+class _Refused(MillraceError):
+    """409: a command the instance's status does not allow; sending it again does not help."""
+
+    status, retry = 409, False
+
+
+class CannotTerminate(_Refused):
+    code, key = 10401, "instance.cannot_terminate"
+
+
+class CannotPause(_Refused):
+    code, key = 10451, "instance.cannot_pause"
+
+
+class CannotResume(_Refused):
+    code, key = 10452, "instance.cannot_resume"
+
+
+class CannotRestart(_Refused):
+    """Also when the step to restart from is not in the instance's history."""
+
+    code, key = 10453, "instance.cannot_restart"
+
+
+class TooManyQueued(TooManyRequests):
+    """429: the queue is full."""
+
+    code, key = 10456, "instance.too_many_queued"
+
+
+class TooManyEvents(TooManyRequests):
+    """429: the instance holds as many unread events as it may."""
+
+    code, key = 10465, "instance.too_many_events"
+
+
+class TooManyStreams(TooManyRequests):
+    """429: the credential has as many event streams open as it may."""
+
+    code, key = 10466, "rate_limit.streams"

@@ -1,0 +1,168 @@
+"""Lists of instances: what a query string may ask for, cursors, and date bounds turned into key bounds.
+
+Instances are listed newest first by key. A key is a UUIDv7, so a range of creation times is also a range of keys, and a
+list by date starts where the dates start instead of reading everything newer.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from app.errors import InvalidRequest
+from instances.lifecycle import BY_WIRE, Status
+from tenants.limits import ROWS_PER_PAGE, ROWS_PER_PAGE_MAX
+from tenants.paging import Page, whole_number
+
+REACHABLE_ROWS = 10_000
+"""Rows that `page` reaches; cursors reach all."""
+COUNTED_ROWS = 100_000
+"""Rows `total_count` counts to."""
+KEY_SLACK = timedelta(seconds=60)
+"""How far the time in a key may be from the creation time beside it (waiting for a commit, clocks of two processes)."""
+
+FIRST_KEY = UUID(int=0)
+LAST_KEY = UUID(int=(1 << 128) - 1)
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:?\d\d)?)?")
+_YEARS = (1970, 9998)
+_CURSOR = struct.Struct(">BI16s")
+_CURSOR_TEXT = re.compile(r"[A-Za-z0-9_-]{28}")
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a list goes on: after `key`. Carries the count made for the first page, so later ones need none."""
+
+    key: UUID
+    ascending: bool
+    total: int
+
+    def __str__(self) -> str:
+        packed = _CURSOR.pack(self.ascending, self.total, self.key.bytes)
+        return base64.urlsafe_b64encode(packed).decode()
+
+    @staticmethod
+    def parse(text: str) -> Cursor:
+        """Raises :class:`InvalidRequest` for anything no list has given out."""
+        try:
+            ascending, total, key = _CURSOR.unpack(
+                base64.urlsafe_b64decode(text) if _CURSOR_TEXT.fullmatch(text) else b""
+            )
+        except (binascii.Error, struct.error):
+            ascending, total, key = 2, 0, b""
+        if ascending > 1 or total > COUNTED_ROWS:
+            raise InvalidRequest("cursor must be one that a list has returned")
+        return Cursor(UUID(bytes=key), bool(ascending), total)
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """A list of instances, checked. `page` is None when the list is read by cursors."""
+
+    per_page: int = ROWS_PER_PAGE
+    page: Page | None = None
+    cursor: Cursor | None = None
+    ascending: bool = False
+    status: Status | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def offset(self) -> int:
+        return self.page.offset if self.page is not None else 0
+
+    def key_range(self) -> tuple[UUID, UUID]:
+        """Lowest and highest key the list may show, both included."""
+        low, high = self.count_range()
+        if self.cursor is not None:
+            if self.ascending:
+                low = UUID(int=min(max(low.int, self.cursor.key.int + 1), LAST_KEY.int))
+            else:
+                high = UUID(int=max(min(high.int, self.cursor.key.int - 1), 0))
+        return low, high
+
+    def count_range(self) -> tuple[UUID, UUID]:
+        """The same, for all pages together."""
+        low = FIRST_KEY if self.since is None else _key_at(self.since - KEY_SLACK, 0)
+        high = LAST_KEY if self.until is None else _key_at(self.until + KEY_SLACK, (1 << 80) - 1)
+        return low, high
+
+
+def single_values(params: Mapping[str, Sequence[str]], known: frozenset[str]) -> dict[str, str]:
+    """The `known` parameters of a query string. Raises :class:`InvalidRequest` for one that is given twice."""
+    for name in known:
+        if len(params.get(name, ())) > 1:
+            raise InvalidRequest(f"{name} may be given once")
+    return {name: params[name][0] for name in known if params.get(name)}
+
+
+def list_query(params: Mapping[str, Sequence[str]]) -> ListQuery:
+    """The list a query string asks for. Raises :class:`InvalidRequest` naming the parameter and its rule."""
+    query = single_values(params, _PARAMETERS)
+    if "page" in query and "cursor" in query:
+        raise InvalidRequest("page and cursor exclude each other")
+    per_page = whole_number(query, "per_page", default=ROWS_PER_PAGE, minimum=1, maximum=ROWS_PER_PAGE_MAX)
+    page = Page(whole_number(query, "page", default=1, minimum=1, maximum=None), per_page) if "page" in query else None
+    cursor = Cursor.parse(query["cursor"]) if query.get("cursor") else None
+    return ListQuery(
+        per_page=per_page,
+        page=page,
+        cursor=cursor,
+        ascending=_direction(query.get("direction"), cursor),
+        status=_status(query.get("status")),
+        since=date_in(query["date_start"], "date_start") if "date_start" in query else None,
+        until=_end_of_millisecond(date_in(query["date_end"], "date_end")) if "date_end" in query else None,
+    )
+
+
+_PARAMETERS = frozenset({"page", "per_page", "cursor", "direction", "status", "date_start", "date_end"})
+
+
+def date_in(text: str, field: str) -> datetime:
+    """A date or time of a query: RFC 3339, any offset; without one it is UTC. Raises :class:`InvalidRequest`."""
+    try:
+        if not _DATE.fullmatch(text):
+            raise ValueError
+        moment = datetime.fromisoformat(text.upper())
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{field} must be an RFC 3339 time, like 2026-01-31T12:00:00Z") from None
+    if not _YEARS[0] <= moment.year <= _YEARS[1]:
+        raise InvalidRequest(f"{field} must be in the years {_YEARS[0]} to {_YEARS[1]}")
+    return moment
+
+
+def _direction(text: str | None, cursor: Cursor | None) -> bool:
+    if text is None:
+        return cursor.ascending if cursor is not None else False
+    if text not in ("asc", "desc"):
+        raise InvalidRequest("direction must be asc or desc")
+    if cursor is not None and cursor.ascending != (text == "asc"):
+        raise InvalidRequest("direction must be the one the cursor was made with")
+    return text == "asc"
+
+
+def _status(text: str | None) -> Status | None:
+    if text is None:
+        return None
+    if text not in BY_WIRE:
+        raise InvalidRequest(f"status must be one of {', '.join(BY_WIRE)}")
+    return BY_WIRE[text]
+
+
+def _end_of_millisecond(moment: datetime) -> datetime:
+    """Times are shown in whole milliseconds; an end that was copied from an answer includes that instance."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000 + 999)
+
+
+def _key_at(moment: datetime, rest: int) -> UUID:
+    """The lowest (`rest` 0) or highest key of a millisecond."""
+    milliseconds = min(max(int(moment.timestamp() * 1000), 0), (1 << 48) - 1)
+    return UUID(int=milliseconds << 80 | rest)

@@ -1,0 +1,45 @@
+"""Which entries of a journal still count. A pure fold, for readers that want entries rather than a history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from instances.lifecycle import Kind
+from instances.projections.entries import Entry, read_restart
+from instances.runtimes.protocol import StepKey, StepKind
+
+_STARTS = {
+    Kind.STEP_STARTED: StepKind.DO,
+    Kind.SLEEP_STARTED: StepKind.SLEEP,
+    Kind.WAIT_STARTED: StepKind.WAIT,
+    Kind.ROLLBACK_STEP_STARTED: StepKind.ROLLBACK,
+}
+_FAMILIES = {
+    **dict.fromkeys((Kind.SLEEP_COMPLETED,), StepKind.SLEEP),
+    **dict.fromkeys((Kind.WAIT_COMPLETED, Kind.WAIT_TIMED_OUT), StepKind.WAIT),
+    **dict.fromkeys(
+        (kind for kind in Kind if Kind.ROLLBACK_STEP_STARTED <= kind < Kind.ROLLBACK_ENDED), StepKind.ROLLBACK
+    ),
+    **dict.fromkeys((kind for kind in Kind if Kind.ATTEMPT_STARTED <= kind <= Kind.STEP_WAITING), StepKind.DO),
+    Kind.LOG: StepKind.DO,
+}
+
+
+def living(entries: Iterable[Entry]) -> list[Entry]:
+    """`entries` without those that a restart has made void: of steps that started at or after its `from_seq`, and
+    whatever else happened from then on. The entries of the restarts themselves stay.
+    """
+    starts: dict[StepKey, int] = {}
+    kept: list[tuple[int, Entry]] = []
+    for entry in entries:
+        root = entry.seq
+        if entry.kind in _STARTS:
+            starts[StepKey(_STARTS[Kind(entry.kind)], entry.name or "", entry.count or 1)] = root
+        elif entry.kind in _FAMILIES:
+            root = starts.get(StepKey(_FAMILIES[Kind(entry.kind)], entry.name or "", entry.count or 1), root)
+        elif entry.kind == Kind.RESTARTED:
+            from_seq, root = read_restart(entry.payload).from_seq, 0
+            kept = [(at, one) for at, one in kept if at < from_seq]
+            starts = {key: at for key, at in starts.items() if at < from_seq}
+        kept.append((root, entry))
+    return [entry for _, entry in kept]
