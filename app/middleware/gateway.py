@@ -142,9 +142,9 @@ class _Exchange:
             self._status = message["status"]
             message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
         elif message["type"] == "http.response.body":
-            self._body_bytes += len(message.get("body", b""))
             if self._body_less:
                 message = {**message, "body": b""}
+            self._body_bytes += len(message.get("body", b""))
         await self._send(message)
 
     async def _fail(self, failure: Failure, outward: Any) -> None:

@@ -1,0 +1,103 @@
+"""Where the parts become one platform. The API, the worker and the commands all build it here, from the settings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Literal
+
+from redis.asyncio import Redis
+
+from app.settings import Settings, SettingsError
+from instances.engine.client import EngineClient
+from instances.live_feed import LiveFeed
+from instances.service import InstanceService
+from jobs.doorbell import ArqDoorbell, NoDoorbell
+from jobs.redis_clients import AWAY, patient, quick
+from jobs.termination import TerminationJobs
+from tenants.clock import Clock
+from tenants.database import Database
+from tenants.ids import Ids
+from tenants.service import TenantService
+from versions.service import VersionService
+
+
+class Platform:
+    """Every service of one process, wired once.
+
+    Made closed; :meth:`opened` connects and builds, and takes everything down again in the reverse order. `state` is
+    what `/readyz` goes by; whoever runs the process calls :meth:`drain` before it stops taking requests.
+    """
+
+    db: Database
+    redis: Redis | None
+    """None without `MILLRACE_REDIS_URL`: everything works, at the pace of the workers' loops."""
+    clock: Clock
+    ids: Ids
+    tenants: TenantService
+    versions: VersionService
+    engine: EngineClient
+    instances: InstanceService
+    jobs: TerminationJobs
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state: Literal["starting", "ready", "draining"] = "starting"
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Platform]:
+        """The platform, connected. Raises :class:`SettingsError` when a setting is missing, before connecting."""
+        settings = self.settings
+        settings.require_secret()
+        if not settings.database_url:
+            raise SettingsError("MILLRACE_DATABASE_URL must be set (or run `millrace dev`).")
+        async with AsyncExitStack() as stack:
+            self.db = Database(settings.database_url, size=settings.db_pool_size)
+            stack.push_async_callback(self.db.close)
+            await self.db.connect()
+            self.clock = Clock(await self.db.now())
+            self.ids = Ids(self.clock)
+            await self._build(stack)
+            self.state = "ready"
+            try:
+                yield self
+            finally:
+                self.drain()
+
+    def drain(self) -> None:
+        """From now on `/readyz` says no, while requests are still answered."""
+        self.state = "draining"
+
+    async def _build(self, stack: AsyncExitStack) -> None:
+        settings, db, clock, ids = self.settings, self.db, self.clock, self.ids
+        self.redis = _redis(stack, quick(settings.redis_url)) if settings.redis_url else None
+        doorbell = self._doorbell(stack)
+        self.jobs = TerminationJobs(db, clock, ids, doorbell)
+        self.tenants = TenantService(db, clock, ids, settings, self.redis)
+        stack.push_async_callback(self.tenants.close)
+        self.versions = VersionService(db, clock, ids, self.tenants)
+        self.engine = EngineClient(db, clock, doorbell)
+        await self.engine.start()
+        stack.push_async_callback(self.engine.stop)
+        feed = LiveFeed(_redis(stack, patient(settings.redis_url)) if settings.redis_url else None)
+        stack.push_async_callback(feed.stop)
+        self.instances = InstanceService(db, clock, ids, self.tenants, self.versions, self.engine, self.jobs, feed)
+
+    def _doorbell(self, stack: AsyncExitStack) -> ArqDoorbell | NoDoorbell:
+        if not self.settings.redis_url:
+            return NoDoorbell()
+        doorbell = ArqDoorbell.at(self.settings.redis_url, self.clock, self.ids)
+        stack.push_async_callback(doorbell.close)
+        return doorbell
+
+
+def _redis(stack: AsyncExitStack, client: Redis) -> Redis:
+    """`client`, closed with the stack."""
+
+    async def close() -> None:
+        with contextlib.suppress(*AWAY):
+            await client.aclose()
+
+    stack.push_async_callback(close)
+    return client
