@@ -46,6 +46,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "workspace": Entry("workspace", "Create workspaces and manage their members."),
         "config": Entry("config", "Show every setting and where it comes from."),
         "doctor": Entry("doctor", "Check this machine and its services."),
+        "health": Entry("health", "Say whether the API or worker of this container works."),
         "completion": Entry("completion", "Print a completion script for bash, zsh or fish."),
     },
 }
