@@ -26,6 +26,7 @@ from arq.worker import Worker, func
 from redis.asyncio import ConnectionPool
 
 from jobs.redis_clients import AWAY, LISTEN_SECONDS, patient_options
+from jobs.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -39,10 +40,12 @@ HINT_LIFETIME_MS = 600_000
 QUEUE_LIMIT = 1000
 """Hints kept while no worker takes them."""
 MAX_JOBS = 64
+STOP_SECONDS = 1.0
+"""What jobs in hand get at the end."""
 DUE = 1
 """Score of every job: due at once. A time would make workers whose wall clock is behind wait for it."""
 
-JobFunction = Callable[..., CoroutineType[Any, Any, None]]
+JobFunction = Callable[..., "CoroutineType[Any, Any, None]"]
 
 
 def enqueue(pipe: Any, job: str, *args: Any, job_id: str, at_ms: int) -> None:
@@ -67,7 +70,7 @@ class WakeWorker(Worker):
             default_queue_name=QUEUE,
         )
         # arq reports every job it runs or misses; hints are not worth a line each.
-        logging.getLogger("arq.worker").setLevel(logging.ERROR)
+        logging.getLogger("arq").setLevel(logging.ERROR)
         super().__init__(
             [func(function, name=name) for name, function in functions.items()],
             queue_name=QUEUE,
@@ -86,23 +89,23 @@ class WakeWorker(Worker):
         )
         self._wake = asyncio.Event()
         self._away = False
+        self._stopping = False
 
     async def start(self) -> None:
         self.main_task = asyncio.get_running_loop().create_task(self.main())
 
     async def main(self) -> None:
-        """Poll when the doorbell rings or half a second has gone by, for ever."""
+        """Poll when the doorbell rings or half a second has gone by, until stopped."""
         listener = asyncio.get_running_loop().create_task(self._listen())
         try:
-            while True:
+            while not self._stopping:
                 self._wake.clear()
                 await self._poll()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self.poll_delay_s):
                         await self._wake.wait()
         finally:
-            listener.cancel()
-            await asyncio.gather(listener, return_exceptions=True)
+            await end(listener)
 
     async def _poll(self) -> None:
         try:
@@ -138,12 +141,14 @@ class WakeWorker(Worker):
         """arq's own health key and crons are not used: readiness is the worker's, timers are PostgreSQL's."""
 
     async def stop(self) -> None:
-        """Take no more jobs, drop those in hand (they are hints), close the connections."""
+        """Take no more jobs, let those in hand end, close the connections. With Redis away, what hangs is dropped."""
         self.allow_pick_jobs = False
-        tasks = [task for task in (self.main_task, *self.tasks.values()) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self.tasks.clear()
+        self._stopping = True
+        self._wake.set()
+        if self.main_task is not None:
+            await asyncio.wait({self.main_task}, timeout=STOP_SECONDS)
+        if self.tasks:
+            await asyncio.wait(self.tasks.values(), timeout=STOP_SECONDS)
+        await end(self.main_task, *self.tasks.values())
         with contextlib.suppress(*AWAY):
             await self.pool.aclose(close_connection_pool=True)

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from jobs.courier import Courier
 from jobs.redis_clients import AWAY, LISTEN_SECONDS, patient, quick
+from jobs.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -87,9 +88,7 @@ class PokeListener:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
         with contextlib.suppress(*AWAY):
             await self._redis.aclose()
 

@@ -7,7 +7,8 @@ join, so that a process that freezes leaves no transaction open behind it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -188,6 +189,19 @@ class Chunk:
     """Runs that were in a worker's hands, and whose."""
 
 
+@asynccontextmanager
+async def _fresh_plans(db: Database) -> AsyncIterator[Any]:
+    """A connection that plans for the tables as they are. Kept plans, made when they were empty, may scan an account's
+    whole `live` or `instance` for the few rows of one workflow; a chunk takes far longer than planning it."""
+    async with db.engine.acquire() as connection:
+        await connection.execute("set plan_cache_mode = force_custom_plan")
+        try:
+            yield connection
+        finally:
+            if not connection.is_closed():
+                await connection.execute("reset plan_cache_mode")
+
+
 async def open_jobs(db: Database, limit: int) -> list[OpenJob]:
     """Jobs that are not finished, the one that waited longest first."""
     return [OpenJob(row["account_id"], row["id"], row["kind"]) for row in await db.engine.fetch(_OPEN_JOBS, limit)]
@@ -198,7 +212,8 @@ async def work_chunk(db: Database, job: OpenJob, size: int, now: datetime, entri
     arguments: list[Any] = [job.account_id, job.id, size, now]
     if job.kind == "delete_workflow":
         arguments.append(entries)
-    row = await db.engine.fetchrow(_CHUNKS[job.kind], *arguments)
+    async with _fresh_plans(db) as connection:
+        row = await connection.fetchrow(_CHUNKS[job.kind], *arguments)
     assert row is not None
     held = list(zip(row["held"], row["owners"], strict=True))
     return Chunk(bool(row["taken"]), row["looked_at"], row["ended"], bool(row["finished"]), held)
@@ -317,13 +332,10 @@ with due as materialized (
 select (select count(*) from fit) as retired, (select count(*) from due) as due
 """
 
-# Rows of short-lived kinds: table, the condition under which a row is old ($1: now), what identifies a row.
+# Rows of short-lived kinds: table, and when a row is old ($1: now). Those of `tenants` are its own service's.
 _EXPIRED = {
-    "feed": "at < $1 - interval '1 day'",
-    "idempotency_key": "created_at < $1 - interval '1 day'",
-    "session": "expires_at < $1 - interval '1 day'",
-    "stream_ticket": "expires_at < $1",
-    "termination_job": "finished_at < $1 - interval '7 days'",
+    "feed": "at < $1::timestamptz - interval '1 day'",
+    "termination_job": "finished_at < $1::timestamptz - interval '7 days'",
 }
 
 _DELETE_EXPIRED = """

@@ -20,7 +20,7 @@ from jobs.channels import PokeListener, Pokes
 from jobs.feed_publisher import FeedPublisher
 from jobs.functions import Claimer, JobFunctions
 from jobs.loops.loop import Loop
-from jobs.loops.retention import ExpireRows, RetireInstances
+from jobs.loops.retention import ExpireRows, Forgetful, RetireInstances
 from jobs.loops.roll_up import FoldCounters, MeasureNodes
 from jobs.loops.schedules import Creator, FireSchedules
 from jobs.metrics import WORKER_HEARTBEAT, WORKER_READY
@@ -55,6 +55,7 @@ class WorkerServices:
     db: Database
     clock: Clock
     settings: Settings
+    tenants: Forgetful
     engine: EngineWorker
     client: Creator
     """The engine's client, started: schedules create instances with it."""
@@ -75,7 +76,7 @@ class WorkerProcess:
             self._termination,
             Loop("schedules", FireSchedules(db, clock, services.client).tick, interval=SOON),
             Loop("retention", RetireInstances(db, clock).tick, interval=SOON),
-            Loop("expiry", ExpireRows(db, clock).tick, interval=SELDOM),
+            Loop("expiry", ExpireRows(db, clock, services.tenants).tick, interval=SELDOM),
             Loop("counters", FoldCounters(db).tick, interval=SELDOM),
             Loop("node_statistics", MeasureNodes(db).tick, interval=5 * SOON),
             Loop("heartbeat", self._beat, interval=SOON),

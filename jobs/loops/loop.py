@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from jobs.metrics import LOOP_FAILURES, LOOP_SECONDS
+from jobs.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -51,10 +52,8 @@ class Loop:
 
     async def stop(self) -> None:
         """Stop now; a tick under way is cancelled, its transaction rolled back."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await end(self._task)
+        self._task = None
 
     async def turn(self) -> float:
         """One tick; how long to pause before the next, in seconds."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from jobs import store
 from jobs.metrics import INSTANCES_RETIRED
 from tenants.clock import Clock
@@ -26,14 +28,24 @@ class RetireInstances:
         return more and retired > 0
 
 
-class ExpireRows:
-    """Deletes feed rows, idempotency keys, sessions, stream tickets and finished jobs nobody needs any more."""
+class Forgetful(Protocol):
+    """A package that deletes its own outlived rows (`tenants.service.TenantService`)."""
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    async def forget_expired(self, limit: int = 1000) -> int:
+        """Delete up to `limit` rows per kind; how many went."""
+        ...
+
+
+class ExpireRows:
+    """Deletes rows nobody needs any more: of the feed, finished jobs, idempotency keys, sessions, tickets, audit."""
+
+    def __init__(self, db: Database, clock: Clock, tenants: Forgetful) -> None:
         self._db = db
         self._clock = clock
+        self._tenants = tenants
 
     async def tick(self) -> bool:
-        """One batch of each kind; whether more are waiting."""
+        """One batch of each kind; whether more may be waiting."""
         gone = await store.expire(self._db, self._clock.now(), BATCH)
-        return any(count == BATCH for count in gone.values())
+        forgotten = await self._tenants.forget_expired(BATCH)
+        return forgotten >= BATCH or any(count == BATCH for count in gone.values())

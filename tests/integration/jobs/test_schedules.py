@@ -1,0 +1,229 @@
+"""Firing schedules on a real database: exactly once through crashes and crowds, caught up, without overlap."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from instances.engine.client import Create, Created, EngineClient, NewInstance
+from instances.lifecycle import Status
+from jobs.loops.schedules import CATCH_UP, FireSchedules
+from tenants.clock import ManualClock
+from tenants.database import Database
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def firing(db: Database, clock: ManualClock, engine: EngineClient) -> FireSchedules:
+    return FireSchedules(db, clock, engine)
+
+
+async def add(world: Any, next_at: datetime = START + MINUTE, **fields: Any) -> UUID:
+    """A schedule of the world's workflow, every minute unless told otherwise."""
+    values = {"cron": "* * * * *", **fields}
+    schedule = world.ids.uuid7()
+    names = ", ".join(values)
+    marks = ", ".join(f"${number}" for number in range(6, 6 + len(values)))
+    await world.admin.execute(
+        f"insert into schedule (account_id, id, workflow_key, next_at, created_at, {names})"
+        f" values ($1, $2, $3, $4, $5, {marks})",
+        world.account,
+        schedule,
+        world.workflow,
+        next_at,
+        START,
+        *values.values(),
+    )
+    return schedule
+
+
+async def row(world: Any, schedule: UUID) -> Any:
+    return await world.admin.fetchrow("select next_at, runs, last_key from schedule where id = $1", schedule)
+
+
+async def fired(world: Any) -> list[datetime]:
+    """Scheduled times of the instances there are, in order."""
+    rows = await world.admin.fetch("select trigger_detail from instance where trigger_source = 4 order by key")
+    return [datetime.fromtimestamp(json.loads(row[0])["scheduledTime"] / 1000, UTC) for row in rows]
+
+
+async def run_all(firing: FireSchedules) -> None:
+    while await firing.tick():
+        pass
+
+
+async def test_nothing_fires_before_its_time(world, firing, clock) -> None:
+    await add(world)
+    clock.advance(59.999)
+    assert not await firing.tick()
+    assert await fired(world) == []
+
+
+async def test_a_firing_creates_the_instance_cloudflare_describes(world, firing, clock) -> None:
+    schedule = await add(world, input='{"n":1}')
+    clock.advance(60.5)
+    await run_all(firing)
+    instance = await world.admin.fetchrow("select * from instance")
+    milliseconds = int((START + MINUTE).timestamp() * 1000)
+    assert instance["instance_id"] == f"* * * * *-{milliseconds}"
+    assert json.loads(instance["trigger_detail"]) == {"cron": "* * * * *", "scheduledTime": milliseconds}
+    assert (instance["trigger_source"], instance["input"]) == (4, '{"n":1}')
+    assert instance["key"].version == 7
+    assert instance["key"].int >> 80 == milliseconds  # lists are ordered by key
+    assert tuple(await row(world, schedule)) == (START + 2 * MINUTE, 1, instance["key"])
+
+
+async def test_intervals_keep_their_beat(world, firing, clock) -> None:
+    schedule = await add(world, START + timedelta(seconds=7), cron=None, interval_ms=10_000)
+    clock.advance(8.3)
+    await run_all(firing)
+    clock.advance(20)
+    await run_all(firing)
+    assert await fired(world) == [START + timedelta(seconds=7 + 10 * n) for n in range(3)]
+    assert (await row(world, schedule))["next_at"] == START + timedelta(seconds=37)
+    assert (await world.admin.fetchval("select instance_id from instance limit 1")).startswith(f"{schedule}-")
+
+
+async def test_time_zones(world, firing, clock) -> None:
+    await add(world, datetime(2026, 3, 28, 8, tzinfo=UTC), cron="0 9 * * *", timezone="Europe/Berlin")
+    clock.advance((datetime(2026, 3, 30, tzinfo=UTC) - START).total_seconds())
+    await run_all(firing)
+    assert [moment.hour for moment in await fired(world)] == [8, 7]  # summer time begins on the 29th
+
+
+async def test_a_crash_between_creating_and_moving_fires_once(world, firing, clock, db, engine) -> None:
+    class Crash(Exception):
+        pass
+
+    class Crashing:
+        async def create(self, items: Sequence[NewInstance]) -> list[Created]:
+            await engine.create(items)
+            raise Crash
+
+    schedule = await add(world)
+    clock.advance(61)
+    with pytest.raises(Crash):
+        await FireSchedules(db, clock, Crashing()).tick()
+    assert (await row(world, schedule))["next_at"] == START + MINUTE
+    clock.advance(1)
+    await run_all(firing)
+    assert await fired(world) == [START + MINUTE]
+    assert (await row(world, schedule))["runs"] == 1
+
+
+async def test_workers_side_by_side_fire_once(world, clock, db, engine) -> None:
+    schedules = [await add(world, cron=None, interval_ms=60_000) for _ in range(5)]
+    clock.advance(61)
+    workers = [FireSchedules(db, clock, engine) for _ in range(6)]
+    await asyncio.gather(*(run_all(worker) for worker in workers))
+    assert await fired(world) == [START + MINUTE] * 5
+    assert [(await row(world, schedule))["runs"] for schedule in schedules] == [1] * 5
+
+
+async def test_an_instance_with_the_firings_id_is_the_firing(world, firing, clock) -> None:
+    """A replaced schedule (a new row for the same expression) does not fire a second time."""
+    await add(world)
+    clock.advance(61)
+    await run_all(firing)
+    again = await add(world)
+    await run_all(firing)
+    assert await fired(world) == [START + MINUTE]
+    assert (await row(world, again))["next_at"] == START + 2 * MINUTE
+
+
+async def test_missed_firings_are_caught_up(world, firing, clock) -> None:
+    await add(world)
+    clock.advance(5 * 60 + 1)
+    await run_all(firing)
+    assert await fired(world) == [START + n * MINUTE for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("fields", [{}, {"cron": None, "interval_ms": 60_000}])
+async def test_of_many_missed_firings_the_latest_ten_are_caught_up(world, firing, clock, fields) -> None:
+    schedule = await add(world, **fields)
+    clock.advance(7 * 86_400 + 30)
+    await run_all(firing)
+    now = START + timedelta(days=7)
+    assert await fired(world) == [now - n * MINUTE for n in reversed(range(CATCH_UP))]
+    assert (await row(world, schedule))["next_at"] == now + MINUTE
+
+
+async def test_a_rare_schedule_fires_however_late(world, firing, clock) -> None:
+    await add(world, START + timedelta(days=31), cron="0 0 1 * *")
+    clock.advance(40 * 86_400)
+    await run_all(firing)
+    assert await fired(world) == [datetime(2026, 2, 1, tzinfo=UTC)]
+
+
+async def test_firings_that_may_not_overlap_are_left_out(world, firing, clock) -> None:
+    schedule = await add(world, overlap=False)
+    clock.advance(60)
+    await run_all(firing)
+    clock.advance(60)
+    await run_all(firing)
+    assert await fired(world) == [START + MINUTE]  # the first one is still there
+    assert tuple(await row(world, schedule))[:2] == (START + 3 * MINUTE, 1)
+    await world.end([(await row(world, schedule))["last_key"]])
+    clock.advance(60)
+    await run_all(firing)
+    assert await fired(world) == [START + MINUTE, START + 3 * MINUTE]
+
+
+async def test_a_number_of_runs_ends_a_schedule(world, firing, clock) -> None:
+    schedule = await add(world, max_runs=2)
+    clock.advance(10 * 60)
+    await run_all(firing)
+    assert len(await fired(world)) == 2
+    assert tuple(await row(world, schedule))[:2] == (None, 2)
+
+
+async def test_a_deleted_workflow_fires_no_more(world, firing, clock, admin) -> None:
+    schedule = await add(world)
+    await admin.execute("update workflow set deleted_at = now()")
+    clock.advance(61)
+    await run_all(firing)
+    assert await fired(world) == []
+    assert (await row(world, schedule))["next_at"] is None
+
+
+async def test_a_disabled_account_misses_its_firings_and_goes_on_later(world, firing, clock, admin) -> None:
+    schedule = await add(world)
+    await admin.execute("update account set disabled_at = now()")
+    clock.advance(61)
+    await run_all(firing)
+    assert await fired(world) == []
+    assert (await row(world, schedule))["next_at"] == START + 2 * MINUTE
+    await admin.execute("update account set disabled_at = null")
+    clock.advance(60)
+    await run_all(firing)
+    assert await fired(world) == [START + 2 * MINUTE]
+
+
+async def test_a_schedule_that_cannot_be_read_stops_alone(world, firing, clock) -> None:
+    broken = await add(world, cron="nonsense")
+    lost = await add(world, timezone="Mars/Olympus")
+    await add(world)
+    clock.advance(61)
+    await run_all(firing)
+    assert await fired(world) == [START + MINUTE]
+    assert (await row(world, broken))["next_at"] is None
+    assert (await row(world, lost))["next_at"] is None
+
+
+async def test_no_room_in_the_queue_leaves_the_firing_out(world, clock, db) -> None:
+    class Full:
+        async def create(self, items: Sequence[NewInstance]) -> list[Created]:
+            return [Created(Create.QUEUE_FULL, item.key, None, None, None, Status.QUEUED) for item in items]
+
+    schedule = await add(world, max_runs=5)
+    clock.advance(61)
+    await FireSchedules(db, clock, Full()).tick()
+    assert tuple(await row(world, schedule)) == (START + 2 * MINUTE, 0, None)
