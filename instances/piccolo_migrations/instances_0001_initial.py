@@ -172,6 +172,7 @@ create table notification (
   created_at timestamptz not null,
   primary key (account_id, id)
 );
+create index notification_instance on notification (account_id, instance_key);                              -- deletion
 
 create table task (
   account_id uuid not null,
@@ -188,6 +189,7 @@ create table task (
   done_at timestamptz,
   primary key (account_id, id)
 );
+create index task_instance on task (account_id, instance_key);                                              -- deletion
 
 select wall(t) from unnest(array['instance','live','journal','inbox','feed','counter','notification','task']::regclass[]) t;
 """
