@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -137,23 +137,29 @@ class WorkerProcess:
         return False
 
 
-async def run(services: WorkerServices, stop: asyncio.Event | None = None) -> None:
+async def run(
+    services: WorkerServices, *, stop: asyncio.Event | None = None, on_ready: Callable[[], None] = lambda: None
+) -> None:
     """Work until SIGTERM or SIGINT (or, given `stop`, until it is set), drain, and return.
 
-    A second signal ends the drain: what is still running is dropped and taken over by other workers.
+    `on_ready` is called once, when runs are being claimed. A second signal ends the drain: what is still running is
+    dropped and taken over by other workers.
     """
     if stop is not None:
-        await _run(services, stop, asyncio.Event())
+        await _run(services, stop, asyncio.Event(), on_ready)
         return
     asked, forced = asyncio.Event(), asyncio.Event()
     with _signals(asked, forced):
-        await _run(services, asked, forced)
+        await _run(services, asked, forced, on_ready)
 
 
-async def _run(services: WorkerServices, asked: asyncio.Event, forced: asyncio.Event) -> None:
+async def _run(
+    services: WorkerServices, asked: asyncio.Event, forced: asyncio.Event, on_ready: Callable[[], None]
+) -> None:
     process = WorkerProcess(services)
     try:
         await process.start()
+        on_ready()
         await asked.wait()
         draining = asyncio.create_task(process.drain())
         hurry = asyncio.create_task(forced.wait())

@@ -87,7 +87,7 @@ def services(db: Database, clock: ManualClock, settings: Settings, recorder: Eng
 async def stop(services: WorkerServices, recorder: Engine) -> AsyncIterator[asyncio.Event]:
     """A running worker; set to have it leave."""
     stop = asyncio.Event()
-    running = asyncio.create_task(run(services, stop))
+    running = asyncio.create_task(run(services, stop=stop))
     await until(lambda: WORKER_READY._value.get() == 1)
     yield stop
     recorder.may_drain.set()
@@ -139,8 +139,9 @@ async def test_asked_to_leave_it_drains_then_stops(stop, recorder: Engine, clock
 
 
 async def test_sigterm_drains_and_a_second_one_hurries(services: WorkerServices, recorder: Engine) -> None:
-    running = asyncio.create_task(run(services))
-    await until(lambda: WORKER_READY._value.get() == 1)
+    ready = asyncio.Event()
+    running = asyncio.create_task(run(services, on_ready=ready.set))
+    await ready.wait()
     os.kill(os.getpid(), signal.SIGTERM)
     await until(lambda: recorder.said[-1] == "drain 20")
     assert not running.done()
@@ -155,7 +156,7 @@ async def test_it_works_without_redis(db, clock, recorder: Engine, engine, world
     settings = Settings(redis_url="unix:///nowhere/redis.sock")
     services = WorkerServices(db=db, clock=clock, settings=settings, tenants=Tenants(), engine=recorder, client=engine)
     stop = asyncio.Event()
-    running = asyncio.create_task(run(services, stop))
+    running = asyncio.create_task(run(services, stop=stop))
     [key] = await world.create(success_retention_ms=0)
     await world.end([key])
     clock.advance(1)
