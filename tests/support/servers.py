@@ -28,6 +28,7 @@ POSTGRES_SETTINGS = {
     "max_wal_size": "256MB",
     "wal_level": "minimal",
     "max_wal_senders": "0",
+    "dynamic_shared_memory_type": "mmap",  # a killed server leaves none behind in /dev/shm
 }
 REDIS_DATABASES = 10000
 VALKEY_SETTINGS = {"appendonly": "no", "databases": str(REDIS_DATABASES)}
