@@ -1,0 +1,147 @@
+"""Two accounts, a workflow in each, the instance service over the real engine, and its routes behind the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from litestar import Litestar, Request, Router
+from litestar.di import Provide
+
+from app.envelope import ERROR_HANDLERS
+from app.middleware.clients import Proxies
+from app.middleware.gateway import Gateway
+from app.middleware.paths import PREFIX, RestoreInstanceId
+from app.settings import Settings
+from instances.engine.client import EngineClient
+from instances.live_feed import LiveFeed
+from instances.routes import route_handlers
+from instances.service import InstanceService
+from jobs.doorbell import NoDoorbell
+from jobs.termination import TerminationJobs
+from tenants.auth import Caller, operator
+from tenants.clock import ManualClock
+from tenants.database import Database
+from tenants.ids import Ids
+from tenants.service import TenantService
+from tenants.tokens import TokenGrant
+from tests.support.instances import Answer, StoredVersions, World
+
+
+@pytest.fixture
+async def tenants(
+    db: Database, clock: ManualClock, ids: Ids, settings: Settings, redis
+) -> AsyncIterator[TenantService]:
+    service = TenantService(db, clock, ids, settings, redis)
+    yield service
+    await service.close()
+
+
+@pytest.fixture
+async def engine(db: Database, clock: ManualClock) -> AsyncIterator[EngineClient]:
+    client = EngineClient(db, clock, NoDoorbell())
+    await client.start()
+    yield client
+    await client.stop()
+
+
+@pytest.fixture
+async def feed(redis_url: str) -> AsyncIterator[LiveFeed]:
+    feed = LiveFeed.at(redis_url)
+    yield feed
+    await feed.stop()
+
+
+@pytest.fixture
+def versions(admin: asyncpg.Connection) -> StoredVersions:
+    return StoredVersions(admin)
+
+
+@pytest.fixture
+def instances(db, clock, ids, tenants, versions, engine, feed) -> InstanceService:
+    return InstanceService(
+        db, clock, ids, tenants, versions, engine, TerminationJobs(db, clock, ids, NoDoorbell()), feed
+    )
+
+
+@pytest.fixture
+def make_world(admin, engine, clock, ids, tenants: TenantService) -> Callable[..., Any]:
+    async def make(name: str) -> World:
+        account = (await tenants.accounts.create(name)).account_id
+        caller = operator(account)
+        _, token = await tenants.tokens.create(caller, TokenGrant(name="t", scopes=["admin"]))
+        return World(admin, engine, clock, ids, caller, token)
+
+    return make
+
+
+@pytest.fixture
+async def world(make_world) -> World:
+    """Our account, with the workflow `orders`."""
+    world = await make_world("ours")
+    await world.workflow("orders")
+    return world
+
+
+@pytest.fixture
+async def other(make_world) -> World:
+    """Another account, with a workflow `orders` of its own."""
+    other = await make_world("theirs")
+    await other.workflow("orders")
+    return other
+
+
+@pytest.fixture
+def app(instances: InstanceService, tenants: TenantService, clock: ManualClock, ids: Ids) -> Litestar:
+    async def caller(request: Request[Any, Any, Any]) -> Caller:
+        caller = await tenants.authenticate_headers(request.headers)
+        caller.owns(request.path_params["account_id"])
+        return caller
+
+    def provide(service: Any) -> Provide:
+        return Provide(lambda: service, sync_to_thread=False)
+
+    face = Router(
+        PREFIX,
+        route_handlers=route_handlers,
+        middleware=[RestoreInstanceId],
+        dependencies={
+            "caller": Provide(caller),
+            "tenants": provide(tenants),
+            "clock": provide(clock),
+            "instances": provide(instances),
+        },
+    )
+    app = Litestar([face], exception_handlers=ERROR_HANDLERS, openapi_config=None, request_max_body_size=None)
+    app.asgi_handler = Gateway(
+        app.asgi_handler,
+        proxies=Proxies(()),
+        request_id=lambda: ids.uuid7().hex,
+        render=lambda _scope, failure: (failure.body, "application/json"),
+    )
+    return app
+
+
+@pytest.fixture
+async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """Talks to the application in the test's own event loop."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver.local") as client:
+        yield client
+
+
+@pytest.fixture
+def call(client, world: World):
+    """`await call("GET", "/instances/x", …)` on workflow `orders` of our account (`of=` another world, `workflow=`)."""
+
+    async def call(method: str, path: str, *, of: World = world, workflow: str = "orders", **options: Any) -> Answer:
+        headers = {"authorization": f"Bearer {of.token}", **options.pop("headers", {})}
+        url = f"{PREFIX}/accounts/{of.account.hex}/workflows/{workflow}{path}"
+        answer = await client.request(method, url, headers=headers, **options)
+        kind = answer.headers.get("content-type", "")
+        return Answer(answer.status_code, answer.json() if "json" in kind else answer.content, answer.headers)
+
+    return call
