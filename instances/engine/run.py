@@ -319,7 +319,8 @@ class Run:
             return
         timeout = None if due is None else max(0.0, (due - self.millis(self.now())) / 1000)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._mail.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._mail.wait()
 
     async def _refresh(self) -> None:
         """Read what outside has to say: the wishes with an empty flush, then the inbox."""

@@ -29,7 +29,7 @@ ROLL_BACK = "select * from roll_back_run($1,$2,$3)"
 TERMINATE = "select * from terminate_runs($1,$2,$3,$4)"
 DELETE = "select * from delete_instances($1,$2,$3)"
 RESTART = "select * from restart_run($1,$2,$3,$4,$5)"
-TAKE_OVER = "select * from take_over($1,$2,$3)"
+TAKE_OVER = "select * from take_over($1,$2,$3,$4)"
 GIVE_BACK = "select give_back($1,$2,$3,$4,$5)"
 
 REGISTER = """
@@ -103,7 +103,7 @@ async def inboxes(connection: Any, runs: Sequence[tuple[UUID, UUID]]) -> dict[tu
     return found
 
 
-async def take_over(connection: Any, silent: timedelta, now: datetime) -> list[tuple[UUID, UUID]]:
-    """Put the runs of dead workers back into the queue; which ones."""
-    rows = await connection.fetch(TAKE_OVER, WORKER_LOCK_CLASS, silent, now)
+async def take_over(connection: Any, worker_id: int, silent: timedelta, now: datetime) -> list[tuple[UUID, UUID]]:
+    """Put the runs of dead workers (never of `worker_id`, who asks) back into the queue; which ones."""
+    rows = await connection.fetch(TAKE_OVER, worker_id, WORKER_LOCK_CLASS, silent, now)
     return [(row["account_id"], row["key"]) for row in rows]

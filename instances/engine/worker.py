@@ -172,10 +172,13 @@ class EngineWorker:
 
     async def _claim_once(self) -> None:
         room = min(self._options.slots - len(self._tasks), CLAIM_BATCH)
-        if self._draining or room <= 0 or self.writer.backlog > MAX_BACKLOG:
-            await self._await_wake(0.05 if not self._draining else IDLE_SECONDS)
-            return
         self._wake.clear()
+        if self._draining:
+            await asyncio.sleep(IDLE_SECONDS)
+            return
+        if room <= 0 or self.writer.backlog > MAX_BACKLOG:
+            await asyncio.sleep(0.02)  # runs in memory are ending all the time
+            return
         async with self._claiming:
             now = self.clock.now()
             rows = await store.claim(
@@ -212,8 +215,9 @@ class EngineWorker:
         return self._connection
 
     async def _await_wake(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+        with contextlib.suppress(TimeoutError):  # not wait_for: before 3.12 it may swallow a cancellation
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     def _shunned(self) -> list[UUID]:
         """Accounts that hold their share already, once the worker is nearly full."""
@@ -258,7 +262,7 @@ class EngineWorker:
     async def _take_over_once(self) -> None:
         await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311
         silent = timedelta(seconds=self._options.silent_seconds)
-        taken = await store.take_over(self._db.engine, silent, self.clock.now())
+        taken = await store.take_over(self._db.engine, self._lease.worker_id, silent, self.clock.now())
         if taken:
             log.warning("took runs of dead workers back", runs=len(taken))
             self._wake.set()

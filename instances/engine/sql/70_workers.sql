@@ -1,22 +1,22 @@
 -- Take the runs of dead workers back into the queue. Dead: no row, lease over, or session lock free and silent for a
 -- while (a crash frees the lock at once; a restart of the database frees all of them, hence the second condition).
 -- Paused-to-be runs are paused; compensations go ahead of everything.
-create or replace function take_over(lock_class int, silent interval, t timestamptz)
+create or replace function take_over(me int, lock_class int, silent interval, t timestamptz)
 returns table (account_id uuid, key uuid) language plpgsql as $$
 #variable_conflict use_column
 declare dead int[];
 begin
   delete from worker w
-  where w.id in (select x.id from worker x where x.lease_until < t or (x.renewed_at < t - silent and not exists (
+  where w.id in (select x.id from worker x where x.id <> me and (x.lease_until < t or (x.renewed_at < t - silent and not exists (
     select from pg_locks p where p.locktype = 'advisory' and p.classid = lock_class::oid and p.objid = x.id::oid and p.objsubid = 2
-      and p.database = (select d.oid from pg_database d where d.datname = current_database())))
+      and p.database = (select d.oid from pg_database d where d.datname = current_database()))))
     for update skip locked);
   dead := array(
     with recursive o(id) as (
       (select l.owner from live l where l.owner is not null order by 1 limit 1)
       union all
       select (select l.owner from live l where l.owner > o.id order by 1 limit 1) from o where o.id is not null)
-    select id from o where id is not null and not exists (select from worker w where w.id = o.id));
+    select id from o where id is not null and id <> me and not exists (select from worker w where w.id = o.id));
   if cardinality(dead) = 0 then return; end if;
   return query
   with lost as materialized (
