@@ -77,7 +77,8 @@ class Caller:
     @property
     def member_everywhere(self) -> bool:
         """Whether the caller counts as a member of every workspace of the account, without being listed as one."""
-        return self.workspace_id is None and (self.user_id is None or self.role == ADMIN)
+        by_password = self.token_id is None and self.user_id is not None
+        return self.workspace_id is None and (not by_password or self.role == ADMIN)
 
     def allows(self, scope: str) -> bool:
         """Whether the caller has `scope`, itself or by implication."""

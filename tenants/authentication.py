@@ -1,6 +1,6 @@
 """From a bearer credential to a :class:`Caller`, at memory speed and never more than half a second behind.
 
-A found token is remembered for `CACHE_SECONDS`, so revoking one takes effect within a second in every process. Uses are
+A found token is remembered for `CACHE_TIME`, so revoking one takes effect within a second in every process. Uses are
 noted in memory and written in batches, off the request path.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import re
 from collections import OrderedDict
 from datetime import datetime, timedelta
@@ -24,7 +25,7 @@ from tenants.keys import Keys
 from tenants.store import Credential
 from tenants.token_text import damaged
 
-CACHE_SECONDS = 0.5
+CACHE_TIME = timedelta(seconds=0.5)
 CACHE_ENTRIES = 10_000
 TOUCH_EVERY = timedelta(minutes=1)
 TOUCH_DELAY = 5.0
@@ -38,6 +39,15 @@ DAMAGED = "Authentication error: the token is damaged (its checksum is wrong); w
 log = structlog.get_logger(__name__)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Found:
+    """A token as it was at `at`, and the caller it makes."""
+
+    at: datetime
+    credential: Credential
+    caller: Caller
+
+
 class Authenticator:
     """Looks tokens up and remembers them. Close it to write the last uses."""
 
@@ -45,28 +55,23 @@ class Authenticator:
         self._db = db
         self._clock = clock
         self._keys = keys
-        self._found: OrderedDict[bytes, tuple[datetime, Credential]] = OrderedDict()
-        self._looking: dict[bytes, asyncio.Task[Credential | None]] = {}
+        self._found: OrderedDict[bytes, _Found] = OrderedDict()
+        self._looking: dict[bytes, asyncio.Task[_Found | None]] = {}
         self._uses = _Uses(db)
 
     async def authenticate(self, bearer: str) -> Caller:
         """The caller of a token that may be used now. Raises :class:`NotAuthenticated` in all other cases."""
-        credential = await self.look_up(bearer)
+        hashes, found = await self._find(bearer)
         now = self._clock.now()
-        if problem := _problem(credential, now):
+        if problem := _problem(found.credential, now):
             raise NotAuthenticated(f"Authentication error: {problem}")
-        self._uses.note(credential, now, self._keys.token_hashes(bearer)[0])
-        return _caller(credential)
+        self._uses.note(found.credential, now, hashes[0])
+        return found.caller
 
     async def look_up(self, bearer: str) -> Credential:
         """The token, usable or not. Raises :class:`NotAuthenticated` when there is none."""
-        if not _TOKEN.fullmatch(bearer):
-            raise NotAuthenticated()
-        hashes = self._keys.token_hashes(bearer)
-        credential = self._remembered(hashes[0]) or await self._fetch(hashes)
-        if credential is None:
-            raise NotAuthenticated(DAMAGED if damaged(bearer) else "Authentication error")
-        return credential
+        _, found = await self._find(bearer)
+        return found.credential
 
     def forget(self) -> None:
         """Drop what is remembered: after a change made in this process, nothing stale is left here."""
@@ -80,13 +85,18 @@ class Authenticator:
     async def close(self) -> None:
         await self._uses.close()
 
-    def _remembered(self, key: bytes) -> Credential | None:
-        at, credential = self._found.get(key, (None, None))
-        if at is None or self._clock.now() - at > timedelta(seconds=CACHE_SECONDS):
-            return None
-        return credential
+    async def _find(self, bearer: str) -> tuple[list[bytes], _Found]:
+        if not _TOKEN.fullmatch(bearer):
+            raise NotAuthenticated()
+        hashes = self._keys.token_hashes(bearer)
+        found = self._found.get(hashes[0])
+        if found is None or self._clock.now() - found.at > CACHE_TIME:
+            found = await self._fetch(hashes)
+        if found is None:
+            raise NotAuthenticated(DAMAGED if damaged(bearer) else "Authentication error")
+        return hashes, found
 
-    async def _fetch(self, hashes: list[bytes]) -> Credential | None:
+    async def _fetch(self, hashes: list[bytes]) -> _Found | None:
         """One query per token at a time, however many requests wait for it."""
         key = hashes[0]
         task = self._looking.get(key)
@@ -95,17 +105,20 @@ class Authenticator:
             task.add_done_callback(lambda done: self._looked(key, done))
         return await asyncio.shield(task)
 
-    async def _query(self, hashes: list[bytes]) -> Credential | None:
+    async def _query(self, hashes: list[bytes]) -> _Found | None:
         started = self._clock.now()  # what is remembered ages from before the query, not from its answer
         credential = await store.credential_by_hash(self._db.engine, hashes)
-        if credential is not None and asyncio.current_task() is self._looking.get(hashes[0]):
-            self._found[hashes[0]] = (started, credential)
+        if credential is None:
+            return None
+        found = _Found(started, credential, _caller(credential))
+        if asyncio.current_task() is self._looking.get(hashes[0]):
+            self._found[hashes[0]] = found
             self._found.move_to_end(hashes[0])
             while len(self._found) > CACHE_ENTRIES:
                 self._found.popitem(last=False)
-        return credential
+        return found
 
-    def _looked(self, key: bytes, task: asyncio.Task[Credential | None]) -> None:
+    def _looked(self, key: bytes, task: asyncio.Task[_Found | None]) -> None:
         if self._looking.get(key) is task:
             del self._looking[key]
         if not task.cancelled():

@@ -73,7 +73,7 @@ class WorkspaceService:
         Tokens without restriction and users of role admin are members everywhere; a token restricted to this workspace
         is a member of it. Either is its admin if it may change workflows.
         """
-        if caller.member_everywhere or (caller.user_id is None and caller.workspace_id == workspace.id):
+        if caller.member_everywhere or (caller.token_id is not None and caller.workspace_id == workspace.id):
             return "admin" if caller.allows("workflows:write") else "member"
         if caller.user_id is None or caller.workspace_id not in (None, workspace.id):
             return None

@@ -54,6 +54,7 @@ def test_audit_lines_name_the_token_the_user_or_the_operator():
 def test_who_is_a_member_of_every_workspace():
     assert caller().member_everywhere
     assert operator(ACCOUNT).member_everywhere
+    assert Caller(ACCOUNT, UUID(int=1), UUID(int=2), "t", frozenset(), "viewer").member_everywhere
     assert not caller(workspace_id=UUID(int=3)).member_everywhere
     assert Caller(ACCOUNT, None, UUID(int=2), "u", SCOPES, "admin").member_everywhere
     assert not Caller(ACCOUNT, None, UUID(int=2), "u", frozenset(), "operator").member_everywhere
