@@ -10,11 +10,13 @@ from typing import Literal
 from redis.asyncio import Redis
 
 from app.settings import Settings, SettingsError
+from instances.egress_policy import EgressPolicy
 from instances.engine.client import EngineClient
 from instances.live_feed import LiveFeed
+from instances.runtimes.document.handlers import known_handlers
 from instances.service import InstanceService
-from jobs.doorbell import ArqDoorbell, NoDoorbell
-from jobs.redis_clients import AWAY, patient, quick
+from jobs.doorbell import ArqDoorbell
+from jobs.redis_clients import AWAY, quick
 from jobs.termination import TerminationJobs
 from tenants.clock import Clock
 from tenants.database import Database
@@ -31,8 +33,7 @@ class Platform:
     """
 
     db: Database
-    redis: Redis | None
-    """None without `MILLRACE_REDIS_URL`: everything works, at the pace of the workers' loops."""
+    redis: Redis
     clock: Clock
     ids: Ids
     tenants: TenantService
@@ -50,8 +51,8 @@ class Platform:
         """The platform, connected. Raises :class:`SettingsError` when a setting is missing, before connecting."""
         settings = self.settings
         settings.require_secret()
-        if not settings.database_url:
-            raise SettingsError("MILLRACE_DATABASE_URL must be set (or run `millrace dev`).")
+        if not settings.database_url or not settings.redis_url:
+            raise SettingsError("MILLRACE_DATABASE_URL and MILLRACE_REDIS_URL must be set (or run `millrace dev`).")
         async with AsyncExitStack() as stack:
             self.db = Database(settings.database_url, size=settings.db_pool_size)
             stack.push_async_callback(self.db.close)
@@ -71,33 +72,30 @@ class Platform:
 
     async def _build(self, stack: AsyncExitStack) -> None:
         settings, db, clock, ids = self.settings, self.db, self.clock, self.ids
-        self.redis = _redis(stack, quick(settings.redis_url)) if settings.redis_url else None
-        doorbell = self._doorbell(stack)
+        self.redis = quick(settings.redis_url)
+        stack.push_async_callback(_close, self.redis)
+        doorbell = ArqDoorbell.at(settings.redis_url, clock, ids)
+        stack.push_async_callback(doorbell.close)
         self.jobs = TerminationJobs(db, clock, ids, doorbell)
         self.tenants = TenantService(db, clock, ids, settings, self.redis)
         stack.push_async_callback(self.tenants.close)
-        self.versions = VersionService(db, clock, ids, self.tenants)
+        self.versions = VersionService(
+            db,
+            clock,
+            ids,
+            self.tenants,
+            handlers=known_handlers,
+            check_url=EgressPolicy.from_settings(settings).problem,
+        )
         self.engine = EngineClient(db, clock, doorbell)
         await self.engine.start()
         stack.push_async_callback(self.engine.stop)
-        feed = LiveFeed(_redis(stack, patient(settings.redis_url)) if settings.redis_url else None)
+        feed = LiveFeed.at(settings.redis_url)
         stack.push_async_callback(feed.stop)
         self.instances = InstanceService(db, clock, ids, self.tenants, self.versions, self.engine, self.jobs, feed)
 
-    def _doorbell(self, stack: AsyncExitStack) -> ArqDoorbell | NoDoorbell:
-        if not self.settings.redis_url:
-            return NoDoorbell()
-        doorbell = ArqDoorbell.at(self.settings.redis_url, self.clock, self.ids)
-        stack.push_async_callback(doorbell.close)
-        return doorbell
 
-
-def _redis(stack: AsyncExitStack, client: Redis) -> Redis:
-    """`client`, closed with the stack."""
-
-    async def close() -> None:
-        with contextlib.suppress(*AWAY):
-            await client.aclose()
-
-    stack.push_async_callback(close)
-    return client
+async def _close(redis: Redis) -> None:
+    """Close a client whose server may be gone."""
+    with contextlib.suppress(*AWAY):
+        await redis.aclose()

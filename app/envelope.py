@@ -22,6 +22,7 @@ from litestar.exceptions import (
     NotFoundException,
     ValidationException,
 )
+from litestar.types import ExceptionHandlersMap
 from redis.exceptions import RedisError
 
 from app.errors import InvalidRequest, MillraceError, NoRoute, PayloadTooLarge, Problem, TooManyRequests, Unavailable
@@ -186,7 +187,7 @@ def _plain(detail: str) -> str:
     return detail.splitlines()[0][:500] if detail else "The request is not valid."
 
 
-ERROR_HANDLERS: dict[type[Exception], Any] = {
+ERROR_HANDLERS: ExceptionHandlersMap = {
     MillraceError: handle_error,
     HTTPException: handle_error,
     LitestarException: handle_error,

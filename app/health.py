@@ -53,8 +53,6 @@ class ReadinessCheck:
         return None
 
     async def _redis(self) -> str | None:
-        if self._platform.redis is None:
-            return None
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._platform.redis.ping()

@@ -155,6 +155,9 @@ class Api:
             with self._http.stream(
                 "GET", self._url(path), params=_given(query), headers=headers, timeout=timeout
             ) as response:
+                if response.status_code == 204:  # everything was sent before
+                    yield StreamEvent("end", "")
+                    return
                 if response.status_code != 200:
                     response.read()
                     raise _refused(response)
