@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -23,6 +24,7 @@ from instances.engine.inbox import Fact
 from instances.engine.replay import BACKWARD, OpenStep, encode_failure
 from instances.lifecycle import Kind
 from instances.runtimes.protocol import Attempt, Broken, Do, Done, Failure, Raw, StepFailure, StepKey, StepKind
+from tenants import metrics
 from tenants.limits import PAYLOAD_BYTES
 
 if TYPE_CHECKING:
@@ -166,6 +168,7 @@ class Attempts:
         do = step.do
         timeout = None if do.external else do.timeout
         scope = asyncio.timeout(None if timeout is None else timeout / 1000)
+        began, outcome = time.perf_counter(), "failed"
         try:
             async with scope:
                 output = await self._run.session.execute(do, self._attempt_info(step))
@@ -184,7 +187,10 @@ class Attempts:
             log.exception("a step broke the engine", step=do.key.counted, **self._run.ids)
             self._failed(step, Failure("WorkflowInternalError", f"internal error: {type(error).__name__}"))
         else:
+            outcome = "completed"
             self._succeeded(step, output)
+        finally:
+            metrics.STEP_SECONDS.labels(self._run.runtime, outcome).observe(time.perf_counter() - began)
 
     def _attempt_info(self, step: _Step) -> Attempt:
         run, do = self._run, step.do

@@ -18,9 +18,12 @@ from app.errors import Unavailable
 from instances.engine import store
 from instances.engine.group_commit import LOST, RETRIED, GroupCommit
 from instances.lifecycle import Status
+from tenants import metrics
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.limits import UNREAD_EVENT_BYTES, UNREAD_EVENTS
+
+_CREATED = [metrics.INSTANCES_CREATED.labels(name) for name in ("unknown", "api", "binding", "event", "cron")]
 
 ANSWER_WITHIN = 25.0
 """Seconds a caller waits for a commit before it gets 503; the change may still be committed."""
@@ -293,11 +296,15 @@ class EngineClient:
         return [(SendEvent(row["outcome"]), row["owner"]) for row in rows]
 
     def _ring_created(self, committed: list[tuple[Sequence[NewInstance], list[Created]]]) -> None:
-        if any(answer.outcome is Create.CREATED for _, answers in committed for answer in answers):
+        created = [n for request, answers in committed for n, a in zip(request, answers, strict=True) if a.outcome == 0]
+        for item in created:
+            _CREATED[item.trigger_source].inc()
+        if created:
             self._ring("run_instances", [])
 
     def _ring_events(self, committed: list[tuple[_Event, tuple[SendEvent, int | None]]]) -> None:
         refs = [(e.account_id, e.key, owner) for e, (outcome, owner) in committed if outcome is SendEvent.STORED]
+        metrics.EVENTS_STORED.inc(len(refs))
         if refs:
             self._ring("deliver_event", refs)
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import asyncpg
 import structlog
+
+from tenants import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +69,8 @@ class CommitLoop(Generic[Unit, Answer]):
         self._task: asyncio.Task[None] | None = None
         self._connection: Any = None
         self._statements = 0
+        self._seconds = metrics.FLUSH_SECONDS.labels(name)
+        self._sizes = metrics.FLUSH_ENTRIES.labels(name)
 
     async def start(self) -> None:
         self._connection = await self._connect()
@@ -108,7 +113,10 @@ class CommitLoop(Generic[Unit, Answer]):
                 self._statements += 1
                 if self._statements in REPLAN_AFTER:
                     await self._connection.execute("discard plans")
+                began = time.perf_counter()
                 answers = await self._write(self._connection, batch)
+                self._seconds.observe(time.perf_counter() - began)
+                self._sizes.observe(len(batch))
             except RETRIED:
                 continue
             except LOST as error:

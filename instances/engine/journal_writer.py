@@ -16,10 +16,17 @@ from uuid import UUID
 
 from instances.engine import store
 from instances.engine.group_commit import GroupCommit
+from tenants import metrics
 from tenants.clock import Clock
 
 Entry = tuple[int, str | None, int | None, int | None, datetime, str | None]
 """kind, name, count, attempt, at, payload (JSON text)."""
+
+_ENDED = {
+    8: metrics.INSTANCES_ENDED.labels("terminated"),
+    7: metrics.INSTANCES_ENDED.labels("errored"),
+    6: metrics.INSTANCES_ENDED.labels("complete"),
+}
 
 MAX_ENTRIES = 1000
 BYTES_PER_ENTRY = 4096
@@ -101,6 +108,11 @@ class JournalWriter:
 
     def _committed(self, committed: list[tuple[Flush, Flushed]]) -> None:
         self.backlog -= len(committed)
+        for flush, answer in committed:
+            if not answer.accepted:
+                metrics.FENCED_FLUSHES.inc()
+            elif answer.done and flush.next >= Next.COMPLETE:
+                _ENDED[flush.next].inc()
         if self._on_flushed is not None:
             grown = [(f.account_id, f.key) for f, answer in committed if answer.accepted and (f.entries or f.next > 1)]
             if grown:

@@ -91,10 +91,11 @@ class Held:
     epoch: int
     signal: int
     want: int
-    rolling_back: bool
     takeovers: int
     parent_key: Any
     claimed_at: datetime
+    runtime: str
+    """Language, for metrics."""
 
 
 class Run:
@@ -104,6 +105,7 @@ class Run:
         self.worker = worker
         self.context = held.context
         self.epoch = held.epoch
+        self.runtime = held.runtime
         self.past = past
         self.timetable = Timetable()
         self.inbox = Inbox()

@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import socket
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ from instances.engine.leases import Lease
 from instances.engine.programs import Programs
 from instances.engine.replay import Recorded, fold
 from instances.engine.run import Held, Run
-from instances.lifecycle import Status
 from instances.runtimes.protocol import Program, RunContext, Runtime, StoredVersion
+from tenants import metrics
 from tenants.clock import Clock
 from tenants.database import Database
 
@@ -58,6 +59,17 @@ class WorkerOptions:
     lease_seconds: float = 6.0
     silent_seconds: float = 1.5
     """A worker whose session lock is free is dead when it has not renewed for this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """A claimed row with what it takes to run it."""
+
+    row: Any
+    program: Program
+    version: StoredVersion
+    context: RunContext
+    at: datetime
 
 
 class EngineWorker:
@@ -181,6 +193,7 @@ class EngineWorker:
             return
         async with self._claiming:
             now = self.clock.now()
+            began = time.perf_counter()
             rows = await store.claim(
                 await self._claim_connection(),
                 self._lease.worker_id,
@@ -193,6 +206,8 @@ class EngineWorker:
             tail = rows.pop()
             self.clock.observe(tail["now"])
             self.crowded = tail["more"]
+            metrics.CLAIM_SECONDS.observe(time.perf_counter() - began)
+            metrics.CLAIMED_RUNS.inc(len(rows))
             if rows:
                 self._after = max(row["account_id"] for row in rows)
                 await self._open(rows, now)
@@ -231,9 +246,11 @@ class EngineWorker:
         rows = await self._lease.renew()
         if rows is None:
             log.error("the lease was lost: dropping every run", worker=self._lease.worker_id)
+            metrics.LEASE_LOSSES.inc()
             await self._drop_all()
             await self._lease.acquire()
             return
+        metrics.RUNS_HELD.set(len(self._tasks))
         await self._reconcile(rows)
         await asyncio.sleep(self._options.lease_seconds / 6)
 
@@ -265,6 +282,7 @@ class EngineWorker:
         taken = await store.take_over(self._db.engine, self._lease.worker_id, silent, self.clock.now())
         if taken:
             log.warning("took runs of dead workers back", runs=len(taken))
+            metrics.TAKEOVERS.inc(len(taken))
             self._wake.set()
 
     async def _drop_all(self) -> None:
@@ -278,27 +296,27 @@ class EngineWorker:
     async def _open(self, rows: list[Any], now: datetime) -> None:
         """Read what the claimed runs need to go on, several at once, and start driving them."""
         await self._programs.load({(row["account_id"], row["version_key"]) for row in rows})
-        runs: list[tuple[Any, Program, RunContext]] = []
+        claimed: list[_Claimed] = []
         broken: list[tuple[UUID, UUID, int]] = []
         for row in rows:
             opened = self._programs.get(row["account_id"], row["version_key"])
             if opened is None:
                 broken.append((row["account_id"], row["key"], row["epoch"]))
             else:
-                runs.append((row, opened[0], await self._context(row, opened[1])))
-        for row, program, context in runs:
-            if row["seq"] <= 1 and row["signal"] == 0:
-                self._launch(row, program, context, Recorded(), [], now)
-        woken = [run for run in runs if run[0]["seq"] > 1 or run[0]["signal"] > 0]
+                claimed.append(_Claimed(row, *opened, await self._context(row, opened[1]), now))
+        fresh = [c for c in claimed if c.row["seq"] <= 1 and c.row["signal"] == 0]
+        for new in fresh:
+            self._launch(new, Recorded(), [])
+        woken = [c for c in claimed if c.row["seq"] > 1 or c.row["signal"] > 0]
         for at in range(0, len(woken), REPLAY_BATCH):
             part = woken[at : at + REPLAY_BATCH]
-            ids = [(row["account_id"], row["key"]) for row, _, _ in part]
             journals = await store.journals(
-                self._db.engine, [(row["account_id"], row["key"], row["live_from"]) for row, _, _ in part]
+                self._db.engine, [(c.context.account_id, c.context.key, c.row["live_from"]) for c in part]
             )
-            inboxes = await store.inboxes(self._db.engine, ids)
-            for (row, program, context), id in zip(part, ids, strict=True):
-                self._launch(row, program, context, fold(journals[id]), [_fact(f) for f in inboxes[id]], now)
+            inboxes = await store.inboxes(self._db.engine, [(c.context.account_id, c.context.key) for c in part])
+            for one in part:
+                id = (one.context.account_id, one.context.key)
+                self._launch(one, fold(journals[id]), [_fact(fact) for fact in inboxes[id]])
         if broken:
             await self._give_back(broken)
 
@@ -326,23 +344,22 @@ class EngineWorker:
             version.step_limit,
         )
 
-    def _launch(
-        self, row: Any, program: Program, context: RunContext, past: Recorded, facts: list[Fact], now: datetime
-    ) -> None:
+    def _launch(self, claimed: _Claimed, past: Recorded, facts: list[Fact]) -> None:
+        row, context = claimed.row, claimed.context
         held = Held(
             context,
             row["epoch"],
             row["signal"],
             row["want"],
-            row["status"] == Status.ROLLING_BACK,
             row["takeovers"],
             row["parent_key"],
-            now,
+            claimed.at,
+            claimed.version.language,
         )
         run = Run(self, held, past, facts)
         self._runs[context.account_id, context.key, run.epoch] = run
         self._newest[context.account_id, context.key] = run
-        self._tasks[run] = asyncio.get_running_loop().create_task(self._drive(run, program))
+        self._tasks[run] = asyncio.get_running_loop().create_task(self._drive(run, claimed.program))
 
     async def _drive(self, run: Run, program: Program) -> None:
         id = (run.context.account_id, run.context.key, run.epoch)
