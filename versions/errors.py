@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.errors import InvalidRequest, MillraceError, Problem
+from app.errors import InvalidRequest, MillraceError, PayloadTooLarge, Problem
+from tenants.errors import LimitReached
 
 
 class WorkflowNotFound(MillraceError):
@@ -55,10 +56,26 @@ class InvalidInput(InvalidRequest):
     """400: an instance's input breaks the workflow's `input_schema`."""
 
 
-class WorkflowLimitReached(MillraceError):
-    """403: the account has as many workflows, scripts or schedules as it may have."""
+class InvalidScriptName(InvalidRequest):
+    """400: a name that breaks the rule for script names."""
 
-    code, key, status, retry = 10461, "limit_reached", 403, False
+
+class ScriptTooLarge(PayloadTooLarge):
+    """413: a script is larger than the account's limit."""
+
+    code, key = 10027, ""
+
+
+class TooManyWorkflows(LimitReached):
+    """403: the account has as many workflows as it may have."""
+
+
+class TooManyScripts(LimitReached):
+    """403: the account has as many scripts as it may have."""
+
+
+class TooManySchedules(LimitReached):
+    """403: the account's workflows have as many cron expressions as they may have."""
 
 
 class CronNotAllowed(MillraceError):

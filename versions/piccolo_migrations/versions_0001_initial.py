@@ -60,6 +60,8 @@ create table version (
   source_hash text not null,
   graph text,
   settings text not null default '{}',
+  dialect text not null default '003',
+  original text,
   step_limit int not null,
   success_retention_ms bigint,
   error_retention_ms bigint,

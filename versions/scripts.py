@@ -1,0 +1,153 @@
+"""Uploaded scripts: stored whole, secrets encrypted, every upload kept for the versions made from it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from tenants.auth import Caller
+from tenants.clock import Clock
+from tenants.database import Database
+from tenants.ids import Ids, account_hex
+from tenants.limits import SCRIPT_NAME, Limits
+from tenants.service import TenantService
+from versions import store
+from versions.errors import InvalidScriptName, ScriptNotFound, ScriptTooLarge, TooManyScripts
+from versions.schemas import ScriptRow
+from versions.uploads import Bindings, Module, Upload, read_bindings, read_upload
+
+_MODULES = msgspec.json.Decoder(list[Module])
+
+
+class ScriptService:
+    """Scripts of accounts. Uploading one starts nothing: workflows are made from it by a PUT of their own."""
+
+    def __init__(self, db: Database, clock: Clock, ids: Ids, tenants: TenantService) -> None:
+        self._db = db
+        self._clock = clock
+        self._ids = ids
+        self._tenants = tenants
+
+    async def upload(
+        self, caller: Caller, name: str, body: bytes, content_type: str, *, strict: bool = False, source: str = "api"
+    ) -> tuple[ScriptRow, tuple[str, ...]]:
+        """Store and deploy an upload; the script, and the names of `inherit` bindings that found nothing.
+
+        With `strict` those are an error. `source` says which client sent it. Raises :class:`InvalidRequest`,
+        :class:`ScriptInvalid`, :class:`UnresolvedBinding`, :class:`ScriptTooLarge`, :class:`TooManyScripts`.
+        """
+        caller.require("scripts:write")
+        SCRIPT_NAME.check(name, "script_name", InvalidScriptName)
+        upload = read_upload(body, content_type)
+        limits = await self._tenants.limits(caller.account_id)
+        if limits.script_bytes is not None and upload.size > limits.script_bytes:
+            raise ScriptTooLarge(f"the script has {upload.size} bytes; at most {limits.script_bytes} are allowed")
+        async with self._db.scope(caller.account_id, transaction=True) as connection:
+            await store.lock_account(connection, caller.account_id)
+            await self._check_count(connection, caller.account_id, name, limits)
+            previous = await store.script(connection, caller.account_id, name)
+            bindings = read_bindings(
+                upload.metadata,
+                [] if previous is None else msgspec.json.decode(previous.bindings),
+                frozenset() if previous is None else frozenset(msgspec.json.decode(previous.secrets)),
+                strict=strict,
+            )
+            await self._insert(connection, caller.account_id, name, upload, bindings, previous, source)
+            stored = await store.script(connection, caller.account_id, name)
+        assert stored is not None
+        await self._tenants.audit(caller, "script.upload", name, {"etag": stored.etag, "bytes": stored.size_bytes})
+        return stored, bindings.unresolved
+
+    async def _check_count(self, connection: Any, account_id: UUID, name: str, limits: Limits) -> None:
+        if limits.scripts is None:
+            return
+        if await store.count_other_scripts(connection, account_id, name) >= limits.scripts:
+            raise TooManyScripts(f"the account has {limits.scripts} scripts, which is all it may have")
+
+    async def _insert(
+        self,
+        connection: Any,
+        account_id: UUID,
+        name: str,
+        upload: Upload,
+        bindings: Bindings,
+        previous: ScriptRow | None,
+        source: str,
+    ) -> None:
+        secrets = {} if previous is None else msgspec.json.decode(previous.secrets)
+        sealed = {kept: secrets[kept] for kept in sorted(bindings.kept)}
+        for binding, text in bindings.secrets.items():
+            cipher = self._tenants.keys.encrypt(text.encode(), _context(account_id, name, binding))
+            sealed[binding] = base64.b64encode(cipher).decode()
+        await store.insert_script(
+            connection,
+            account_id,
+            self._ids.uuid7(),
+            name,
+            upload.metadata_text,
+            _text(upload.modules),
+            _text(bindings.plain),
+            _text(sealed),
+            upload.etag,
+            upload.size,
+            source,
+            self._clock.now(),
+        )
+
+    async def all(self, caller: Caller) -> list[ScriptRow]:
+        """The account's scripts, by name."""
+        caller.require("scripts:read")
+        async with self._db.scope(caller.account_id) as connection:
+            return await store.scripts(connection, caller.account_id)
+
+    async def get(self, caller: Caller, name: str) -> ScriptRow:
+        """The deployed upload. Raises :class:`ScriptNotFound`."""
+        caller.require("scripts:read")
+        return await self.deployed(caller.account_id, name)
+
+    async def deployed(self, account_id: UUID, name: str) -> ScriptRow:
+        """The deployed upload. Raises :class:`ScriptNotFound`."""
+        async with self._db.scope(account_id) as connection:
+            found = await store.script(connection, account_id, name)
+        if found is None:
+            raise ScriptNotFound()
+        return found
+
+    async def modules(self, account_id: UUID, script_id: UUID) -> Sequence[Module]:
+        """The modules of an upload, in the order they were sent. Raises :class:`ScriptNotFound`."""
+        async with self._db.scope(account_id) as connection:
+            text = await store.script_modules(connection, account_id, script_id)
+        if text is None:
+            raise ScriptNotFound()
+        return _MODULES.decode(text)
+
+    def secrets(self, script: ScriptRow) -> dict[str, str]:
+        """The clear texts of a script's secrets by binding. Raises `tenants.errors.CannotDecrypt`."""
+        sealed: dict[str, str] = msgspec.json.decode(script.secrets)
+        return {
+            binding: self._tenants.keys.decrypt(
+                base64.b64decode(cipher), _context(script.account_id, script.name, binding)
+            ).decode()
+            for binding, cipher in sealed.items()
+        }
+
+    async def delete(self, caller: Caller, name: str) -> None:
+        """Delete a script. Versions made from it go on running. Raises :class:`ScriptNotFound`."""
+        caller.require("scripts:write")
+        async with self._db.scope(caller.account_id) as connection:
+            if not await store.delete_script(connection, caller.account_id, name, self._clock.now()):
+                raise ScriptNotFound()
+        await self._tenants.audit(caller, "script.delete", name)
+
+
+def _context(account_id: UUID, script: str, binding: str) -> str:
+    """What a ciphertext belongs to: it opens nowhere else."""
+    return f"script secret/{account_hex(account_id)}/{script}/{binding}"
+
+
+def _text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

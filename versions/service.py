@@ -1,0 +1,348 @@
+"""What may run: workflows and their immutable versions.
+
+A PUT compiles what it was given, then, in one transaction, makes the version, makes it current and brings the schedules
+in line; whatever is created after it answered runs the new version. A PUT that changes nothing makes no version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from app.errors import InvalidRequest, Problem
+from tenants.auth import Caller
+from tenants.clock import Clock
+from tenants.database import Database
+from tenants.ids import Ids
+from tenants.limits import RESERVED_WORKFLOW_NAMES, WORKFLOW_NAME, Limits
+from tenants.paging import Page
+from tenants.service import TenantService
+from versions import schedules as timing
+from versions import store
+from versions.document.types import UrlRule
+from versions.errors import (
+    CronNotAllowed,
+    InvalidWorkflowName,
+    TooManySchedules,
+    TooManyWorkflows,
+    VersionNotFound,
+    WorkflowNotFound,
+)
+from versions.schemas import (
+    ScheduleRow,
+    VersionListed,
+    VersionOrigin,
+    VersionRow,
+    WorkflowBody,
+    WorkflowListed,
+    WorkflowRow,
+)
+from versions.scripts import ScriptService
+from versions.settings import Settings, checked_settings
+from versions.sources import ScriptParser, Source, document_source, require_class, script_source
+
+CACHED_VERSIONS = 2_000
+CACHED_CHARACTERS = 64 << 20
+SEARCH_MAX = 64
+
+
+class Deployed(msgspec.Struct, frozen=True):
+    """What a PUT came to. `changed`: whether there is a new version; `warnings`: of the definition."""
+
+    workflow: WorkflowRow
+    changed: bool
+    warnings: tuple[Problem, ...]
+
+
+class VersionService:
+    """Workflows, versions and scripts of accounts.
+
+    `handlers` gives the names of registered action handlers, `check_url` the egress rule for `call_api` nodes;
+    `parser` reads workflow classes out of scripts, without one workflows are documents only.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        ids: Ids,
+        tenants: TenantService,
+        *,
+        handlers: Callable[[], Collection[str]] = tuple,
+        check_url: UrlRule | None = None,
+        parser: ScriptParser | None = None,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._ids = ids
+        self._tenants = tenants
+        self._handlers = handlers
+        self._check_url = check_url
+        self._parser = parser
+        self._cache: OrderedDict[tuple[UUID, UUID], VersionRow] = OrderedDict()
+        self._cached_characters = 0
+        self.scripts = ScriptService(db, clock, ids, tenants)
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    async def load(self, account_id: UUID, version_key: UUID) -> VersionRow:
+        """A version, as the engine runs it; from memory when it was asked for lately. Raises :class:`VersionNotFound`.
+
+        Also of workflows that are deleted: their instances may still be running.
+        """
+        key = (account_id, version_key)
+        if (known := self._cache.get(key)) is not None:
+            self._cache.move_to_end(key)
+            return known
+        async with self._db.scope(account_id) as connection:
+            found = await store.version(connection, account_id, version_key)
+        if found is None:
+            raise VersionNotFound()
+        self._remember(key, found)
+        return found
+
+    def _remember(self, key: tuple[UUID, UUID], version: VersionRow) -> None:
+        if key not in self._cache:
+            self._cached_characters += len(version.source)
+        self._cache[key] = version
+        while len(self._cache) > CACHED_VERSIONS or (
+            self._cached_characters > CACHED_CHARACTERS and len(self._cache) > 1
+        ):
+            _, forgotten = self._cache.popitem(last=False)
+            self._cached_characters -= len(forgotten.source)
+
+    async def workflow(self, account_id: UUID, handle: str, workspace_id: UUID | None = None) -> WorkflowRow:
+        """The workflow of that handle. Raises :class:`WorkflowNotFound`."""
+        async with self._db.scope(account_id) as connection:
+            return await self._workflow(connection, account_id, workspace_id, handle)
+
+    async def _workflow(
+        self, connection: asyncpg.Connection, account_id: UUID, workspace_id: UUID | None, handle: str
+    ) -> WorkflowRow:
+        found = None
+        if WORKFLOW_NAME.holds(handle):
+            found = await store.workflow(connection, account_id, workspace_id, handle)
+        if found is None:
+            raise WorkflowNotFound()
+        return found
+
+    async def describe(self, caller: Caller, handle: str) -> WorkflowListed:
+        """A workflow with its instances by status and its schedules. Raises :class:`WorkflowNotFound`."""
+        caller.require("workflows:read")
+        if not WORKFLOW_NAME.holds(handle):
+            raise WorkflowNotFound()
+        async with self._db.scope(caller.account_id) as connection:
+            found = await store.workflow_details(connection, caller.account_id, caller.workspace_id, handle)
+        if found is None:
+            raise WorkflowNotFound()
+        return found
+
+    async def page(self, caller: Caller, page: Page, search: str | None = None) -> tuple[list[WorkflowListed], int]:
+        """Workflows whose name contains `search` (in any case), the newest first, and how many there are in all."""
+        caller.require("workflows:read")
+        if search is not None and (not 1 <= len(search) <= SEARCH_MAX or "\0" in search):
+            raise InvalidRequest(f"search must be a text of 1 to {SEARCH_MAX} characters")
+        async with self._db.scope(caller.account_id) as connection:
+            return await store.workflows(
+                connection, caller.account_id, caller.workspace_id, search, page.size, page.offset
+            )
+
+    async def versions(self, caller: Caller, handle: str, page: Page) -> tuple[list[VersionListed], int]:
+        """A workflow's versions, the newest first, and how many there are. Raises :class:`WorkflowNotFound`."""
+        caller.require("workflows:read")
+        async with self._db.scope(caller.account_id) as connection:
+            found = await self._workflow(connection, caller.account_id, caller.workspace_id, handle)
+            return await store.versions(connection, caller.account_id, found.workflow_key, page.size, page.offset)
+
+    async def version(self, caller: Caller, handle: str, version_key: UUID) -> VersionListed:
+        """One version of a workflow. Raises :class:`WorkflowNotFound`, :class:`VersionNotFound`."""
+        caller.require("workflows:read")
+        async with self._db.scope(caller.account_id) as connection:
+            workflow = await self._workflow(connection, caller.account_id, caller.workspace_id, handle)
+            found = await store.version_listed(connection, caller.account_id, workflow.workflow_key, version_key)
+        if found is None:
+            raise VersionNotFound()
+        return found
+
+    async def graph(self, caller: Caller, handle: str, version_key: UUID) -> tuple[VersionListed, str | None]:
+        """A version and its graph as JSON text. Raises :class:`WorkflowNotFound`, :class:`VersionNotFound`."""
+        found = await self.version(caller, handle, version_key)
+        async with self._db.scope(caller.account_id) as connection:
+            return found, await store.graph(connection, caller.account_id, version_key)
+
+    async def origin(self, account_id: UUID, version_key: UUID) -> VersionOrigin:
+        """What the user sent for a version, verbatim. Raises :class:`VersionNotFound`."""
+        async with self._db.scope(account_id) as connection:
+            found = await store.origin(connection, account_id, version_key)
+        if found is None:
+            raise VersionNotFound()
+        return found
+
+    # --- changing ----------------------------------------------------------------------------------------------
+
+    async def put(self, caller: Caller, handle: str, body: WorkflowBody) -> Deployed:
+        """Create or modify a workflow from a request of the Cloudflare face.
+
+        Settings are replaced as a whole. Raises :class:`InvalidWorkflowName`, :class:`InvalidRequest`,
+        :class:`DocumentInvalid`, :class:`ScriptInvalid`, `ScriptNotFound`, :class:`CronNotAllowed`,
+        :class:`TooManySchedules`, :class:`TooManyWorkflows`.
+        """
+        caller.require("workflows:write")
+        check_handle(handle)
+        return await self.deploy(caller, handle, await self._source(caller, handle, body), body)
+
+    async def _source(self, caller: Caller, handle: str, body: WorkflowBody) -> Source:
+        if body.definition is not None:
+            # In a thread: a document of a thousand nodes takes tenths of a second.
+            return await asyncio.to_thread(
+                document_source,
+                body.definition,
+                handle,
+                self._clock.now(),
+                known_handlers=self._handlers(),
+                check_url=self._check_url,
+                pointer="/definition",
+            )
+        class_name, script_name = require_class(body.class_name, body.script_name)
+        script = await self.scripts.deployed(caller.account_id, script_name)
+        modules = list(await self.scripts.modules(caller.account_id, script.id))
+        return await script_source(script, modules, class_name, handle, self._parser)
+
+    async def deploy(self, caller: Caller, handle: str, source: Source, body: WorkflowBody) -> Deployed:
+        """Make `source`, with the settings of `body`, the current version of the workflow; create that if need be.
+
+        For faces that compile what they are sent themselves. Raises as :meth:`put` does.
+        """
+        caller.require("workflows:write")
+        limits = await self._tenants.limits(caller.account_id)
+        settings = checked_settings(source, body, limits, self._clock.now())
+        async with self._db.scope(caller.account_id, transaction=True) as connection:
+            workflow, created = await self._lock_or_create(connection, caller, handle, limits)
+            identity = (
+                source.runtime,
+                source.class_name,
+                source.source_hash,
+                source.script_id,
+                _text(settings.given),
+                source.dialect,
+            )
+            current = workflow.current_version
+            if await store.is_same(connection, caller.account_id, current, *identity):
+                return Deployed(workflow, False, source.warnings)
+            workflow = await self._new_version(connection, workflow, source, settings)
+            await self._reschedule(connection, workflow, settings.schedules, limits)
+        action = "workflow.create" if created else "workflow.update"
+        await self._tenants.audit(caller, action, handle, {"version": str(workflow.current_version)})
+        return Deployed(workflow, True, source.warnings)
+
+    async def _lock_or_create(
+        self, connection: asyncpg.Connection, caller: Caller, handle: str, limits: Limits
+    ) -> tuple[WorkflowRow, bool]:
+        """The workflow, locked, and whether it was made just now."""
+        account_id, workspace_id = caller.account_id, caller.workspace_id
+        found = await store.workflow_for_update(connection, account_id, handle)
+        if found is None:
+            if limits.workflows is not None:
+                await store.lock_account(connection, account_id)
+                if await store.count_workflows(connection, account_id) >= limits.workflows:
+                    raise TooManyWorkflows(f"the account has {limits.workflows} workflows, which is all it may have")
+            now = self._clock.now()
+            made = await store.insert_workflow(connection, account_id, self._ids.uuid7(), handle, workspace_id, now)
+            if made is not None:
+                return made, True
+            found = await store.workflow_for_update(connection, account_id, handle)
+        if found is None or (workspace_id is not None and found.workspace_id != workspace_id):
+            raise InvalidWorkflowName(f"the name {handle!r} is taken by a workflow of another workspace")
+        return found, False
+
+    async def _new_version(
+        self, connection: asyncpg.Connection, workflow: WorkflowRow, source: Source, settings: Settings
+    ) -> WorkflowRow:
+        account_id, version_key, now = workflow.account_id, self._ids.uuid7(), self._clock.now()
+        await store.insert_version(
+            connection,
+            account_id,
+            version_key,
+            workflow.workflow_key,
+            source.language,
+            source.runtime,
+            source.class_name,
+            source.script_id,
+            source.source,
+            source.source_hash,
+            source.graph,
+            _text(settings.given),
+            source.dialect,
+            source.original,
+            settings.step_limit,
+            settings.success_retention_ms,
+            settings.error_retention_ms,
+            now,
+        )
+        values = (
+            source.display_name,
+            source.description,
+            source.script_name,
+            source.class_name,
+            settings.concurrency,
+            now,
+        )
+        return await store.set_current_version(connection, account_id, workflow.workflow_key, version_key, values)
+
+    async def _reschedule(
+        self, connection: asyncpg.Connection, workflow: WorkflowRow, wanted: list[ScheduleRow], limits: Limits
+    ) -> None:
+        account_id, key = workflow.account_id, workflow.workflow_key
+        crons = sum(row.cron is not None for row in wanted)
+        if crons and limits.schedules is not None:
+            if limits.schedules == 0:
+                raise CronNotAllowed()
+            await store.lock_account(connection, account_id)
+            if await store.count_other_crons(connection, account_id, key) + crons > limits.schedules:
+                raise TooManySchedules(f"the account may have {limits.schedules} cron expressions in all")
+        gone, new = timing.changes(await store.schedules(connection, account_id, key), wanted)
+        if gone:
+            await store.delete_schedules(connection, account_id, [row.id for row in gone])
+        if new:
+            rows = [msgspec.structs.replace(row, id=self._ids.uuid7()) for row in new]
+            await store.insert_schedules(connection, account_id, key, rows, self._clock.now())
+
+    async def delete(self, caller: Caller, handle: str) -> None:
+        """Delete a workflow: it is gone at once, its instances follow in the background.
+
+        Raises :class:`WorkflowNotFound`.
+        """
+        caller.require("workflows:write", "workflows:delete")
+        gone = None
+        if WORKFLOW_NAME.holds(handle):
+            async with self._db.scope(caller.account_id, transaction=True) as connection:
+                gone = await store.delete_workflow(
+                    connection, caller.account_id, caller.workspace_id, handle, self._clock.now(), self._ids.uuid7()
+                )
+        if gone is None:
+            raise WorkflowNotFound()
+        await self._tenants.audit(caller, "workflow.delete", handle)
+
+    async def activity(self, workflow: WorkflowRow) -> tuple[Any, bool]:
+        """When the newest instance was created (None: never), and whether a job that ends all of them is running."""
+        async with self._db.scope(workflow.account_id) as connection:
+            newest = await store.triggered_at(connection, workflow.account_id, workflow.workflow_key)
+            running = await store.terminator_running(connection, workflow.account_id, workflow.workflow_key)
+        return newest, running
+
+
+def check_handle(handle: str) -> None:
+    """Raise :class:`InvalidWorkflowName` unless a workflow may be called so."""
+    WORKFLOW_NAME.check(handle, "workflow_name", InvalidWorkflowName)
+    if handle in RESERVED_WORKFLOW_NAMES:
+        raise InvalidWorkflowName(f"the name {handle!r} is reserved")
+
+
+def _text(value: Any) -> str:
+    return msgspec.json.encode(value, order="sorted").decode()

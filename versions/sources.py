@@ -1,0 +1,155 @@
+"""What a PUT deploys, ready to be stored: a compiled document, or a class of a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from app.errors import InvalidRequest, Problem
+from versions.document import Document, check_document, document_hash, encode_document
+from versions.document.types import UrlRule
+from versions.errors import DocumentInvalid, ScriptInvalid
+from versions.graph import CLASS_NAME, document_graph
+from versions.schedules import of_document
+from versions.schemas import ScheduleRow, ScriptRow
+from versions.uploads import Module
+
+RUNTIME_DOCUMENT = 0
+"""Number of the document runtime, as `instances.runtimes.protocol` has it."""
+LANGUAGE_DOCUMENT = "document"
+DEFAULT_DIALECT = "003"
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """The code of a version. `graph`, `source` and `original` are JSON text; retention is in milliseconds."""
+
+    language: str
+    runtime: int
+    class_name: str
+    script_name: str
+    script_id: UUID | None = None
+    source: str
+    source_hash: str
+    graph: str | None
+    display_name: str
+    description: str = ""
+    dialect: str = DEFAULT_DIALECT
+    original: str | None = None
+    retention_ms: int | None = None
+    schedules: list[ScheduleRow] = []
+    warnings: tuple[Problem, ...] = ()
+
+
+class ParsedClass(msgspec.Struct, frozen=True, kw_only=True):
+    """What a script parser found out about a workflow class."""
+
+    language: str
+    runtime: int
+    source: str
+    graph: str | None
+    warnings: tuple[Problem, ...] = ()
+
+
+class ScriptParser(Protocol):
+    """Reads a workflow class out of a script's modules. Raises :class:`ScriptInvalid`."""
+
+    async def parse(self, script: ScriptRow, modules: list[Module], class_name: str) -> ParsedClass: ...
+
+
+def document_source(
+    definition: Any,
+    handle: str,
+    now: datetime,
+    *,
+    known_handlers: Collection[str],
+    check_url: UrlRule | None,
+    dialect: str = DEFAULT_DIALECT,
+    original: Any = None,
+    noun: str = "node",
+    pointer: str = "",
+    locate: Callable[..., Any] | None = None,
+) -> Source:
+    """Compile a definition. Raises :class:`DocumentInvalid` with every problem.
+
+    `dialect` and `original` say what the user wrote when the definition was compiled from it; `noun`, `pointer` and
+    `locate` are :func:`versions.document.check_document`'s.
+    """
+    checked = check_document(
+        definition,
+        known_handlers=known_handlers,
+        check_url=check_url,
+        default_name=handle,
+        noun=noun,
+        pointer=pointer,
+        locate=locate,
+    )
+    document = checked.document
+    if document is None:
+        raise DocumentInvalid(checked.problems)
+    said = definition if original is None else original
+    return Source(
+        language=LANGUAGE_DOCUMENT,
+        runtime=RUNTIME_DOCUMENT,
+        class_name=CLASS_NAME,
+        script_name=handle,
+        source=encode_document(document),
+        source_hash=document_hash(document),
+        graph=_text(document_graph(document)),
+        display_name=document.name,
+        description=document.description,
+        dialect=_dialect(document, dialect),
+        original=_text(said),
+        retention_ms=document.retention,
+        schedules=of_document(document, now),
+        warnings=checked.warnings,
+    )
+
+
+def _dialect(document: Document, dialect: str) -> str:
+    return document.dialect or dialect
+
+
+async def script_source(
+    script: ScriptRow, modules: list[Module], class_name: str, handle: str, parser: ScriptParser | None
+) -> Source:
+    """Make a class of an uploaded script the code of a workflow. Raises :class:`ScriptInvalid`."""
+    parsed = await _runnable(parser).parse(script, modules, class_name)
+    return Source(
+        language=parsed.language,
+        runtime=parsed.runtime,
+        class_name=class_name,
+        script_name=script.name,
+        script_id=script.id,
+        source=parsed.source,
+        source_hash=script.etag,
+        graph=parsed.graph,
+        display_name=handle,
+        warnings=parsed.warnings,
+    )
+
+
+def _runnable(parser: ScriptParser | None) -> ScriptParser:
+    """The one place that says whether workflows may run scripts."""
+    if parser is None:
+        raise ScriptInvalid(
+            "running scripts is not available in this release: deploy the workflow as a document in `definition`"
+        )
+    return parser
+
+
+def require_class(class_name: str | None, script_name: str | None) -> tuple[str, str]:
+    """Both names, which a PUT without a definition must have. Raises :class:`InvalidRequest`."""
+    for field, value in (("class_name", class_name), ("script_name", script_name)):
+        if value is None:
+            raise InvalidRequest(
+                f"{field} is required (or definition, for a workflow that is a document)", pointer=f"/{field}"
+            )
+    return class_name or "", script_name or ""
+
+
+def _text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
