@@ -25,7 +25,7 @@ from instances.projections.values import PREVIEW
 # $3: the workspace the caller is restricted to, or null.
 _WORKFLOW = """
 from workflow w
-{join} join instance i on i.account_id = $1 and i.workflow_key = w.workflow_key and i.instance_id collate "C" = $4
+{join} join instance i on i.account_id = $1 and i.workflow_key = w.workflow_key and i.instance_id = $4
 {join} join live l on l.account_id = $1 and l.key = i.key
 """
 _WORKFLOW_IS = (
@@ -44,7 +44,7 @@ select w.workflow_key, i.key, i.instance_id
 from workflow w
 left join lateral unnest($4::text[]) as wanted(instance_id) on true
 left join instance i on i.account_id = $1 and i.workflow_key = w.workflow_key
-  and i.instance_id collate "C" = wanted.instance_id
+  and i.instance_id = wanted.instance_id
 where {_WORKFLOW_IS}"""
 
 

@@ -1,7 +1,8 @@
 """The database: one pool per role, and the only ways in.
 
 `api` connections see one account at a time (row-level security, `Database.scope`); `engine` connections run the few
-statements that span accounts. Piccolo's queries join whatever scope they run in; outside one they have no pool and fail.
+statements that span accounts. Piccolo's queries join whatever scope they run in; outside one they have no pool and
+fail.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ ENGINE_PLANNER = {
 }
 
 
+REPLAN_AFTER = frozenset({8, 32, 128, 512, 2048, 8192})
+"""Uses of an API connection after which its plans are made anew, for the same reason: while tables are empty, every
+index looks as good as the right one."""
+
+
 class _Bound:
     """What Piccolo looks for in its transaction variable: something with a connection."""
 
@@ -59,6 +65,7 @@ class Database:
         self._size = size
         self._statement_timeout = statement_timeout
         self._accounts: WeakKeyDictionary[asyncpg.Connection, UUID] = WeakKeyDictionary()
+        self._uses: WeakKeyDictionary[asyncpg.Connection, int] = WeakKeyDictionary()
         self._api: asyncpg.Pool | None = None
         self._engine: asyncpg.Pool | None = None
 
@@ -111,6 +118,9 @@ class Database:
         async with self._api.acquire() as proxy:
             connection: Any = proxy
             raw = connection._con
+            self._uses[raw] = uses = self._uses.get(raw, 0) + 1
+            if uses in REPLAN_AFTER:
+                await connection.execute("discard plans")
             if self._accounts.get(raw) != account_id:
                 self._accounts.pop(raw, None)
                 await connection.execute("select set_config('millrace.account', $1, false)", str(account_id))
