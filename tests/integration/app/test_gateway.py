@@ -1,0 +1,230 @@
+"""What is the same for every request: id, log line, compression, CORS, HEAD and OPTIONS, paths (app.middleware)."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+from typing import Any
+
+import brotli
+import httpx
+import pytest
+import structlog
+
+from app.composition import Platform
+from app.main import create_app
+from app.settings import Settings, SettingsError
+from tests.support.api import Tenant, client_of
+
+CRON = "*/30 * * * *-1786001400000"
+
+
+async def test_every_answer_has_a_request_id(http: httpx.AsyncClient, tenant: Tenant) -> None:
+    seen = set()
+    for path in ("/healthz", "/nope", "/accounts/%zz", "/user", f"{tenant.path}/workflows"):
+        answer = await http.get(path, headers=tenant.headers)
+        assert answer.headers["x-request-id"]
+        seen.add(answer.headers["x-request-id"])
+    assert len(seen) == 5
+
+
+@pytest.mark.parametrize("given", ["abc", "a" * 128, "!~"])
+async def test_a_sane_request_id_is_taken_over(http: httpx.AsyncClient, given: str) -> None:
+    for path in ("/healthz", "/nope"):
+        assert (await http.get(path, headers={"x-request-id": given})).headers["x-request-id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "a" * 129, "a b", "a\tb", "é"])
+async def test_any_other_request_id_is_replaced(http: httpx.AsyncClient, given: str) -> None:
+    answer = await http.get("/healthz", headers=[(b"x-request-id", given.encode("latin-1"))])
+    assert answer.headers["x-request-id"] not in ("", given)
+
+
+async def test_one_log_line_without_secrets(http: httpx.AsyncClient, tenant: Tenant) -> None:
+    with structlog.testing.capture_logs() as lines:
+        await http.post(
+            f"{tenant.path}/workflows/w/instances?cursor=hidden",
+            headers=tenant.headers,
+            json={"params": {"card": "4111"}},
+        )
+    (line,) = [line for line in lines if line["event"] == "request"]
+    assert line.pop("ms") >= 0
+    assert line.pop("bytes") > 0
+    assert line == {
+        "event": "request",
+        "log_level": "info",
+        "method": "POST",
+        "path": f"{tenant.path}/workflows/w/instances",
+        "status": 404,
+        "client": "192.0.2.7",
+        "account": tenant.hex,
+    }
+    assert not any(secret in str(lines) for secret in (tenant.token, "4111", "hidden"))
+
+
+async def test_the_client_behind_a_trusted_proxy(settings: Settings, platform: Platform) -> None:
+    for trusted, expected in (((), "192.0.2.7"), (("192.0.2.0/24",), "203.0.113.9")):
+        async with client_of(dataclasses.replace(settings, trusted_proxies=trusted), platform, checked=False) as http:
+            with structlog.testing.capture_logs() as lines:
+                await http.get("/healthz", headers={"x-forwarded-for": "6.6.6.6, 203.0.113.9"})
+        assert lines[-1]["client"] == expected
+
+
+def test_a_bad_proxy_list_is_named(settings: Settings) -> None:
+    with pytest.raises(SettingsError, match="MILLRACE_TRUSTED_PROXIES"):
+        create_app(dataclasses.replace(settings, trusted_proxies=("proxy.example",)))
+
+
+@pytest.mark.parametrize(
+    ("accept", "coding", "decode"),
+    [("br", "br", brotli.decompress), ("gzip", "gzip", gzip.decompress), ("identity", None, bytes)],
+)
+async def test_large_answers_are_compressed(
+    http: httpx.AsyncClient, accept: str, coding: str | None, decode: Any
+) -> None:
+    async with http.stream("GET", "/openapi.json", headers={"accept-encoding": accept}) as answer:
+        raw = b"".join([chunk async for chunk in answer.aiter_raw()])
+    assert answer.headers.get("content-encoding") == coding
+    assert answer.headers["content-length"] == str(len(raw))
+    assert decode(raw).startswith(b'{"openapi"')
+
+
+async def test_small_answers_are_not_compressed(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/healthz", headers={"accept-encoding": "br, gzip"})
+    assert "content-encoding" not in answer.headers
+
+
+async def test_head_is_get_without_a_body(http: httpx.AsyncClient, tenant: Tenant) -> None:
+    for path in ("/healthz", "/openapi.yaml", f"{tenant.path}/workflows", "/nope"):
+        head = await http.head(path, headers={**tenant.headers, "accept-encoding": "identity"})
+        get = await http.get(path, headers={**tenant.headers, "accept-encoding": "identity"})
+        assert head.content == b""
+        assert (head.status_code, head.headers["content-length"]) == (get.status_code, get.headers["content-length"])
+
+
+async def test_options_names_methods_without_credentials(http: httpx.AsyncClient, tenant: Tenant) -> None:
+    answer = await http.options(f"{tenant.path}/workflows/w/instances/{CRON.replace('/', '%2F')}/status")
+    assert answer.status_code == 204
+    assert answer.headers["allow"] == "OPTIONS, PATCH"
+
+
+async def test_cors_is_off_by_default(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/healthz", headers={"origin": "https://app.example"})
+    assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+async def test_cors_for_the_origins_that_are_set(settings: Settings, platform: Platform, tenant: Tenant) -> None:
+    allowed = dataclasses.replace(settings, cors_origins=("https://app.example",))
+    preflight = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    async with client_of(allowed, platform, checked=False) as http:
+        for origin, expected in (("https://app.example", "https://app.example"), ("https://evil.example", None)):
+            headers = {"origin": origin}
+            answer = await http.get("/healthz", headers=headers)
+            assert answer.headers.get("access-control-allow-origin") == expected
+            failed = await http.get(f"{tenant.path}/workflows", headers=headers)
+            assert failed.status_code == 401
+            assert failed.headers.get("access-control-allow-origin") == expected
+            asked = await http.options(f"{tenant.path}/workflows/w/instances", headers=headers | preflight)
+            assert asked.headers.get("access-control-allow-origin") == expected
+
+
+@pytest.mark.parametrize("prefix", ["/client/v4", ""])
+@pytest.mark.parametrize(
+    "spelling", ["*/30%20*%20*%20*%20*-1786001400000", "%2A%2F30%20%2A%20%2A%20%2A%20%2A-1786001400000"]
+)
+@pytest.mark.parametrize(
+    ("method", "suffix", "seen"),
+    [
+        ("GET", "", "view"),
+        ("DELETE", "", "delete"),
+        ("GET", "/step?name=a-1&type=step", "step"),
+        ("POST", "/events/go", "send_event"),
+        ("GET", "/logs", "find"),
+    ],
+)
+async def test_ids_of_scheduled_instances_reach_the_service(
+    http: httpx.AsyncClient,
+    platform: Platform,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    prefix: str,
+    spelling: str,
+    method: str,
+    suffix: str,
+    seen: str,
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    class Reached(Exception):
+        pass
+
+    async def spy(_caller: Any, *arguments: Any, **_: Any) -> None:
+        asked.append(arguments)
+        raise Reached
+
+    monkeypatch.setattr(platform.instances, seen, spy)
+    path = f"{prefix}/accounts/{tenant.hex}/workflows/orders/instances/{spelling}{suffix}"
+    answer = await http.request(method, path, headers=tenant.headers)
+    assert answer.status_code == 500
+    assert asked[0][:2] == ("orders", CRON)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "/workflows/a%00b",
+        "/workflows/a%0ab/versions",
+        "/workflows/%ff",
+        "/workflows/%zz",
+        "/workflows/w%2Fx/instances",
+        "/workflows/w/instances/i%00/status",
+        "/workflows/w/instances/%ff%fe",
+        "/workflows/w/instances/i/events/a%2Fb",
+        "/workers/scripts/a%2Fb",
+    ],
+)
+async def test_paths_that_can_name_nothing(http: httpx.AsyncClient, tenant: Tenant, rest: str) -> None:
+    for method in ("GET", "POST", "PATCH", "DELETE", "PUT"):
+        answer = await http.request(method, tenant.path + rest, headers=tenant.headers)
+        assert answer.status_code == 404
+        assert answer.json()["errors"][0]["code"] == 7003
+
+
+async def test_ready_until_draining(http: httpx.AsyncClient, platform: Platform) -> None:
+    assert (await http.get("/readyz")).json() == {"status": "ready"}
+    platform.drain()
+    answer = await http.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "unavailable", "reasons": ["draining"]}
+    assert (await http.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_not_ready_without_the_database(
+    http: httpx.AsyncClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> None:
+        raise ConnectionRefusedError("secret host")
+
+    monkeypatch.setattr(platform.db, "now", away)
+    answer = await http.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "unavailable", "reasons": ["database: ConnectionRefusedError"]}
+
+
+async def test_degraded_without_redis(settings: Settings) -> None:
+    lonely = dataclasses.replace(settings, redis_url="redis://127.0.0.1:1")
+    async with Platform(lonely).opened() as platform, client_of(lonely, platform, checked=False) as http:
+        answer = await http.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+
+
+async def test_not_ready_with_missing_migrations(
+    http: httpx.AsyncClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def one_missing(_dsn: str) -> list[str]:
+        return ["2099-01-01T00:00:00:000000"]
+
+    monkeypatch.setattr("app.health.pending", one_missing)
+    answer = await http.get("/readyz")
+    assert answer.status_code == 503
+    assert "millrace migrate" in answer.json()["reasons"][0]
