@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 from uuid import UUID
 
 from app.errors import InvalidRequest
@@ -26,6 +25,7 @@ from tenants.service import TenantService
 from versions.document import Document, decode_document, validate_input
 from versions.durations import parse_duration
 from versions.errors import WorkflowNotFound
+from versions.service import VersionService
 
 REMEMBERED_WORKFLOWS = 10_000
 
@@ -42,16 +42,10 @@ class Wanted:
     pointer: str = ""
 
 
-class Versions(Protocol):
-    """What is asked of `versions.service.VersionService`."""
-
-    async def load(self, account_id: UUID, version_key: UUID) -> Any: ...
-
-
 class Creator:
     """Creates instances for callers of any face."""
 
-    def __init__(self, db: Database, tenants: TenantService, versions: Versions, engine: EngineClient) -> None:
+    def __init__(self, db: Database, tenants: TenantService, versions: VersionService, engine: EngineClient) -> None:
         self._tenants = tenants
         self._engine = engine
         self._db = db
@@ -163,7 +157,7 @@ def check_batch_length(count: int, what: str) -> None:
 class InputCheck:
     """Checks inputs against the `input_schema` of documents. Remembers, per workflow, what its current version asks."""
 
-    def __init__(self, db: Database, versions: Versions) -> None:
+    def __init__(self, db: Database, versions: VersionService) -> None:
         self._db = db
         self._versions = versions
         self._known: OrderedDict[tuple[UUID, str], tuple[UUID, Document | None]] = OrderedDict()

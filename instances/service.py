@@ -16,7 +16,7 @@ import structlog
 
 from app.errors import InvalidRequest, Unavailable
 from instances import store
-from instances.creation import Creator, Versions, Wanted, check_batch_length
+from instances.creation import Creator, Wanted, check_batch_length
 from instances.engine.client import Control, Controlled, Created, EngineClient, SendEvent
 from instances.errors import (
     CannotPause,
@@ -47,6 +47,7 @@ from tenants.ids import Ids
 from tenants.limits import ADDRESSABLE_INSTANCE_ID, EVENT_TYPE
 from tenants.service import TenantService
 from versions.errors import WorkflowNotFound
+from versions.service import VersionService
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +99,7 @@ class InstanceService:
         clock: Clock,
         ids: Ids,
         tenants: TenantService,
-        versions: Versions,
+        versions: VersionService,
         engine: EngineClient,
         terminations: TerminationJobs,
         feed: LiveFeed,

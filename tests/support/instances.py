@@ -19,28 +19,6 @@ from versions.document import encode_document
 from versions.document.parse import parse_document
 
 
-class StoredVersions:
-    """Versions as rows, for tests that put them there themselves."""
-
-    def __init__(self, admin: asyncpg.Connection) -> None:
-        self._admin = admin
-        self.loads = 0
-
-    async def load(self, account_id: UUID, version_key: UUID) -> Any:
-        self.loads += 1
-        row = await self._admin.fetchrow(
-            "select runtime, source from version where account_id = $1 and version_key = $2", account_id, version_key
-        )
-        assert row is not None
-        return Version(row["runtime"], row["source"])
-
-
-@dataclass
-class Version:
-    runtime: int
-    source: str
-
-
 @dataclass
 class World:
     """One account and its workflows, and ways to put instances into any state."""

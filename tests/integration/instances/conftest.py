@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 from litestar import Litestar, Request, Router
@@ -28,7 +27,8 @@ from tenants.database import Database
 from tenants.ids import Ids
 from tenants.service import TenantService
 from tenants.tokens import TokenGrant
-from tests.support.instances import Answer, StoredVersions, World
+from tests.support.instances import Answer, World
+from versions.service import VersionService
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ async def feed(redis_url: str) -> AsyncIterator[LiveFeed]:
 
 
 @pytest.fixture
-def versions(admin: asyncpg.Connection) -> StoredVersions:
-    return StoredVersions(admin)
+def versions(db: Database, clock: ManualClock, ids: Ids, tenants: TenantService) -> VersionService:
+    return VersionService(db, clock, ids, tenants)
 
 
 @pytest.fixture
