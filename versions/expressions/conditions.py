@@ -31,9 +31,9 @@ class _Judging:
 
     __slots__ = ("budget", "scope", "warn")
 
-    def __init__(self, scope: Any, warn: Warn | None) -> None:
+    def __init__(self, scope: Any, warn: Warn | None, budget: Budget | None) -> None:
         self.scope = scope
-        self.budget = Budget()
+        self.budget = budget or Budget()
         self.warn = warn
 
 
@@ -46,13 +46,13 @@ class Condition:
         self._check = check
         self.expressions = expressions
 
-    def holds(self, scope: Any, warn: Warn | None = None) -> bool:
-        """Whether the condition is true in `scope`.
+    def holds(self, scope: Any, warn: Warn | None = None, budget: Budget | None = None) -> bool:
+        """Whether the condition is true in `scope`, all of it within one `budget`.
 
         Values of types an operator does not compare make it false, and `warn` is told in a sentence. Raises
         :class:`~versions.expressions.errors.ExpressionError`.
         """
-        return self._check(_Judging(scope, warn))
+        return self._check(_Judging(scope, warn, budget))
 
 
 def compile_condition(value: Any, problems: list[ExpressionSyntaxError] | None = None) -> Condition:

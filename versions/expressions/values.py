@@ -6,6 +6,7 @@ Values are what a JSON decoder gives: None, bool, int, float, str, list, dict. T
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable
 from typing import Any
 
 import msgspec
@@ -25,17 +26,18 @@ class Budget:
     """What one evaluation may still spend.
 
     `nodes`: expression nodes visited and values walked over; `elements`: list elements and object members made;
-    `characters`: characters of string made; `decoded`: characters of JSON text decoded on the way. Whoever is about to
-    allocate pays first.
+    `characters`: characters of string made; `decoded`: characters of stored JSON text read on the way. Whoever is about
+    to allocate pays first.
     """
 
-    __slots__ = ("characters", "decoded", "elements", "nodes")
+    __slots__ = ("_read", "characters", "decoded", "elements", "nodes")
 
     def __init__(self, nodes: int = MAX_NODES, elements: int = MAX_ELEMENTS, characters: int = MAX_CHARACTERS) -> None:
         self.nodes = nodes
         self.elements = elements
         self.characters = characters
         self.decoded = MAX_DECODED
+        self._read: set[Hashable] | None = None
 
     def visit(self, count: int = 1) -> None:
         self.nodes -= count
@@ -57,7 +59,14 @@ class Budget:
         if self.characters < 0:
             raise BudgetExceeded(f"the expression makes more than {MAX_CHARACTERS} characters of text")
 
-    def decode(self, characters: int) -> None:
+    def decode(self, source: Hashable, characters: int) -> None:
+        """Pay for reading a stored value: once per evaluation, and whether or not it happens to be in memory, so that
+        an evaluation that fits once always fits."""
+        if self._read is None:
+            self._read = set()
+        elif source in self._read:
+            return
+        self._read.add(source)
         self.decoded -= characters
         if self.decoded < 0:
             raise BudgetExceeded(f"the expression reads more than {MAX_DECODED} characters of stored values")
@@ -210,6 +219,10 @@ def encode_json(value: Any) -> str:
         raise ExpressionError(f"the value cannot be written as JSON: {error}") from None
 
 
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")
+
+
 def decode_json(text: str) -> Any:
     """The value of JSON text; :class:`ExpressionError` when it is nested too deeply to be read."""
     try:
@@ -217,7 +230,7 @@ def decode_json(text: str) -> Any:
     except (msgspec.DecodeError, msgspec.ValidationError):
         # Lone surrogates and numbers beyond a double are legal JSON text.
         try:
-            return json.loads(text)
+            return json.loads(text, parse_constant=_no_constant)
         except ValueError as error:
             raise ExpressionError(f"the value is not JSON: {error}") from None
         except RecursionError:

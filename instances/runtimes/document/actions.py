@@ -1,0 +1,271 @@
+"""What one attempt of a node does, by action. Pure ones compute in place; the others do the run's I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid5
+
+from instances.egress import EgressClient
+from instances.runtimes.document.call_api import call_api
+from instances.runtimes.document.failures import CONDITION_FAILED, EXPRESSION_ERROR, ConfigError, rule
+from instances.runtimes.document.handlers import ActionContext, HandlerPool
+from instances.runtimes.document.plan import Action
+from instances.runtimes.document.states import Work
+from instances.runtimes.document.store import ActionStore
+from instances.runtimes.protocol import Attempt, Failure, Raw, StepFailure, StepKind
+from tenants.clock import iso
+from versions.expressions import Budget, ExpressionError, decode_json, encode_json
+
+MAX_MESSAGE = 65_536
+MAX_TITLE = 1_024
+MAX_NAME = 255
+PRIORITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+SUCCESS = '"success"'
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What actions reach the outside with."""
+
+    store: ActionStore
+    egress: EgressClient
+    handlers: HandlerPool
+
+
+async def perform(work: Work, attempt: Attempt, tools: Tools) -> Raw | None:
+    """One attempt; its output as JSON text. Raises :class:`StepFailure`. Never suspends for pure actions."""
+    if work.failure is not None:
+        raise StepFailure(work.failure)
+    if work.settled:
+        return work.result
+    try:
+        pure = _PURE.get(work.body.action)
+        if pure is not None:
+            output = pure(work, attempt)
+        elif work.facts.dry_run:
+            output = simulate(work, attempt)
+        else:
+            output = await _OUTSIDE[work.body.action](work, attempt, tools)
+        if work.plan.outputs is None or work.plan.reshaped_late or work.compensation is not None:
+            return output
+        return reshape(work, output)
+    except ExpressionError as error:
+        raise StepFailure(rule(EXPRESSION_ERROR, str(error))) from error
+
+
+def reshape(work: Work, output: Raw | None) -> Raw:
+    """The node's `outputs`, with its result in scope. Raises ExpressionError."""
+    assert work.plan.outputs is not None
+    result = None if output is None else decode_json(output)
+    return encode_json(work.plan.outputs.render(work.scope.adding(result=result)))
+
+
+def _render(work: Work) -> dict[str, Any]:
+    return work.body.config.render(work.scope)
+
+
+# --- pure actions ------------------------------------------------------------------------------------------------
+
+
+def _noop(work: Work, _attempt: Attempt) -> Raw | None:
+    return None if work.body.external else SUCCESS
+
+
+def _trigger(work: Work, _attempt: Attempt) -> Raw | None:
+    return work.facts.run.input
+
+
+def _set(work: Work, _attempt: Attempt) -> Raw:
+    values = _render(work).get("values")
+    if not isinstance(values, dict):
+        raise ConfigError("config/values must be an object")
+    return encode_json(values)
+
+
+def _fail(work: Work, _attempt: Attempt) -> Raw:
+    config = _render(work)
+    code, message = config.get("code"), config.get("message")
+    name = _plain(code) if code is not None else "Error"
+    text = _plain(message) if message is not None else f"node {work.plan.node.id} failed"
+    raise StepFailure(Failure(name, text, None if code is None else name, permanent=True))
+
+
+def _condition(work: Work, attempt: Attempt) -> Raw:
+    plan = work.plan
+
+    def warn(text: str) -> None:
+        attempt.log("warn", text)
+
+    comparison = plan.comparison
+    if comparison is not None:
+        met, actual, wanted = comparison.judge(work.scope, warn)
+        verdict = {
+            "conditionMet": met,
+            "field": comparison.field,
+            "operator": comparison.operator,
+            "value": wanted,
+            "actualValue": actual,
+        }
+    else:
+        assert plan.condition is not None
+        met = plan.condition.holds(work.scope, warn)
+        verdict = {"conditionMet": met, "field": None, "operator": None, "value": None, "actualValue": None}
+    if not met and plan.on_false == "fail":
+        raise StepFailure(rule(CONDITION_FAILED, f"the condition of node {plan.node.id} is not met"))
+    return encode_json(verdict)
+
+
+_PURE: dict[Action, Callable[[Work, Attempt], Raw | None]] = {
+    Action.NOOP: _noop,
+    Action.TRIGGER: _trigger,
+    Action.SET: _set,
+    Action.FAIL: _fail,
+    Action.CONDITION: _condition,
+}
+
+
+# --- actions that reach outside ----------------------------------------------------------------------------------
+
+
+async def _notify(work: Work, attempt: Attempt, tools: Tools) -> Raw:
+    config, run = _render(work), work.facts.run
+    message = _stored(config.get("message"), "message", MAX_MESSAGE)
+    recipient = _person(config.get("recipient"), "recipient", run.triggered_by)
+    now = attempt.now()
+    await tools.store.add_notification(
+        run.account_id,
+        _row_id(work, "notification"),
+        workspace_id=run.workspace_id,
+        instance_key=run.key,
+        node=work.plan.node.id,
+        recipient=recipient,
+        message=message,
+        at=now,
+    )
+    return _notified(message, recipient, iso(now))
+
+
+def _notified(message: str, recipient: str | None, timestamp: str) -> Raw:
+    return encode_json({"notificationSent": True, "message": message, "recipient": recipient, "timestamp": timestamp})
+
+
+async def _create_task(work: Work, attempt: Attempt, tools: Tools) -> Raw:
+    config, run = _render(work), work.facts.run
+    title, priority = _task(config)
+    id = _row_id(work, "task")
+    await tools.store.add_task(
+        run.account_id,
+        id,
+        workspace_id=run.workspace_id,
+        instance_key=run.key,
+        node=work.plan.node.id,
+        title=title,
+        description=_stored(config.get("description") or "", "description", MAX_MESSAGE, empty=True),
+        priority=priority,
+        assigned_to=_person(config.get("assignedTo"), "assignedTo", run.triggered_by),
+        at=attempt.now(),
+    )
+    return encode_json({"taskId": str(id), "title": title, "status": "TODO"})
+
+
+def _task(config: dict[str, Any]) -> tuple[str, str]:
+    priority = config.get("priority") or "MEDIUM"
+    if priority not in PRIORITIES:
+        raise ConfigError(f"config/priority must be one of {', '.join(PRIORITIES)}")
+    return _stored(config.get("title"), "title", MAX_TITLE), priority
+
+
+async def _call(work: Work, attempt: Attempt, tools: Tools) -> Raw:
+    return await call_api(
+        tools.egress,
+        _render(work),
+        attempt,
+        idempotency_key=_idempotency_key(work, attempt),
+        lane=work.facts.run.account_id,
+    )
+
+
+async def _handle(work: Work, attempt: Attempt, tools: Tools) -> Raw | None:
+    node = work.plan.node
+    action = {"id": node.id, "name": node.name, "type": work.body.type, "config": _render(work)}
+    return await tools.handlers.call(work.body.handler or work.body.type, action, _context(work, attempt))
+
+
+def _context(work: Work, attempt: Attempt) -> ActionContext:
+    scope, facts = work.scope, work.facts
+    known = facts.context()
+    compensating = work.compensation is not None
+    return ActionContext(
+        workspace_id=known["workspaceId"],
+        workflow_id=known["workflowId"],
+        execution_id=known["executionId"],
+        user_id=known["userId"],
+        attempt=attempt.number,
+        idempotency_key=_idempotency_key(work, attempt),
+        variables=dict(scope.vars),
+        log=attempt.log,
+        cancelled=attempt.cancelled,
+        trigger_data=lambda: facts.input(None),
+        previous_results=lambda: scope.results(None),
+        compensation=scope.field("compensation", Budget()).whole(None) if compensating else None,
+        error=scope.field("error", None) if compensating else None,
+    )
+
+
+_OUTSIDE: dict[Action, Callable[[Work, Attempt, Tools], Awaitable[Raw | None]]] = {
+    Action.NOTIFICATION: _notify,
+    Action.TASK: _create_task,
+    Action.CALL: _call,
+    Action.HANDLER: _handle,
+}
+
+
+def simulate(work: Work, attempt: Attempt) -> Raw | None:
+    """The shape of an action's output, without its effect (dry runs)."""
+    config = _render(work)
+    match work.body.action:
+        case Action.NOTIFICATION:
+            recipient = _person(config.get("recipient"), "recipient", work.facts.run.triggered_by)
+            return _notified(_stored(config.get("message"), "message", MAX_MESSAGE), recipient, iso(attempt.now()))
+        case Action.TASK:
+            title, _ = _task(config)
+            return encode_json({"taskId": str(_row_id(work, "task")), "title": title, "status": "TODO"})
+        case Action.CALL:
+            return '{"status":200,"statusText":"OK","data":null}'
+    return None
+
+
+# --- values ------------------------------------------------------------------------------------------------------
+
+
+def _row_id(work: Work, table: str) -> UUID:
+    """The same for every attempt of a step in one run, so that repeats find their row."""
+    run, key = work.facts.run, work.key
+    return uuid5(run.key, f"{table}/{run.run}/{key.kind}/{key.name}/{key.count}")
+
+
+def _idempotency_key(work: Work, attempt: Attempt) -> str:
+    """`<workflow>:<instance>:<node>:<invoke|compensate>`, with the number of the item in a `for_each`."""
+    run, key = work.facts.run, work.key
+    phase = "compensate" if key.kind is StepKind.ROLLBACK else "invoke"
+    plain = attempt.idempotency_key or f"{run.workflow}:{run.instance_id}:{key.name}:{phase}"
+    return plain if work.index < 0 else f"{plain}:{key.count}"
+
+
+def _plain(value: Any) -> str:
+    """A value as text the database can hold."""
+    text = value if isinstance(value, str) else encode_json(value)
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _stored(value: Any, key: str, most: int, *, empty: bool = False) -> str:
+    text = "" if value is None else _plain(value)
+    if not (text or empty) or len(text) > most:
+        raise ConfigError(f"config/{key} must be a text of {0 if empty else 1} to {most} characters")
+    return text
+
+
+def _person(value: Any, key: str, default: str | None) -> str | None:
+    return default if value is None else _stored(value, key, MAX_NAME)

@@ -1,0 +1,163 @@
+"""From a piece of work to the command the driver carries out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from instances.runtimes.document.failures import EXPRESSION_ERROR, ConfigError, rule
+from instances.runtimes.document.plan import Action
+from instances.runtimes.document.scope import PayloadScope
+from instances.runtimes.document.states import Work
+from instances.runtimes.protocol import Child, Do, Failure, Raw, Retry, Sleep, StepFailure, StepKey, StepKind, Wait
+from tenants.limits import EVENT_TIMEOUT_DEFAULT_MS, EVENT_TYPE
+from versions.durations import MAX_WAIT, parse_duration
+from versions.expressions import Budget, ExpressionError, encode_json
+
+DEFAULT_WAIT_MS = 1_000
+LAST_MOMENT_MS = 253_402_300_799_999
+_STEP_EVENT = re.compile(r"step:[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Config = dict[str, Any]
+Allow = Callable[[Work, Failure, int], bool]
+"""Whether work that failed may be tried again."""
+
+
+def command_of(work: Work, allow: Allow, budget: Budget) -> Do | Sleep | Wait:
+    """The command of `work`, its config rendered within `budget` where the command itself depends on it.
+
+    What cannot be rendered becomes a step that only reports why.
+    """
+    if work.failure is not None or work.settled:
+        return _report(work, allow)
+    try:
+        special = _SPECIAL.get(work.body.action)
+        command = None if special is None else special(work, allow, work.body.config.render(work.scope, budget))
+        return _do(work, allow) if command is None else command
+    except ExpressionError as error:
+        work.failure = rule(EXPRESSION_ERROR, str(error))
+    except StepFailure as error:
+        work.failure = error.failure
+    return _report(work, allow)
+
+
+def _report(work: Work, allow: Allow) -> Do:
+    """A step that only says what is known already."""
+    if work.key.kind is not StepKind.ROLLBACK:
+        work.key = StepKey(StepKind.DO, work.key.name, work.key.count)
+    return _do(work, allow)
+
+
+def _do(work: Work, allow: Allow, child: Child | None = None) -> Do:
+    plan, body = work.plan, work.body
+    forward = work.compensation is None
+    reports = work.failure is not None or work.settled
+    return Do(
+        key=work.key,
+        retry=body.retry if not body.retry.limit else _retry(work, allow),
+        timeout=body.timeout,
+        total_timeout=plan.node.total_timeout if forward else None,
+        config=body.start,
+        external=body.external and not reports and not work.facts.dry_run,
+        guarded=plan.guarded and forward,
+        save_output=plan.save_output or not forward,
+        counts=forward and body.action is not Action.TRIGGER,
+        immediate=body.pure or reports,
+        child=child,
+        data=work,
+    )
+
+
+def _retry(work: Work, allow: Allow) -> Retry:
+    retry = work.body.retry
+    return Retry(
+        retry.limit,
+        retry.delay,
+        retry.backoff,
+        retry.multiplier,
+        retry.max_delay,
+        retry.jitter,
+        lambda failure, attempt: allow(work, failure, attempt),
+    )
+
+
+def _sleep(work: Work, _allow: Allow, config: Config) -> Sleep:
+    duration = config.get("durationMs")
+    duration = config.get("duration") if duration is None else duration
+    work.duration = _duration(DEFAULT_WAIT_MS if duration is None else duration, "duration")
+    return Sleep(work.key, duration=0 if work.facts.dry_run else work.duration)
+
+
+def _sleep_until(work: Work, _allow: Allow, config: Config) -> Sleep:
+    until = _moment(config.get("at"))
+    return Sleep(work.key, duration=0) if work.facts.dry_run else Sleep(work.key, until=until)
+
+
+def _wait(work: Work, allow: Allow, config: Config) -> Wait | Do:
+    event = config.get("event")
+    if not isinstance(event, str) or not (EVENT_TYPE.holds(event) or _STEP_EVENT.fullmatch(event)):
+        raise ConfigError(f"config/event must be {EVENT_TYPE.rule}")
+    timeout = config.get("timeout")
+    milliseconds = EVENT_TIMEOUT_DEFAULT_MS if timeout is None else _duration(timeout, "timeout", minimum=1)
+    if work.facts.dry_run:
+        work.settled = True
+        return _report(work, allow)
+    return Wait(work.key, event, milliseconds, None if work.plan.match is None else _accepts(work))
+
+
+def _accepts(work: Work) -> Callable[[Raw | None], bool]:
+    match = work.plan.match
+    assert match is not None
+
+    def accepts(payload: Raw | None) -> bool:
+        try:
+            return match.holds(PayloadScope(work.scope, payload))
+        except ExpressionError:
+            return False
+
+    return accepts
+
+
+def _child(work: Work, allow: Allow, config: Config) -> Do:
+    workflow, wait = config.get("workflow"), config.get("wait")
+    if not isinstance(workflow, str) or not workflow:
+        raise ConfigError("config/workflow must be the name of a workflow")
+    if wait is not None and not isinstance(wait, bool):
+        raise ConfigError("config/wait must be true or false")
+    if work.facts.dry_run:
+        work.settled = True
+        return _report(work, allow)
+    given = config.get("input")
+    return _do(work, allow, Child(workflow, None if given is None else encode_json(given), wait is not False))
+
+
+_SPECIAL: dict[Action, Callable[[Work, Allow, Config], Do | Sleep | Wait]] = {
+    Action.SLEEP: _sleep,
+    Action.SLEEP_UNTIL: _sleep_until,
+    Action.EVENT: _wait,
+    Action.CHILD: _child,
+}
+
+
+def _duration(value: Any, key: str, *, minimum: int = 0) -> int:
+    try:
+        return parse_duration(value, minimum_ms=minimum, maximum_ms=MAX_WAIT, loose=True)
+    except ValueError as error:
+        raise ConfigError(f"config/{key} {error}") from None
+
+
+def _moment(value: Any) -> int:
+    """Epoch milliseconds of a timestamp (RFC 3339 or a bare date, UTC unless it says otherwise) or of such a number."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LAST_MOMENT_MS:
+        return int(value)
+    if isinstance(value, str) and 10 <= len(value) <= 64:
+        try:
+            moment = datetime.fromisoformat(value)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return max(0, (moment - _EPOCH) // timedelta(milliseconds=1))
+        except (ValueError, OverflowError):
+            pass
+    raise ConfigError("config/at must be an RFC 3339 timestamp, a date or epoch milliseconds")

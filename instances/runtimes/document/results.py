@@ -1,0 +1,52 @@
+"""Outputs that are made from what happened rather than by an action."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from instances.runtimes.document.plan import Action, Plan
+from instances.runtimes.document.scope import RunFacts, Scope
+from instances.runtimes.document.states import Work
+from instances.runtimes.protocol import Done, Raw, StepKind
+from versions.expressions import encode_json
+
+
+class _Received(msgspec.Struct):
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode_received = msgspec.json.Decoder(_Received).decode
+
+
+def result_of(work: Work, message: Done) -> Raw | None:
+    """What a node's work came to: for a sleep how long it was, for a wait the event's payload, else as reported."""
+    kind = message.key.kind
+    if kind is StepKind.SLEEP:
+        until = work.body.action is Action.SLEEP_UNTIL
+        return _slept(_passed(message.started_at, message.at) if until else work.duration)
+    if kind is StepKind.WAIT:
+        return "null" if message.value is None else bytes(_decode_received(message.value).payload).decode()
+    return message.value
+
+
+def _passed(start: datetime | None, end: datetime) -> int:
+    return 0 if start is None else max(0, round((end - start).total_seconds() * 1000))
+
+
+def _slept(milliseconds: int) -> Raw:
+    return f'{{"waited":true,"durationMs":{milliseconds}}}'
+
+
+def instance_output(plan: Plan, facts: RunFacts) -> Raw:
+    """The document's `outputs`; without them the output of the one node nothing follows, or of all such by id.
+
+    Raises ExpressionError.
+    """
+    if plan.outputs is not None:
+        return encode_json(plan.outputs.render(Scope(facts)))
+    outputs = [(plan.nodes[number].node.id, facts.by_node[number].output or "null") for number in plan.sinks]
+    if len(outputs) == 1:
+        return outputs[0][1]
+    return "{" + ",".join(f'"{id}":{text}' for id, text in outputs) + "}"
