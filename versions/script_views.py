@@ -105,6 +105,4 @@ _SERVED = frozenset(
 
 
 def _media_type(module: Module) -> str:
-    if module.type not in _SERVED:
-        return "application/octet-stream"
-    return f"{module.type}; charset=utf-8" if module.encoding == "utf-8" else module.type
+    return module.type if module.type in _SERVED else "application/octet-stream"

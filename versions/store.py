@@ -136,7 +136,7 @@ select created_at from instance where account_id = $1 and workflow_key = $2 orde
 """
 
 # Who counts against a limit and inserts holds this until the end of the transaction, one at a time per account.
-LOCK_ACCOUNT = "select pg_advisory_xact_lock(hashtextextended('versions of ' || $1::text, 0))"
+LOCK_ACCOUNT = "select pg_advisory_xact_lock(hashtextextended('versions of ' || $1::uuid, 0))"
 
 
 async def workflow(
