@@ -222,7 +222,7 @@ class _Compiler:
             comparison=comparison,
             condition=condition,
             match=None if match is None else compile_condition(match),
-            on_false=node.config.get("onFalse") or "stop",
+            on_false=node.on_false,
             takes_slot=step_kind is StepKind.DO and not (body.external or body.pure or action is Action.CHILD),
             dependencies=dependencies,
             dependents=tuple(number for number in self._numbers(node.dependents) if number < len(self.document.nodes)),
