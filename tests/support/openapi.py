@@ -64,12 +64,12 @@ def validate(schema: dict[str, Any], value: Any, where: str) -> None:
 def find(method: str, path: str) -> tuple[str, dict[str, Any]]:
     """The operation a request was for: literal segments win over parameters, an instance id may hold slashes."""
     inside = path.removeprefix(PREFIX).rstrip("/")
+    verb = "get" if method == "HEAD" else method.lower()
     for template, pattern in _patterns():
-        if pattern.fullmatch(inside):
-            operation = contract()["paths"][template].get("get" if method == "HEAD" else method.lower())
-            assert operation is not None, f"{method} {template} is not in the contract"
+        operation = contract()["paths"][template].get(verb)
+        if operation is not None and pattern.fullmatch(inside):
             return template, operation
-    raise AssertionError(f"{path} is not in the contract")
+    raise AssertionError(f"{method} {path} is not in the contract")
 
 
 @functools.cache

@@ -1,0 +1,106 @@
+"""A running Millrace in the test's process: a real HTTP server and real workers on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, fields
+
+import uvicorn
+
+from app.composition import Platform
+from app.main import create_app
+from app.settings import Settings
+from instances.egress import EgressClient
+from instances.egress_policy import EgressPolicy
+from instances.engine.worker import EngineWorker, WorkerOptions
+from instances.runtimes.document.runtime import DocumentRuntime
+from instances.runtimes.document.store import ActionStore
+from instances.runtimes.protocol import StoredVersion
+from jobs.feed_publisher import FeedPublisher
+from jobs.worker import WorkerProcess, WorkerServices
+
+
+@dataclass(frozen=True)
+class Live:
+    """Where it listens, and its inside."""
+
+    base_url: str
+    platform: Platform
+
+
+@asynccontextmanager
+async def live(settings: Settings, *, workers: int = 1) -> AsyncIterator[Live]:
+    """Serve on a free port of 127.0.0.1, with `workers` workers, until the context is left."""
+    async with AsyncExitStack() as stack:
+        platform = await stack.enter_async_context(Platform(settings).opened())
+        for _ in range(workers):
+            await stack.enter_async_context(working(platform))
+        yield Live(await stack.enter_async_context(_served(settings, platform)), platform)
+
+
+@asynccontextmanager
+async def working(platform: Platform) -> AsyncIterator[WorkerProcess]:
+    """A worker of the platform, running documents."""
+    settings = platform.settings
+
+    async def load(account_id, version_key) -> StoredVersion:
+        row = await platform.versions.load(account_id, version_key)
+        return StoredVersion(**{field.name: getattr(row, field.name) for field in fields(StoredVersion)})
+
+    egress = EgressClient(EgressPolicy.from_settings(settings))
+    runtime = DocumentRuntime(ActionStore(platform.db), egress)
+    feed = FeedPublisher.at(settings.redis_url)
+    options = WorkerOptions(slots=settings.worker_slots, lease_seconds=settings.lease_seconds)
+    engine = EngineWorker(
+        platform.db, platform.clock, platform.engine, {runtime.number: runtime}, load, options, feed.publish
+    )
+    process = WorkerProcess(
+        WorkerServices(
+            db=platform.db,
+            clock=platform.clock,
+            settings=settings,
+            engine=engine,
+            client=platform.engine,
+            tenants=platform.tenants,
+            feed=feed,
+        )
+    )
+    await process.start()
+    try:
+        yield process
+    finally:
+        await process.stop()
+        await runtime.close()
+        await egress.close()
+
+
+@asynccontextmanager
+async def _served(settings: Settings, platform: Platform) -> AsyncIterator[str]:
+    config = uvicorn.Config(
+        create_app(settings, platform=platform),
+        port=0,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            await asyncio.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that leaves signals to the test runner."""
+
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
