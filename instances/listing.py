@@ -96,10 +96,12 @@ class ListQuery:
 
 
 def single_values(params: Mapping[str, Sequence[str]], known: frozenset[str]) -> dict[str, str]:
-    """The `known` parameters of a query string. Raises :class:`InvalidRequest` for one that is given twice."""
+    """The `known` parameters of a query string. Raises :class:`InvalidRequest` for one given twice, or with a NUL."""
     for name in known:
         if len(params.get(name, ())) > 1:
             raise InvalidRequest(f"{name} may be given once")
+        if any("\x00" in value for value in params.get(name, ())):
+            raise InvalidRequest(f"{name} must not contain NUL characters")
     return {name: params[name][0] for name in known if params.get(name)}
 
 

@@ -14,12 +14,12 @@ from litestar import Request, Response, delete, get, patch, post, put
 from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.params import FromPath
-from litestar.response import Stream
 
 from app.errors import InvalidRequest
 from instances.creation import Wanted, check_batch_length
 from instances.engine.client import Create, Created
 from instances.errors import DuplicateInBatch, InstanceExists, InstanceNotFound
+from instances.event_stream import EventStream
 from instances.lifecycle import BY_WIRE, Status
 from instances.listing import list_query, single_values
 from instances.payloads import Decoded, decode, json_value
@@ -430,10 +430,7 @@ async def get_logs(
             async for frame in stream:
                 yield frame
 
-    return Stream(frames(), media_type="text/event-stream; charset=utf-8", headers=_STREAM_HEADERS)
-
-
-_STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+    return EventStream(frames())
 
 
 def _after(cursor: str | None, last_event_id: str | None) -> int:

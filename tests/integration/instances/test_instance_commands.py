@@ -22,8 +22,8 @@ async def make(world: World, call, status: Status, instance_id: str = "i") -> st
     return instance_id
 
 
-async def command(call, status: str, instance_id: str = "i", **more):
-    return await call("PATCH", f"/instances/{instance_id}/status", json={"status": status} | more)
+async def command(call, status: str, **more):
+    return await call("PATCH", "/instances/i/status", json={"status": status} | more)
 
 
 Q, R, W, P, WP, RB = (
