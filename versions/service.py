@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -221,9 +222,10 @@ class VersionService:
         """
         caller.require("workflows:write")
         limits = await self._tenants.limits(caller.account_id)
-        settings = checked_settings(source, body, limits, self._clock.now())
+        now = self._clock.now()
+        settings = checked_settings(source, body, limits, now)
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            workflow, created = await self._lock_or_create(connection, caller, handle, limits)
+            workflow, created = await self._lock_or_create(connection, caller, handle, limits, now)
             identity = (
                 source.runtime,
                 source.class_name,
@@ -235,14 +237,14 @@ class VersionService:
             current = workflow.current_version
             if await store.is_same(connection, caller.account_id, current, *identity):
                 return Deployed(workflow, False, source.warnings)
-            workflow = await self._new_version(connection, workflow, source, settings)
-            await self._reschedule(connection, workflow, settings.schedules, limits)
+            workflow = await self._new_version(connection, workflow, source, settings, now)
+            await self._reschedule(connection, workflow, settings.schedules, limits, now)
         action = "workflow.create" if created else "workflow.update"
         await self._tenants.audit(caller, action, handle, {"version": str(workflow.current_version)})
         return Deployed(workflow, True, source.warnings)
 
     async def _lock_or_create(
-        self, connection: asyncpg.Connection, caller: Caller, handle: str, limits: Limits
+        self, connection: asyncpg.Connection, caller: Caller, handle: str, limits: Limits, now: datetime
     ) -> tuple[WorkflowRow, bool]:
         """The workflow, locked, and whether it was made just now."""
         account_id, workspace_id = caller.account_id, caller.workspace_id
@@ -252,7 +254,6 @@ class VersionService:
                 await store.lock_account(connection, account_id)
                 if await store.count_workflows(connection, account_id) >= limits.workflows:
                     raise TooManyWorkflows(f"the account has {limits.workflows} workflows, which is all it may have")
-            now = self._clock.now()
             made = await store.insert_workflow(connection, account_id, self._ids.uuid7(), handle, workspace_id, now)
             if made is not None:
                 return made, True
@@ -262,9 +263,9 @@ class VersionService:
         return found, False
 
     async def _new_version(
-        self, connection: asyncpg.Connection, workflow: WorkflowRow, source: Source, settings: Settings
+        self, connection: asyncpg.Connection, workflow: WorkflowRow, source: Source, settings: Settings, now: datetime
     ) -> WorkflowRow:
-        account_id, version_key, now = workflow.account_id, self._ids.uuid7(), self._clock.now()
+        account_id, version_key = workflow.account_id, self._ids.uuid7()
         await store.insert_version(
             connection,
             account_id,
@@ -296,7 +297,12 @@ class VersionService:
         return await store.set_current_version(connection, account_id, workflow.workflow_key, version_key, values)
 
     async def _reschedule(
-        self, connection: asyncpg.Connection, workflow: WorkflowRow, wanted: list[ScheduleRow], limits: Limits
+        self,
+        connection: asyncpg.Connection,
+        workflow: WorkflowRow,
+        wanted: list[ScheduleRow],
+        limits: Limits,
+        now: datetime,
     ) -> None:
         account_id, key = workflow.account_id, workflow.workflow_key
         crons = sum(row.cron is not None for row in wanted)
@@ -311,7 +317,7 @@ class VersionService:
             await store.delete_schedules(connection, account_id, [row.id for row in gone])
         if new:
             rows = [msgspec.structs.replace(row, id=self._ids.uuid7()) for row in new]
-            await store.insert_schedules(connection, account_id, key, rows, self._clock.now())
+            await store.insert_schedules(connection, account_id, key, rows, now)
 
     async def delete(self, caller: Caller, handle: str) -> None:
         """Delete a workflow: it is gone at once, its instances follow in the background.
