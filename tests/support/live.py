@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 import uvicorn
 
 from app.composition import Platform
+from app.embedded.valkey import EmbeddedValkey
 from app.main import create_app
 from app.settings import Settings
 from instances.egress import EgressClient
@@ -21,6 +22,7 @@ from instances.runtimes.document.store import ActionStore
 from instances.runtimes.protocol import StoredVersion
 from jobs.feed_publisher import FeedPublisher
 from jobs.worker import WorkerProcess, WorkerServices
+from tests.support.databases import Databases
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,18 @@ class _Server(uvicorn.Server):
 
     def capture_signals(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
+
+
+@asynccontextmanager
+async def live_for_tests(databases: Databases, valkey: EmbeddedValkey) -> AsyncIterator[Live]:
+    """A Millrace on a database of its own, for fixtures that share one between tests."""
+    name = await databases.create()
+    settings = Settings(
+        database_url=databases.dsn(name),
+        redis_url=valkey.url(await databases.redis_number()),
+        secret="of the live tests, and certainly long enough",
+        metrics_bind="",
+    )
+    async with live(settings) as running:
+        yield running
+    await databases.drop(name)

@@ -12,11 +12,10 @@ import pytest
 from cloudflare import AsyncCloudflare
 
 from app.embedded.valkey import EmbeddedValkey
-from app.settings import Settings
 from tests.support import openapi
 from tests.support.api import Tenant, new_tenant
 from tests.support.databases import Databases
-from tests.support.live import Live, live
+from tests.support.live import Live, live_for_tests
 
 PATIENCE = 20.0
 
@@ -24,16 +23,8 @@ PATIENCE = 20.0
 @pytest.fixture(scope="session")
 async def server(databases: Databases, valkey: EmbeddedValkey) -> AsyncIterator[Live]:
     """One Millrace for the whole folder; each test has an account of its own."""
-    name = await databases.create()
-    settings = Settings(
-        database_url=databases.dsn(name),
-        redis_url=valkey.url(await databases.redis_number()),
-        secret="of the conformance tests, and long enough",
-        metrics_bind="",
-    )
-    async with live(settings) as running:
+    async with live_for_tests(databases, valkey) as running:
         yield running
-    await databases.drop(name)
 
 
 @dataclass

@@ -8,8 +8,11 @@ import httpx
 import pytest
 
 from app.composition import Platform
+from app.embedded.valkey import EmbeddedValkey
 from app.settings import Settings
 from tests.support.api import Tenant, client_of, new_tenant
+from tests.support.databases import Databases
+from tests.support.live import Live, live_for_tests
 
 
 @pytest.fixture
@@ -37,3 +40,10 @@ async def api(settings: Settings, platform: Platform, tenant: Tenant) -> AsyncIt
     """A client of the tenant's account whose answers are held to the contract."""
     async with client_of(settings, platform, tenant) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+async def server(databases: Databases, valkey: EmbeddedValkey) -> AsyncIterator[Live]:
+    """A running Millrace, shared by the tests of one file; each makes an account of its own."""
+    async with live_for_tests(databases, valkey) as running:
+        yield running
