@@ -208,6 +208,8 @@ class DocumentSession:
     def _output(self, work: Work, message: Done) -> Raw | None:
         """What the others see of a node's result. Raises ExpressionError."""
         node, output = work.plan, result_of(work, message)
+        if work.settled and node.for_each is not None and work.index < 0:
+            return output  # A loop without items.
         if output is not None and node.body.action is Action.SET:
             self.facts.vars = {**self.facts.vars, **decode_json(output)}
         elif output is not None and node.body.action is Action.CONDITION:
