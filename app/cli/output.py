@@ -32,8 +32,8 @@ class Output:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._notes = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, emoji=False)
+        self._notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     @property
     def interactive(self) -> bool:
@@ -70,7 +70,11 @@ class Output:
             self._console.print(f"[bold]{name:<{width}}[/bold]  {styled(_text(value))}")
 
     def line(self, text: str, *, style: str = "") -> None:
-        self._console.print(text, style=style, markup=False)
+        """`text` as it is, coloured on a terminal."""
+        if style and self._console.is_terminal:
+            self._console.print(text, style=style, markup=False)
+        else:
+            click.echo(text)
 
     def note(self, text: str) -> None:
         """For the eye only, on stderr; nothing when the results are JSON."""
