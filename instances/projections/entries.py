@@ -39,7 +39,9 @@ class StartPayload(msgspec.Struct):
 
 
 class FailurePayload(msgspec.Struct):
-    """Of every entry that carries an error. `delay` is the wait before the next attempt in milliseconds."""
+    """Of every entry that carries an error. `delay` is the wait before the next attempt in milliseconds; `cancelled`:
+    nothing went wrong, it was abandoned.
+    """
 
     name: str = "Error"
     message: str = ""
@@ -47,6 +49,7 @@ class FailurePayload(msgspec.Struct):
     delay: float | None = None
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     timed_out: bool = False
+    cancelled: bool = False
 
 
 class TimerPayload(msgspec.Struct):

@@ -29,7 +29,7 @@ from instances.projections.entries import (
     read_timer,
     read_waiting,
 )
-from instances.projections.steps import Outcome, StepRun, shown_as
+from instances.projections.steps import Outcome, StepRun, counted_key, shown_as
 from instances.runtimes.protocol import Raw, StepKey, StepKind
 
 FIRST_AFTER_QUEUED = 2
@@ -82,7 +82,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line logged by the instance's code. `root` is the seq by which a restart decides about it."""
+    """A line logged by the instance's code; `step` is a counted name. A restart decides about it by `root`, a seq."""
 
     seq: int
     root: int
@@ -90,7 +90,6 @@ class Line:
     level: str
     message: str
     step: str | None
-    attempt: int | None
     data: Raw | None
 
 
@@ -220,7 +219,7 @@ def _sync_point(history: History, entry: Entry) -> None:
 
 def _log(history: History, entry: Entry) -> None:
     told = read_log(entry.payload)
-    step = history.steps.get(_key(StepKind.DO, entry)) if entry.name else None
+    step = history.steps.get(counted_key(entry.name)) if entry.name else None
     history.lines.append(
         Line(
             entry.seq,
@@ -229,7 +228,6 @@ def _log(history: History, entry: Entry) -> None:
             told.level,
             told.message,
             entry.name,
-            entry.attempt,
             json_text(told.data),
         )
     )
@@ -250,16 +248,11 @@ def _step_started(family: StepKind) -> Callable[[History, Entry], None]:
     return handle
 
 
-def _on_step(
-    family: StepKind, apply: Callable[[StepRun, Entry], None], *, else_in: tuple[StepKind, ...] = ()
-) -> Callable[[History, Entry], None]:
-    """A handler for entries about a step that started before; `else_in` names families an entry may mean as well."""
+def _on_step(family: StepKind, apply: Callable[[StepRun, Entry], None]) -> Callable[[History, Entry], None]:
+    """A handler for entries about a step that started before."""
 
     def handle(history: History, entry: Entry) -> None:
         step = history.steps.get(_key(family, entry))
-        for other in else_in:
-            if step is None or not step.open:
-                step = history.steps.get(_key(other, entry), step)
         if step is not None:
             apply(step, entry)
 
@@ -291,7 +284,7 @@ def _step_failed(step: StepRun, entry: Entry) -> None:
     told = read_failure(entry.payload)
     error = _error(told)
     step.end_attempt(Outcome.FAILED, entry.at, error)
-    step.end(Outcome.TIMED_OUT if told.timed_out else Outcome.FAILED, entry.seq, entry.at, error)
+    step.end(_outcome(told), entry.seq, entry.at, error)
     step.error_code = told.code
     step.output = json_text(told.output)
 
@@ -311,6 +304,12 @@ def _step_skipped(history: History, entry: Entry) -> None:
 
 def _error(told: FailurePayload) -> ErrorInfo:
     return ErrorInfo(told.name, told.message)
+
+
+def _outcome(told: FailurePayload) -> Outcome:
+    if told.cancelled:
+        return Outcome.CANCELLED
+    return Outcome.TIMED_OUT if told.timed_out else Outcome.FAILED
 
 
 # --- sleeps and waits ------------------------------------------------------------------------------------------
@@ -334,8 +333,17 @@ def _timer_started(family: StepKind) -> Callable[[History, Entry], None]:
     return handle
 
 
-def _wait_timed_out(step: StepRun, entry: Entry) -> None:
-    step.end(Outcome.TIMED_OUT, entry.seq, entry.at, _error(read_failure(entry.payload)))
+def _sleep_completed(step: StepRun, entry: Entry) -> None:
+    """Slept through, or abandoned: then the entry carries an error."""
+    if entry.payload is None:
+        step.end(Outcome.COMPLETED, entry.seq, entry.at)
+    else:
+        _timer_broken(step, entry)
+
+
+def _timer_broken(step: StepRun, entry: Entry) -> None:
+    told = read_failure(entry.payload)
+    step.end(_outcome(told), entry.seq, entry.at, _error(told))
 
 
 _HANDLERS: dict[int, Callable[[History, Entry], None]] = {
@@ -346,15 +354,14 @@ _HANDLERS: dict[int, Callable[[History, Entry], None]] = {
     Kind.ATTEMPT_FAILED: _on_step(StepKind.DO, _attempt_failed),
     Kind.ATTEMPT_INTERRUPTED: _on_step(StepKind.DO, _attempt_interrupted),
     Kind.STEP_COMPLETED: _on_step(StepKind.DO, _step_completed),
-    # A cancelled sleep or wait is recorded as failed, too.
-    Kind.STEP_FAILED: _on_step(StepKind.DO, _step_failed, else_in=(StepKind.SLEEP, StepKind.WAIT)),
+    Kind.STEP_FAILED: _on_step(StepKind.DO, _step_failed),
     Kind.STEP_SKIPPED: _step_skipped,
     Kind.STEP_WAITING: _on_step(StepKind.DO, _step_waiting),
     Kind.SLEEP_STARTED: _timer_started(StepKind.SLEEP),
-    Kind.SLEEP_COMPLETED: _on_step(StepKind.SLEEP, _step_completed),
+    Kind.SLEEP_COMPLETED: _on_step(StepKind.SLEEP, _sleep_completed),
     Kind.WAIT_STARTED: _timer_started(StepKind.WAIT),
     Kind.WAIT_COMPLETED: _on_step(StepKind.WAIT, _step_completed),
-    Kind.WAIT_TIMED_OUT: _on_step(StepKind.WAIT, _wait_timed_out),
+    Kind.WAIT_TIMED_OUT: _on_step(StepKind.WAIT, _timer_broken),
     Kind.EVENT_RECEIVED: _event_received,
     Kind.PAUSED: _paused,
     Kind.RESUMED: _resumed,

@@ -24,7 +24,8 @@ TRIGGER_SOURCES = ("unknown", "api", "binding", "event", "cron")
 """`instance.trigger_source`, by the number stored."""
 
 NULL = msgspec.Raw(b"null")
-_NO_RETRIES = msgspec.Raw(b'{"retries":{"limit":0,"delay":0,"backoff":"constant"},"timeout":0}')
+_DEFAULTS = {"retries": {"limit": 0, "delay": 0, "backoff": "constant"}, "timeout": 0}
+_NO_CONFIG = msgspec.Raw(msgspec.json.encode(_DEFAULTS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,10 +222,12 @@ def _attempt(attempt: Attempt) -> AttemptView:
 
 
 def _config(step: StepRun) -> msgspec.Raw:
-    """The step's configuration; clients count on `retries` and `timeout` being there."""
-    if step.config is None or '"retries"' not in step.config:
-        return _NO_RETRIES
-    return msgspec.Raw(step.config.encode())
+    """The step's configuration; clients count on `retries` and `timeout` being there, documents need neither."""
+    if step.config is None:
+        return _NO_CONFIG
+    if '"retries"' in step.config and '"timeout"' in step.config:
+        return msgspec.Raw(step.config.encode())
+    return msgspec.Raw(msgspec.json.encode(_DEFAULTS | msgspec.json.decode(step.config)))
 
 
 def _rollback(facts: InstanceFacts, history: History) -> RollbackView | None:

@@ -93,7 +93,7 @@ def _engine_line(entry: Entry) -> LogLine | None:
 
 
 def _step(entry: Entry) -> str | None:
-    """The counted name of the step the entry is about; a log line may name a step without counting it."""
+    """The counted name of the step the entry is about; lines logged by a step carry it as it is."""
     if entry.name is None or entry.kind in _NAMES_NO_STEP:
         return None
     return entry.name if entry.count is None else f"{entry.name}-{entry.count}"
@@ -111,6 +111,10 @@ def _failed(what: str) -> Callable[[Entry], str]:
 def _skipped(entry: Entry) -> str:
     reason = read_reason(entry.payload).reason
     return f"Step skipped: {reason}" if reason else "Step skipped"
+
+
+def _slept(entry: Entry) -> str:
+    return "Sleep completed" if entry.payload is None else _failed("Sleep cut off:")(entry)
 
 
 def _waiting(entry: Entry) -> str:
@@ -148,7 +152,7 @@ _ENGINE: dict[int, _Rule] = {
     Kind.STEP_SKIPPED: _Rule("info", _skipped),
     Kind.STEP_WAITING: _Rule("info", _waiting),
     Kind.SLEEP_STARTED: _Rule("info", _said("Sleep started")),
-    Kind.SLEEP_COMPLETED: _Rule("info", _said("Sleep completed")),
+    Kind.SLEEP_COMPLETED: _Rule("info", _slept),
     Kind.WAIT_STARTED: _Rule("info", _said("Waiting for an event")),
     Kind.WAIT_COMPLETED: _Rule("info", _said("Event delivered")),
     Kind.WAIT_TIMED_OUT: _Rule("warn", _failed("Wait ended without an event:")),

@@ -13,7 +13,9 @@ from instances.runtimes.protocol import StepKind
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`completed` is the sum of `successful`, `failed` and `skipped`. `estimated`: `total` may still grow."""
+    """`completed` is the sum of `successful`, `failed` and `skipped`, which counts abandoned steps, too. `estimated`:
+    `total` may still grow.
+    """
 
     total: int
     completed: int
@@ -52,7 +54,7 @@ def _of_document(steps: list[StepRun], status: Status, nodes: Collection[str]) -
     return _counted(states, status, len(nodes), percentage, estimated=False)
 
 
-_ENDED = frozenset({State.COMPLETE, State.FAILED, State.TIMED_OUT, State.SKIPPED})
+_ENDED = frozenset({State.COMPLETE, State.FAILED, State.TIMED_OUT, State.SKIPPED, State.CANCELLED})
 
 
 def _node_state(states: list[State]) -> State:
@@ -66,7 +68,7 @@ def _node_state(states: list[State]) -> State:
 def _counted(states: list[State], status: Status, total: int, percentage: int, *, estimated: bool) -> Progress:
     successful = states.count(State.COMPLETE)
     failed = states.count(State.FAILED) + states.count(State.TIMED_OUT)
-    skipped = states.count(State.SKIPPED)
+    skipped = states.count(State.SKIPPED) + states.count(State.CANCELLED)
     completed = successful + failed + skipped
     running = 0 if status.finished else len(states) - completed
     return Progress(total, completed, successful, failed, running, skipped, percentage, estimated)

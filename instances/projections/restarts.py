@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from instances.lifecycle import Kind
 from instances.projections.entries import Entry, read_restart
+from instances.projections.steps import counted_key
 from instances.runtimes.protocol import StepKey, StepKind
 
 _STARTS = {
@@ -21,7 +22,6 @@ _FAMILIES = {
         (kind for kind in Kind if Kind.ROLLBACK_STEP_STARTED <= kind < Kind.ROLLBACK_ENDED), StepKind.ROLLBACK
     ),
     **dict.fromkeys((kind for kind in Kind if Kind.ATTEMPT_STARTED <= kind <= Kind.STEP_WAITING), StepKind.DO),
-    Kind.LOG: StepKind.DO,
 }
 
 
@@ -37,6 +37,8 @@ def living(entries: Iterable[Entry]) -> list[Entry]:
             starts[StepKey(_STARTS[Kind(entry.kind)], entry.name or "", entry.count or 1)] = root
         elif entry.kind in _FAMILIES:
             root = starts.get(StepKey(_FAMILIES[Kind(entry.kind)], entry.name or "", entry.count or 1), root)
+        elif entry.kind == Kind.LOG and entry.name is not None:
+            root = starts.get(counted_key(entry.name), root)
         elif entry.kind == Kind.RESTARTED:
             from_seq, root = read_restart(entry.payload).from_seq, 0
             kept = [(at, one) for at, one in kept if at < from_seq]

@@ -20,6 +20,7 @@ _STATUS = {
     State.COMPLETE: Status.COMPLETE,
     State.FAILED: Status.ERRORED,
     State.TIMED_OUT: Status.ERRORED,
+    State.CANCELLED: Status.ERRORED,
 }
 
 

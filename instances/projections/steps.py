@@ -17,6 +17,8 @@ class Outcome(StrEnum):
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    """Abandoned, because nobody needs it any more."""
     INTERRUPTED = "interrupted"
     """Attempts only: cut off by a drain, does not count."""
 
@@ -33,6 +35,7 @@ class State(StrEnum):
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     SKIPPED = "skipped"
+    CANCELLED = "cancelled"
 
 
 @dataclass(slots=True)
@@ -130,6 +133,14 @@ class StepRun:
     def end(self, outcome: Outcome, seq: int, at: datetime, error: ErrorInfo | None = None) -> None:
         self.outcome, self.end_seq, self.ended_at, self.error = outcome, seq, at, error
         self.outside = False
+
+
+def counted_key(counted: str) -> StepKey:
+    """The step a counted name (`name-2`) stands for."""
+    name, _, count = counted.rpartition("-")
+    if not name or not count.isascii() or not count.isdigit():
+        return StepKey(StepKind.DO, counted)
+    return StepKey(StepKind.DO, name, int(count))
 
 
 NODES_SHOWN_AS = {"wait": "sleep", "wait_for_event": "waitForEvent", "external": "waitForEvent"}

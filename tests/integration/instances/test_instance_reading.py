@@ -27,7 +27,7 @@ async def running(world: World, call) -> str:
         "i",
         (Kind.STEP_STARTED, "a", 1, 1, CONFIG),
         (Kind.ATTEMPT_FAILED, "a", 1, 1, {"name": "Error", "message": "busy", "delay": 10}),
-        (Kind.LOG, "a", 1, 1, {"level": "warn", "message": "slow", "data": [1]}),
+        (Kind.LOG, "a-1", None, None, {"level": "warn", "message": "slow", "data": [1]}),
         (Kind.ATTEMPT_STARTED, "a", 1, 2),
         (Kind.STEP_COMPLETED, "a", 1, 2, '"' + "x" * 5000 + '"'),
         (Kind.WAIT_STARTED, "w", 1, None, {"type": "go", "due": 1767312000000}),
@@ -176,7 +176,6 @@ class TestLog:
             "source": "console",
             "message": "slow",
             "step": "a-1",
-            "attempt": 1,
             "data": [1],
         }
 

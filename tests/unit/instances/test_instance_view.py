@@ -159,6 +159,9 @@ def test_step_without_config_still_has_what_clients_read():
     journal.add(Kind.STEP_STARTED, "b", None, attempt=1)
     for step in view(journal)["steps"]:
         assert step["config"] == {"retries": {"limit": 0, "delay": 0, "backoff": "constant"}, "timeout": 0}
+    journal = Journal().begin()
+    journal.add(Kind.STEP_STARTED, "a", {"config": {"retries": CONFIG["retries"]}}, attempt=1)
+    assert view(journal)["steps"][0]["config"] == {"retries": CONFIG["retries"], "timeout": 0}
 
 
 def test_counted_names_and_order():

@@ -20,7 +20,7 @@ def test_without_restarts_everything_lives():
 def test_full_restart():
     journal = Journal().begin()
     journal.step("a")
-    journal.add(Kind.LOG, "a", {"message": "x"}, count=1)
+    journal.add(Kind.LOG, "a-1", {"message": "x"})
     restarted = journal.add(Kind.RESTARTED, payload={"from_seq": 2})
     started = journal.add(Kind.STARTED)
     assert seqs(journal) == [1, restarted, started]
@@ -31,8 +31,8 @@ def test_restart_from_a_step_keeps_entries_of_earlier_steps_only():
     early = journal.add(Kind.STEP_STARTED, "early", {"config": CONFIG}, attempt=1)
     late = journal.add(Kind.STEP_STARTED, "late", {"config": CONFIG}, attempt=1)
     journal.add(Kind.WAIT_STARTED, "early", {"due": 0, "type": "go"})  # another family: a step of its own
-    kept = journal.add(Kind.LOG, "early", {"message": "kept"}, count=1)
-    journal.add(Kind.LOG, "late", {"message": "void"}, count=1)
+    kept = journal.add(Kind.LOG, "early-1", {"message": "kept"})
+    journal.add(Kind.LOG, "late-1", {"message": "void"})
     journal.add(Kind.EVENT_RECEIVED, "go", "dedupe")
     done = journal.add(Kind.STEP_COMPLETED, "early", 1)
     journal.add(Kind.WAIT_TIMED_OUT, "early")

@@ -19,7 +19,7 @@ def lines(journal: Journal, level: str = "debug") -> list[dict[str, Any]]:
 
 def test_console_lines():
     journal = Journal()
-    journal.add(Kind.LOG, "fetch", {"level": "warn", "message": "slow", "data": {"ms": 9}}, count=2, attempt=3)
+    journal.add(Kind.LOG, "fetch-2", {"level": "warn", "message": "slow", "data": {"ms": 9}}, attempt=3)
     journal.add(Kind.LOG, None, {"level": "shout", "message": "outside any step"})
     assert lines(journal) == [
         {
@@ -57,6 +57,8 @@ def test_console_lines():
         ),
         (Kind.STEP_FAILED, "a", {"name": "Error", "message": "no"}, "error", "Step failed: Error: no", "a-1"),
         (Kind.STEP_SKIPPED, "a", {"reason": "condition"}, "info", "Step skipped: condition", "a-1"),
+        (Kind.SLEEP_COMPLETED, "a", None, "info", "Sleep completed", "a-1"),
+        (Kind.SLEEP_COMPLETED, "a", {"name": "E", "message": "m"}, "info", "Sleep cut off: E: m", "a-1"),
         (Kind.STEP_WAITING, "a", None, "info", "Waiting for its completion from outside (step:a)", "a-1"),
         (Kind.EVENT_RECEIVED, "go", "not json", "info", "Event go received", None),
         (Kind.RESTARTED, None, {"from_seq": 2}, "info", "Restarted", None),
