@@ -35,6 +35,7 @@ class DevServer:
 
     def start(self) -> DevServer:
         """Start it; returns at once."""
+        self.ready_file.unlink(missing_ok=True)  # a killed predecessor's
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "app.cli.main", "dev", *self._arguments],
             stdin=subprocess.DEVNULL,

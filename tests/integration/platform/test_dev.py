@@ -112,7 +112,7 @@ class TestLife:
         await until_answers(ready)
         _, _, err = await server.stop()
         assert "The API ended (signal 9) and is restarted" in err
-        assert "The worker is back." in err
+        assert "The worker ended (signal 9) and is restarted" in err
 
     async def test_a_database_that_dies_is_started_again(self, millrace_dev, directory):
         ready = await millrace_dev().ready()

@@ -1,0 +1,66 @@
+"""A worker process, composed: the platform's services, the runtimes, and the engine's worker that drives them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from app.composition import Platform
+from app.settings import Settings
+from instances.egress import EgressClient, EgressPolicy
+from instances.engine.worker import EngineWorker, WorkerOptions
+from instances.runtimes.document import ActionStore, DocumentRuntime
+from instances.runtimes.protocol import Runtime, StoredVersion
+from jobs.feed_publisher import FeedPublisher
+from jobs.worker import WorkerServices, run
+
+
+async def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
+    """Work until SIGTERM or SIGINT, drain, and return. `on_ready` is called when workflows are being run."""
+    async with Platform(settings).opened() as platform, _runtimes(platform) as runtimes:
+        await platform.tenants.check_secret()
+        feed = FeedPublisher.at(settings.redis_url) if settings.redis_url else None
+        engine = EngineWorker(
+            platform.db,
+            platform.clock,
+            platform.engine,
+            {runtime.number: runtime for runtime in runtimes},
+            _loader(platform),
+            WorkerOptions(slots=settings.worker_slots, lease_seconds=settings.lease_seconds),
+            feed.publish if feed is not None else None,
+        )
+        services = WorkerServices(
+            db=platform.db,
+            clock=platform.clock,
+            settings=settings,
+            engine=engine,
+            client=platform.engine,
+            tenants=platform.tenants,
+            feed=feed,
+        )
+        await run(services, on_ready=on_ready)
+
+
+@asynccontextmanager
+async def _runtimes(platform: Platform) -> AsyncIterator[list[Runtime]]:
+    """Every runtime of this process. They share one way out, so that limits on calls hold for all of them together."""
+    egress = EgressClient(EgressPolicy.from_settings(platform.settings))
+    documents = DocumentRuntime(ActionStore(platform.db), egress)
+    try:
+        yield [documents]
+    finally:
+        await documents.close()
+        await egress.close()
+
+
+def _loader(platform: Platform) -> Callable[[UUID, UUID], Awaitable[StoredVersion]]:
+    """How the engine gets a version: as `versions` stores it, in the engine's own words."""
+    fields = [field.name for field in dataclasses.fields(StoredVersion)]
+
+    async def load(account_id: UUID, version_key: UUID) -> StoredVersion:
+        row = await platform.versions.load(account_id, version_key)
+        return StoredVersion(**{name: getattr(row, name) for name in fields})
+
+    return load
