@@ -54,6 +54,8 @@ DOCUMENT_EDGES = 10_000
 DOCUMENT_SYNC_POINTS = 100
 DOCUMENT_MILESTONES = 100
 DOCUMENT_TRIGGERS = 100
+DOCUMENT_EXPRESSIONS = 20_000
+"""In all templates and conditions of a document together; compiling one takes up to a millisecond."""
 DOCUMENT_PROBLEMS = 50
 """Problems reported together; later ones are found once the first are mended."""
 NODE_CONFIG_BYTES = 128 * KIB

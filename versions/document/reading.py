@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from app.errors import Problem
-from tenants.limits import DOCUMENT_BYTES, DOCUMENT_PROBLEMS, JSON_DEPTH
+from tenants.limits import DOCUMENT_BYTES, DOCUMENT_EXPRESSIONS, DOCUMENT_PROBLEMS, JSON_DEPTH
 from versions.durations import parse_duration
 
 Path = tuple[str | int, ...]
@@ -36,6 +36,7 @@ class Problems:
     def __init__(self, locate: Callable[[Path], Path] | None = None, base: str = "") -> None:
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
+        self._expressions = DOCUMENT_EXPRESSIONS
         self._locate = locate
         self._base = base
 
@@ -54,6 +55,14 @@ class Problems:
     def warn(self, kind: str, path: Path, message: str) -> None:
         if len(self.warnings) < DOCUMENT_PROBLEMS:
             self.warnings.append(Problem(message, pointer=self.pointer(path), kind=kind))
+
+    def spend_expressions(self, count: int, path: Path) -> bool:
+        """Whether `count` more expressions may be compiled; the first that may not are a problem at `path`."""
+        if self._expressions >= 0:
+            self._expressions -= count
+            if self._expressions < 0:
+                self.add("LIMIT_EXCEEDED", path, f"is beyond the {DOCUMENT_EXPRESSIONS} expressions of a document")
+        return self._expressions >= 0
 
     def pointer(self, path: Path) -> str:
         """The JSON pointer (RFC 6901) to `path` in what the user sent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from versions.document.reading import Path, Problems
@@ -14,11 +14,16 @@ Mention = tuple[str, Path]
 
 def check_templates(problems: Problems, value: Any, path: Path) -> list[Mention]:
     """Compile every text inside `value`; all that are wrong are noted, not only the first."""
-    return _compiled(problems, compile_template, value, path)
+    found = 0
+    for inner, _ in _walk(value, path):
+        found += inner.count("{{") if isinstance(inner, str) else 0
+    return _compiled(problems, compile_template, value, path) if problems.spend_expressions(found, path) else []
 
 
 def check_condition(problems: Problems, value: Any, path: Path) -> list[Mention]:
     """Compile a condition: a text, `{field, operator, value}`, or a tree of all, any and not."""
+    if not problems.spend_expressions(sum(isinstance(inner, str) for inner, _ in _walk(value, path)), path):
+        return []
     return _compiled(problems, compile_condition, value, path) + _fields(value, path)
 
 
@@ -38,14 +43,20 @@ def _compiled(problems: Problems, compiler: Callable[..., Any], value: Any, path
 def _fields(condition: Any, path: Path) -> list[Mention]:
     """Nodes named by the `field`s of a condition, which are plain paths and no expressions."""
     mentions: list[Mention] = []
-    stack: list[tuple[Any, Path]] = [(condition, path)]
-    while stack:
-        value, where = stack.pop()
-        if isinstance(value, list):
-            stack.extend((item, (*where, position)) for position, item in enumerate(value))
-        elif isinstance(value, dict):
-            stack.extend((value[key], (*where, key)) for key in ("all", "any", "not") if key in value)
-            field = value.get("field")
-            if isinstance(field, str) and field.startswith("steps."):
-                mentions.append((field.split(".")[1], (*where, "field")))
+    for value, where in _walk(condition, path):
+        field = value.get("field") if isinstance(value, dict) and where[-1:] != ("value",) else None
+        if isinstance(field, str) and field.startswith("steps."):
+            mentions.append((field.split(".")[1], (*where, "field")))
     return mentions
+
+
+def _walk(value: Any, path: Path) -> Iterator[tuple[Any, Path]]:
+    """`value` and everything inside it, each with its path."""
+    stack: list[tuple[Any, Path]] = [(value, path)]
+    while stack:
+        inner, where = stack.pop()
+        yield inner, where
+        if isinstance(inner, dict):
+            stack.extend((item, (*where, key)) for key, item in inner.items())
+        elif isinstance(inner, list):
+            stack.extend((item, (*where, position)) for position, item in enumerate(inner))

@@ -357,6 +357,23 @@ class TestLimits:
     def test_over(self, definition: Any, pointer: str) -> None:
         assert found(definition) == [("LIMIT_EXCEEDED", pointer)]
 
+    @pytest.mark.parametrize(
+        "part",
+        [
+            {"type": "set", "config": {"values": {"v": "{{a}}" * 5_200}}},
+            {"when": {"any": ["a"] * 5_200}},
+            {"when": {"field": "x", "operator": "eq", "value": ["{{ a }}"] * 5_200}},
+        ],
+    )
+    def test_expressions(self, part: dict[str, Any]) -> None:
+        started = time.perf_counter()
+        nodes = [{"id": f"n{i}", **part} for i in range(30)]
+        ((kind, pointer),) = found(doc(*nodes))
+        assert kind == "LIMIT_EXCEEDED"
+        assert pointer is not None
+        assert pointer.startswith("/nodes/3/")
+        assert time.perf_counter() - started < 2
+
     def test_edges(self) -> None:
         nodes = [{"id": f"n{i}", "depends_on": [f"n{j}" for j in range(max(0, i - 11), i)]} for i in range(1_000)]
         assert found(doc(*nodes)) == [("LIMIT_EXCEEDED", "/nodes")]
