@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Literal
 
@@ -45,6 +45,7 @@ class Platform:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.state: Literal["starting", "ready", "draining"] = "starting"
+        self.on_drain: list[Callable[[], None]] = []
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Platform]:
@@ -67,8 +68,10 @@ class Platform:
                 self.drain()
 
     def drain(self) -> None:
-        """From now on `/readyz` says no, while requests are still answered."""
+        """From now on `/readyz` says no and live streams end, while requests are still answered."""
         self.state = "draining"
+        for end in self.on_drain:
+            end()
 
     async def _build(self, stack: AsyncExitStack) -> None:
         settings, db, clock, ids = self.settings, self.db, self.clock, self.ids

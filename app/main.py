@@ -56,12 +56,14 @@ def create_app(settings: Settings | None = None, *, platform: Platform | None = 
         request_max_body_size=None,  # the gateway's, by route
     )
     _resolve_dependencies_in_turn(app)
-    app.asgi_handler = Gateway(
+    gateway = Gateway(
         traced(app.asgi_handler, "millrace-api"),
         proxies=_proxies(settings),
         request_id=lambda: platform.ids.uuid7().hex,
         render=_render,
     )
+    app.asgi_handler = gateway
+    platform.on_drain.append(gateway.streams.end_all)
     return app
 
 

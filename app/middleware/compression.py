@@ -58,7 +58,7 @@ class Compressor:
 
     async def send(self, message: Message) -> None:
         """ASGI send."""
-        if message["type"] == "http.response.start":
+        if message["type"] == "http.response.start" and not _is_stream(message["headers"]):
             self._held = message
             return
         start, self._held = self._held, None
@@ -82,6 +82,10 @@ class Compressor:
             (b"vary", b"accept-encoding"),
         ]
         return {"type": "http.response.body", "body": body, "more_body": False}
+
+
+def _is_stream(headers: Any) -> bool:
+    return any(name.lower() == b"content-type" and kind.startswith(b"text/event-stream") for name, kind in headers)
 
 
 def _worthwhile(headers: Any, body: bytes) -> bool:

@@ -6,6 +6,7 @@ more than what it does.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from app.envelope import Failure, failure_of, log_failure
 from app.middleware import bodies, paths
 from app.middleware.clients import Proxies
 from app.middleware.compression import Compressor, encoding_for
+from app.middleware.streams import KIND, Streams, receive_or_end
 from app.observability.metrics import HTTP_IN_FLIGHT, count_request
 from tenants.audit import Origin, origin
 
@@ -48,6 +50,7 @@ class Gateway:
         self._proxies = proxies
         self._request_id = request_id
         self._render = render
+        self.streams = Streams()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,10 +67,13 @@ class _Exchange:
     __slots__ = (
         "_body_bytes",
         "_body_less",
+        "_complete",
+        "_end",
         "_gateway",
         "_headers",
         "_method",
         "_path",
+        "_receive",
         "_request_id",
         "_scope",
         "_send",
@@ -84,6 +90,8 @@ class _Exchange:
         self._status = 0
         self._body_bytes = 0
         self._body_less = self._method == "HEAD"
+        self._complete = False
+        self._end: asyncio.Event | None = None
         self._started = time.perf_counter()
         given = self._headers.get(b"x-request-id")
         sane = given is not None and _SANE_REQUEST_ID.fullmatch(given) is not None
@@ -99,21 +107,25 @@ class _Exchange:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         origin.set(Origin(address or None, request_id))
-        self._send = send
+        self._receive, self._send = receive, send
         coding = None if self._body_less else encoding_for(self._headers.get(b"accept-encoding", b""))
         outward: Any = Compressor(self._forward, coding).send if coding else self._forward
         HTTP_IN_FLIGHT.inc()
         try:
-            await self._serve(receive, outward)
+            await self._serve(outward)
         finally:
             HTTP_IN_FLIGHT.dec()
+            if self._end is not None:
+                self._gateway.streams.over(self._end)
             self._account(address)
 
-    async def _serve(self, receive: Receive, outward: Any) -> None:
+    async def _serve(self, outward: Any) -> None:
         try:
             self._path = paths.raw_path_of(self._scope)
             paths.canonicalise(self._scope)
-            await self._gateway._app(self._scope, self._prepared(receive), outward)
+            await self._gateway._app(self._scope, self._prepared(), outward)
+            if self._end is not None and not self._complete:
+                await outward({"type": "http.response.body", "body": b"", "more_body": False})
         except Exception as error:
             if self._status:  # the answer has begun: the server can only cut the connection
                 raise
@@ -121,31 +133,41 @@ class _Exchange:
             log_failure(error, failure)
             await self._fail(failure, outward)
 
-    def _prepared(self, receive: Receive) -> Receive:
-        """`receive` behind the body's limits; HEAD becomes GET, whose body :meth:`_forward` keeps back."""
+    def _prepared(self) -> Receive:
+        """What the application reads from, behind the body's limits; HEAD becomes GET, whose body is kept back."""
         scope = self._scope
         if self._body_less:
             scope["method"] = "GET"
-            return receive
         if self._method not in _METHODS_WITH_BODY:
-            return receive
+            return self._hear
         kind = self._headers.get(b"content-type", b"").lower()
         return bodies.guard(
-            receive,
+            self._hear,
             limit=bodies.limit_of(self._method, scope["path"]),
             declared=self._headers.get(b"content-length"),
             json=not kind.startswith(_NOT_JSON),
         )
 
+    async def _hear(self) -> Any:
+        return await (self._receive() if self._end is None else receive_or_end(self._receive, self._end))
+
     async def _forward(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
+            if any(name == b"content-type" and kind.startswith(KIND) for name, kind in message["headers"]):
+                self._begin_stream()
             message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
         elif message["type"] == "http.response.body":
             if self._body_less:
                 message = {**message, "body": b""}
             self._body_bytes += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
         await self._send(message)
+
+    def _begin_stream(self) -> None:
+        self._end = self._gateway.streams.begin()
+        if self._body_less:
+            self._end.set()
 
     async def _fail(self, failure: Failure, outward: Any) -> None:
         body, kind = self._gateway._render(self._scope, failure)
