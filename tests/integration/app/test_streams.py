@@ -80,7 +80,8 @@ async def test_a_client_that_leaves_frees_its_stream(server: Live) -> None:
         await asyncio.sleep(1.1)  # limits are remembered for a second
         async with api.stream("GET", LOGS, headers=STREAM) as answer:
             assert answer.status_code == 200
-            assert await anext(answer.aiter_lines()) == "retry: 3000"
+            lines = answer.aiter_lines()  # kept: dropping it would close the stream
+            assert await anext(lines) == "retry: 3000"
             refused = await api.get(LOGS, headers=STREAM)
             assert (refused.status_code, refused.json()["errors"][0]["code"]) == (429, 10466)
         while await _status(api) != 200:
