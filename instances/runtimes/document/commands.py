@@ -26,7 +26,7 @@ Allow = Callable[[Work, Failure, int], bool]
 """Whether work that failed may be tried again."""
 
 
-def command_of(work: Work, allow: Allow, budget: Budget) -> Do | Sleep | Wait:
+def command_of(work: Work, allow: Allow, budget: Budget | None) -> Do | Sleep | Wait:
     """The command of `work`, its config rendered within `budget` where the command itself depends on it.
 
     What cannot be rendered becomes a step that only reports why.
@@ -34,9 +34,9 @@ def command_of(work: Work, allow: Allow, budget: Budget) -> Do | Sleep | Wait:
     if work.failure is not None or work.settled:
         return _report(work, allow)
     try:
-        special = _SPECIAL.get(work.body.action)
-        command = None if special is None else special(work, allow, work.body.config.render(work.scope, budget))
-        return _do(work, allow) if command is None else command
+        if not work.body.planned:
+            return _do(work, allow)
+        return _PLANNED[work.body.action](work, allow, work.body.config.render(work.scope, budget))
     except ExpressionError as error:
         work.failure = rule(EXPRESSION_ERROR, str(error))
     except StepFailure as error:
@@ -134,7 +134,7 @@ def _child(work: Work, allow: Allow, config: Config) -> Do:
     return _do(work, allow, Child(workflow, None if given is None else encode_json(given), wait is not False))
 
 
-_SPECIAL: dict[Action, Callable[[Work, Allow, Config], Do | Sleep | Wait]] = {
+_PLANNED: dict[Action, Callable[[Work, Allow, Config], Do | Sleep | Wait]] = {
     Action.SLEEP: _sleep,
     Action.SLEEP_UNTIL: _sleep_until,
     Action.EVENT: _wait,

@@ -39,7 +39,6 @@ class Action(Enum):
 _ACTIONS = {action.value: action for action in Action} | {"external": Action.NOOP}
 _STEP_KINDS = {Action.SLEEP: StepKind.SLEEP, Action.SLEEP_UNTIL: StepKind.SLEEP, Action.EVENT: StepKind.WAIT}
 _PURE = frozenset({Action.NOOP, Action.TRIGGER, Action.SET, Action.FAIL, Action.CONDITION})
-"""Computed in place, without I/O."""
 _KEPT = frozenset({Action.SET, Action.CONDITION})
 """The session needs what these stored when it replays: their output is kept whatever `save_output` says."""
 _CONDITION_KEYS = ("field", "operator", "value", "all", "any", "not")
@@ -60,10 +59,10 @@ class Body:
     external: bool
     start: Raw
     """Payload of the journal's start entry."""
-
-    @property
-    def pure(self) -> bool:
-        return self.action in _PURE
+    pure: bool
+    """Computed in place, without I/O."""
+    planned: bool
+    """The command itself depends on the config, which is rendered in the turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +273,8 @@ class _Compiler:
             timeout=part.timeout,
             external=async_ and action is not Action.CHILD and action not in _STEP_KINDS,
             start=_start_payload(part, retries),
+            pure=action in _PURE,
+            planned=action in _STEP_KINDS or action is Action.CHILD,
         )
 
     def _after(self, id: str) -> tuple[int, ...]:

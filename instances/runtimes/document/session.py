@@ -277,22 +277,26 @@ class DocumentSession:
 
     def _start(self, node: NodePlan) -> None:
         """Start a node whose dependencies let it, unless its conditions don't."""
-        if any(self.facts.verdicts.get(gate.condition) not in gate.verdicts for gate in node.gates):
+        if node.gates and any(self.facts.verdicts.get(gate.condition) not in gate.verdicts for gate in node.gates):
             self._skip(node, State.SKIPPED, "branch")
             return
-        scope, budget = Scope(self.facts, node.single), Budget()
-        work = Work(self.facts, node, node.body, scope, node.key)
+        work = Work(self.facts, node, node.body, Scope(self.facts, node.single), node.key)
+        if (node.when is None and node.for_each is None) or self._lets_through(node, work):
+            self._issue(work)
+
+    def _lets_through(self, node: NodePlan, work: Work) -> bool:
+        """Judge `when` and spread `for_each`; whether the work itself is to be sent off."""
+        budget = Budget()
         try:
-            if node.when is not None and not node.when.holds(scope, self._warner(node), budget):
+            if node.when is not None and not node.when.holds(work.scope, self._warner(node), budget):
                 self._skip(node, State.SKIPPED, "condition")
-                return
-            if node.for_each is not None and self._start_loop(node, work, budget):
-                return
+                return False
+            return node.for_each is None or not self._start_loop(node, work, budget)
         except ExpressionError as error:
             work.failure = rule(EXPRESSION_ERROR, str(error))
+            return True
         finally:
             self._spent += MAX_NODES - budget.nodes
-        self._issue(work)
 
     def _warner(self, node: NodePlan) -> Callable[[str], None]:
         return lambda text: self._emit(Log("warn", text, node.node.id))
@@ -300,9 +304,10 @@ class DocumentSession:
     def _issue(self, work: Work) -> None:
         """Send work off."""
         node, forward = work.plan, work.compensation is None
-        budget = Budget()
+        budget = Budget() if work.body.planned else None
         command = command_of(work, self._may_retry, budget)
-        self._spent += MAX_NODES - budget.nodes
+        if budget is not None:
+            self._spent += MAX_NODES - budget.nodes
         if forward:
             if type(command) is Do and command.counts:
                 if self._attempts >= self._limits.max_steps:
