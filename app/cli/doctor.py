@@ -19,7 +19,7 @@ import redis.asyncio
 
 from app import __version__
 from app.cli.environment import find_installation
-from app.cli.installation import Installation
+from app.cli.installation import SYSTEM_DIRECTORY, Installation, InstallationError
 from app.cli.output import Output
 from app.cli.problems import describe
 from app.embedded.binaries import OLDEST_POSTGRES, find_postgres, find_redis
@@ -78,7 +78,7 @@ async def examine() -> list[Finding]:
         installation = find_installation(settings)
     except Exception as error:
         return [*findings, _failure("settings", error)]
-    findings += [_installation(installation), _secret(settings, installation), _space(installation)]
+    findings += [_installation(installation), _secret(settings, installation), _space(installation), *_orphans()]
     database_url = settings.database_url or (installation.marker.database_url if installation else None)
     redis_url = settings.redis_url or (installation.marker.redis_url if installation else None)
     if not database_url:
@@ -138,6 +138,21 @@ def _space(installation: Installation | None) -> Finding:
     if free < FREE_BYTES:
         return Finding("disk", "warning", detail, "Make room: PostgreSQL stops when its disk is full.")
     return Finding("disk", "ok", detail)
+
+
+def _orphans() -> list[Finding]:
+    """Services' data outside the data folder it belonged to, when that is gone."""
+    findings = []
+    for home in SYSTEM_DIRECTORY.glob("*/belongs-to") if os.access(SYSTEM_DIRECTORY, os.R_OK) else ():
+        owner = Path(home.read_text().strip())
+        try:
+            kept = Installation.open(owner).marker.id == home.parent.name
+        except InstallationError:
+            kept = False
+        if not kept:
+            detail = f"{home.parent} holds the data of {owner}, which is gone"
+            findings.append(Finding("left over", "warning", detail, f"When nobody needs it: rm -r {home.parent}"))
+    return findings
 
 
 def _binaries(check: str, find: Callable[[ServiceUser, Path], str]) -> Finding:

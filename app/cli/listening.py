@@ -11,6 +11,10 @@ from app.settings import SettingsError
 BACKLOG = 2048
 
 
+class CannotListen(Exception):
+    """The address cannot be listened on; one sentence for a person."""
+
+
 def bind_address(bind: str, host: str | None, port: int | None) -> tuple[str, int]:
     """Where to listen: the options, else the setting `bind`. Raises :class:`SettingsError`."""
     set_host, _, set_port = bind.rpartition(":")
@@ -20,7 +24,7 @@ def bind_address(bind: str, host: str | None, port: int | None) -> tuple[str, in
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; port 0 takes a free one. Raises :class:`SettingsError` when it cannot be had."""
+    """A listening TCP socket; port 0 takes a free one. Raises :class:`CannotListen` when it cannot be had."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family)
@@ -32,7 +36,7 @@ def listen(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        raise SettingsError(_refusal(host, port, error)) from None
+        raise CannotListen(_refusal(host, port, error)) from None
     listener.setblocking(False)
     return listener
 

@@ -28,6 +28,7 @@ _HINTS = {
     "app.migrations.SchemaTooNew": "Upgrade Millrace, or point it at another database.",
     "app.embedded.errors.EmbeddedError": DOCTOR,
     "app.cli.installation.InstallationError": DOCTOR,
+    "app.cli.listening.CannotListen": "--port 0 takes any free port.",
     "app.cli.supervisor.ChildFailed": "The log has the details; `millrace doctor` checks the machine.",
     "app.errors.MillraceError": "`--help` shows what the command takes.",
     "asyncpg.exceptions.UndefinedTableError": "Run `millrace migrate`.",
