@@ -367,7 +367,7 @@ class TestLimits:
     )
     def test_expressions(self, part: dict[str, Any]) -> None:
         started = time.perf_counter()
-        nodes = [{"id": f"n{i}", **part} for i in range(30)]
+        nodes = [{"id": f"n{i}", **part} for i in range(10)]
         ((kind, pointer),) = found(doc(*nodes))
         assert kind == "LIMIT_EXCEEDED"
         assert pointer is not None
