@@ -18,6 +18,20 @@ import asyncpg
 
 from tenants.database import Database
 
+
+@asynccontextmanager
+async def _fresh_plans(db: Database) -> AsyncIterator[Any]:
+    """A connection that plans for the tables as they are. Kept plans, made when they were empty, may read a whole
+    table for a few rows; what runs here takes far longer than planning it, or runs seldom."""
+    async with db.engine.acquire() as connection:
+        await connection.execute("set plan_cache_mode = force_custom_plan")
+        try:
+            yield connection
+        finally:
+            if not connection.is_closed():
+                await connection.execute("reset plan_cache_mode")
+
+
 # --- termination jobs: what the API asks --------------------------------------------------------------------------
 
 _START_JOB = """
@@ -114,13 +128,15 @@ _LISTED = """
     order by k.key limit $3) q
 """
 
-# Everything a workflow has, finished or not, but no more than `$5` journal entries at once: one giant alone.
+# Everything a workflow has, finished or not, but no more than `$5` journal entries at once: one giant alone. By id, as
+# only an index that begins with the workflow has that order: by key, other workflows' instances would be read, too.
 _EVERYTHING = """
   select q.key, true as due from job cross join lateral (
     select i.key, i.size, sum(i.size) over (order by i.key) as total from (
       select i.key, greatest(i.seq, coalesce(l.seq, 0)) as size
       from (select x.key, x.seq from instance x
-            where x.account_id = job.account_id and x.workflow_key = job.workflow_key order by x.key desc limit $3) i
+            where x.account_id = job.account_id and x.workflow_key = job.workflow_key
+            order by x.instance_id limit $3) i
       left join live l on l.account_id = job.account_id and l.key = i.key) i) q
   where q.total - q.size < $5
 """
@@ -187,19 +203,6 @@ class Chunk:
     finished: bool
     held: list[tuple[UUID, int]]
     """Runs that were in a worker's hands, and whose."""
-
-
-@asynccontextmanager
-async def _fresh_plans(db: Database) -> AsyncIterator[Any]:
-    """A connection that plans for the tables as they are. Kept plans, made when they were empty, may scan an account's
-    whole `live` or `instance` for the few rows of one workflow; a chunk takes far longer than planning it."""
-    async with db.engine.acquire() as connection:
-        await connection.execute("set plan_cache_mode = force_custom_plan")
-        try:
-            yield connection
-        finally:
-            if not connection.is_closed():
-                await connection.execute("reset plan_cache_mode")
 
 
 async def open_jobs(db: Database, limit: int) -> list[OpenJob]:
@@ -306,11 +309,12 @@ async def move_schedules(db: Database, moves: Sequence[ScheduleMove]) -> int:
 # --- retention ----------------------------------------------------------------------------------------------------
 
 # All of an instance goes in one statement, so a reader sees the whole instance or none of it, and a crash leaves no
-# orphans. `total` bounds the journal entries of one transaction. What is being restarted is locked and skipped.
+# orphans. `before` bounds the journal entries of one transaction. What is being restarted is locked and skipped. The
+# cast keeps the planner from the index of finished instances, which it takes for small while its statistics are old.
 _RETIRE = """
 with due as materialized (
   select i.account_id, i.key, i.workflow_key, i.status, i.seq from instance i
-  where i.retain_until <= $1 and i.status >= 6
+  where i.retain_until <= $1 and i.status::int >= 6
   order by i.retain_until limit $2 for update skip locked
 ), fit as materialized (
   select * from (select due.*, sum(seq) over (order by account_id, key) - seq as before from due) q where before < $3
@@ -332,6 +336,9 @@ with due as materialized (
 select (select count(*) from fit) as retired, (select count(*) from due) as due
 """
 
+# The order makes the planner take the index on `retain_until` even while it knows nothing about the table.
+_FIRST_DUE = "select 1 from instance where retain_until <= $1 order by retain_until limit 1"
+
 # Rows of short-lived kinds: table, and when a row is old ($1: now). Those of `tenants` are its own service's.
 _EXPIRED = {
     "feed": "at < $1::timestamptz - interval '1 day'",
@@ -350,8 +357,10 @@ async def retire_instances(db: Database, now: datetime, limit: int, entries: int
 
     Returns how many went and whether more may be waiting.
     """
-    row = await db.engine.fetchrow(_RETIRE, now, limit, entries)
-    assert row is not None
+    if await db.engine.fetchval(_FIRST_DUE, now) is None:
+        return 0, False
+    async with _fresh_plans(db) as connection:
+        row = await connection.fetchrow(_RETIRE, now, limit, entries)
     return row["retired"], row["due"] == limit or row["retired"] < row["due"]
 
 
@@ -394,6 +403,13 @@ select count(*) from summed
 _FIRST_CURSOR = """
 insert into feed_cursor (name, xid, no) values ($1, pg_snapshot_xmin(pg_current_snapshot()), 0)
 on conflict (name) do nothing
+"""
+
+_ANYTHING_NEW = """
+select 1 from feed_cursor c cross join lateral (
+  select from feed f where (f.xid, f.no) > (c.xid, c.no) and f.xid < pg_snapshot_xmin(pg_current_snapshot())
+  order by f.xid, f.no limit 1) f
+where c.name = $1
 """
 
 # Mean duration of a document's nodes, an exponential mean over about `$3` runs. A sample is enough: when the feed ran
@@ -444,13 +460,16 @@ select (select count(*) from grown) as rows, (select count(*) from written) as n
 
 async def fold_counters(db: Database, at_least: int, limit: int) -> int:
     """Fold counters spread over `at_least` slots or more into one; returns how many (workflow, status) were folded."""
-    return await db.engine.fetchval(_FOLD_COUNTERS, at_least, limit)
+    async with _fresh_plans(db) as connection:
+        return await connection.fetchval(_FOLD_COUNTERS, at_least, limit)
 
 
 async def measure_nodes(db: Database, cursor: str, limit: int, window: int) -> int:
     """Take up to `limit` new rows of the feed into the nodes' mean durations; returns how many nodes were updated."""
-    row = await db.engine.fetchrow(_MEASURE_NODES, cursor, limit, window)
-    assert row is not None
+    if await db.engine.fetchval(_ANYTHING_NEW, cursor) is None:
+        return 0
+    async with _fresh_plans(db) as connection:
+        row = await connection.fetchrow(_MEASURE_NODES, cursor, limit, window)
     return row["nodes"]
 
 
