@@ -64,7 +64,8 @@ begin
 end $$;
 
 -- End runs and their unfinished children, without rollback. One that is rolling back finishes the compensation in flight
--- first, unless `forced` (delete). Returns what was ended or asked to stop, with its holder.
+-- first, unless `forced` (delete). Returns what was ended or asked to stop, with its holder. Rows are looked up one by one
+-- (lateral, limit 1): joined, the planner reads all the account's rows for each target while it knows nothing about them.
 create or replace function terminate_runs(acc uuid, targets uuid[], forced boolean, t timestamptz)
 returns table (key uuid, ended boolean, owner int) language plpgsql as $$
 #variable_conflict use_column
@@ -81,20 +82,22 @@ begin
     select distinct k from (
       select unnest(doomed) as k
       union all
-      select i.parent_key from unnest(doomed) x(k) join instance i on i.account_id = acc and i.key = x.k where i.parent_key is not null) q
+      select i.parent_key from unnest(doomed) x(k)
+      cross join lateral (select y.parent_key from instance y where y.account_id = acc and y.key = x.k limit 1) i
+      where i.parent_key is not null) q
     order by k) s
   cross join lateral (select from live v where v.account_id = acc and v.key = s.k for no key update) l;
 
   select array_agg(l.key order by l.key) filter (where forced or l.status <> 5), array_agg(l.key order by l.key) filter (where not forced and l.status = 5)
   into doomed, stopping
-  from unnest(doomed) x(k) join live l on l.account_id = acc and l.key = x.k;
+  from unnest(doomed) x(k) cross join lateral (select v.* from live v where v.account_id = acc and v.key = x.k limit 1) l;
 
   if doomed is not null then
     select array_agg(l.owner order by x.o) into owners
-    from unnest(doomed) with ordinality x(k, o) join live l on l.account_id = acc and l.key = x.k;
+    from unnest(doomed) with ordinality x(k, o) cross join lateral (select v.* from live v where v.account_id = acc and v.key = x.k limit 1) l;
     insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
     select acc, l.workflow_key, array_agg(l.key), array_agg(l.seq + 1), array_agg(l.seq + 1), t
-    from unnest(doomed) x(k) join live l on l.account_id = acc and l.key = x.k group by 2;
+    from unnest(doomed) x(k) cross join lateral (select v.* from live v where v.account_id = acc and v.key = x.k limit 1) l group by 2;
     perform end_runs(array_fill(acc, array[cardinality(doomed)]), doomed, array_fill(8::smallint, array[cardinality(doomed)]),
       array_fill(null::text, array[cardinality(doomed)]), array_fill(null::text, array[cardinality(doomed)]), array_fill(t, array[cardinality(doomed)]));
     return query select x.k, true, x.w from unnest(doomed, owners) as x(k, w);
@@ -110,27 +113,34 @@ begin
 end $$;
 
 -- Delete instances, ending unfinished ones first. The id is free again. Returns the keys that existed.
+-- Written so that only the primary keys fit, and planned for the targets at hand: with the account as a constant, or the
+-- condition of `instance_status`, a planner with old statistics reads all finished instances for each target.
 create or replace function delete_instances(acc uuid, targets uuid[], t timestamptz)
-returns table (key uuid, owner int) language plpgsql as $$
+returns table (key uuid, owner int) language plpgsql set plan_cache_mode = force_custom_plan as $$
 #variable_conflict use_column
 declare
   owners int[]; keys_ uuid[]; gone uuid[];
 begin
   select array_agg(x.key), array_agg(x.owner) into keys_, owners from terminate_runs(acc, targets, true, t) x;
-  with d as (
-    delete from instance i using (select k from unnest(targets) x(k) order by k) s
-    where i.account_id = acc and i.key = s.k and i.status >= 6
+  with s as materialized (
+    select acc as a, k from unnest(targets) x(k) order by k
+  ), d as (
+    delete from instance i using s where i.account_id = s.a and i.key = s.k and i.status::int >= 6
     returning i.key, i.workflow_key, i.status
   ), c as (
     insert into counter (account_id, workflow_key, slot, status, n)
     select acc, workflow_key, 1 + pg_backend_pid() % 15, status, -count(*) from d group by 2, 4 order by 2, 4
     on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n)
   select array_agg(d.key) into gone from d;
-  delete from journal j using unnest(gone) x(k) where j.account_id = acc and j.key = x.k;
-  delete from inbox q using unnest(gone) x(k) where q.account_id = acc and q.key = x.k;
-  delete from notification n using unnest(gone) x(k) where n.account_id = acc and n.instance_key = x.k;
-  delete from task n using unnest(gone) x(k) where n.account_id = acc and n.instance_key = x.k;
-  return query select x.k, o.w from unnest(gone) x(k) left join unnest(keys_, owners) as o(k, w) on o.k = x.k;
+  with s as materialized (select acc as a, k from unnest(gone) x(k))
+  delete from journal j using s where j.account_id = s.a and j.key = s.k;
+  with s as materialized (select acc as a, k from unnest(gone) x(k))
+  delete from inbox q using s where q.account_id = s.a and q.key = s.k;
+  with s as materialized (select acc as a, k from unnest(gone) x(k))
+  delete from notification n using s where n.account_id = s.a and n.instance_key = s.k;
+  with s as materialized (select acc as a, k from unnest(gone) x(k))
+  delete from task n using s where n.account_id = s.a and n.instance_key = s.k;
+  return query select x.k, owners[array_position(keys_, x.k)] from unnest(gone) x(k);
 end $$;
 
 -- Start over (from_seq null) on the workflow's newest version, or from the step whose start entry is `from_seq`, on the
