@@ -102,6 +102,16 @@ def loads(text: str | None) -> Any:
         return json.loads(text)
 
 
+def decode_stored(decoder: msgspec.json.Decoder[T], text: str) -> T:
+    """Decode JSON of our own that a payload was spliced into. A lone surrogate in there, which msgspec refuses, is read
+    as U+FFFD.
+    """
+    try:
+        return decoder.decode(text)
+    except msgspec.DecodeError:
+        return decoder.decode(_ESCAPES.sub(lambda match: r"\ufffd" if match[2] else match[0], text))
+
+
 def check_size(text: str, limit: int, field: str, pointer: str | None = None) -> None:
     """Raise :class:`app.errors.PayloadTooLarge` when the compact UTF-8 JSON of `text` has more than `limit` bytes."""
     if len(text) * 4 <= limit or len(text.encode()) <= limit:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from instances.lifecycle import Kind
+from instances.payloads import decode_stored
 from instances.runtimes.protocol import (
     Broken,
     Done,
@@ -32,8 +33,8 @@ class FailureRecord(msgspec.Struct, omit_defaults=True):
     name: str
     message: str
     code: str | None = None
-    output: msgspec.Raw | None = None
-    compensate_input: msgspec.Raw | None = None
+    output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # msgspec reads `Raw | None` as None
+    compensate_input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     timed_out: bool = False
     delay: int | None = None
     requested: bool = False
@@ -45,8 +46,13 @@ class FailureRecord(msgspec.Struct, omit_defaults=True):
         )
 
 
-_decode_failure = msgspec.json.Decoder(FailureRecord)
+_failure_decoder = msgspec.json.Decoder(FailureRecord)
 _encode = msgspec.json.Encoder().encode
+
+
+def decode_failure(payload: str) -> FailureRecord:
+    """What :func:`encode_failure` wrote."""
+    return decode_stored(_failure_decoder, payload)
 
 
 def encode_failure(
@@ -171,7 +177,7 @@ def fold(rows: list[Any]) -> Recorded:
             _restart(past, starts, note_seqs, msgspec.json.decode(row["payload"])["from_seq"])
             paused_at = None
         elif kind is Kind.ROLLBACK_STARTED:
-            record = _decode_failure.decode(row["payload"])
+            record = decode_failure(row["payload"])
             past.rolling_back = True
             if record.requested:
                 past.rollback_requested = True
@@ -223,7 +229,7 @@ def _step(past: Recorded, starts: dict[StepKey | str, int], kind: Kind, row: Any
     elif forward is Kind.ATTEMPT_INTERRUPTED:
         step.attempt_open, step.failed_at, step.delay = False, row["at"], 0
     elif forward is Kind.ATTEMPT_FAILED:
-        record = _decode_failure.decode(row["payload"])
+        record = decode_failure(row["payload"])
         step.failures += 1
         step.attempt_open, step.waiting_at = False, None
         step.failed_at, step.delay, step.last_failure = row["at"], record.delay or 0, record.failure()
@@ -269,7 +275,7 @@ def _outcome(kind: Kind, key: StepKey, step: OpenStep, row: Any) -> Message | No
         return None
     if kind in (Kind.STEP_COMPLETED, Kind.SLEEP_COMPLETED, Kind.WAIT_COMPLETED):
         return Done(key, row["payload"], row["at"], attempts, step.started_at)
-    record = _decode_failure.decode(row["payload"])
+    record = decode_failure(row["payload"])
     if record.cancelled:
         return None
     timed_out = record.timed_out or kind is Kind.WAIT_TIMED_OUT
@@ -296,9 +302,9 @@ def _restart(
         del starts[id]
 
 
-def _text(raw: msgspec.Raw | None) -> str | None:
-    return None if raw is None else bytes(raw).decode()
+def _text(raw: msgspec.Raw | msgspec.UnsetType) -> str | None:
+    return None if isinstance(raw, msgspec.UnsetType) else bytes(raw).decode()
 
 
-def _raw(text: str | None) -> msgspec.Raw | None:
-    return None if text is None else msgspec.Raw(text.encode("utf-8", "surrogatepass"))
+def _raw(text: str | None) -> msgspec.Raw | msgspec.UnsetType:
+    return msgspec.UNSET if text is None else msgspec.Raw(text.encode("utf-8", "surrogatepass"))

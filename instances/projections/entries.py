@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from instances.payloads import decode_stored
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -124,7 +126,7 @@ class PayloadReader(Generic[P]):
         self._decoder = msgspec.json.Decoder(kind)
 
     def __call__(self, payload: str | None) -> P:
-        return self._kind() if payload is None else self._decoder.decode(payload)
+        return self._kind() if payload is None else decode_stored(self._decoder, payload)
 
 
 read_start = PayloadReader(StartPayload)

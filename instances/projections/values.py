@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from instances.payloads import decode_stored
 from tenants.clock import iso
 
 PREVIEW = 1024
@@ -28,6 +29,7 @@ PREVIEW = 1024
 TRUNCATED = "[truncated output]"
 UNREADABLE = '"[unreadable value]"'
 
+_ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_DATE_MS = 8_640_000_000_000_000
 
@@ -41,7 +43,7 @@ def plain(text: str) -> str:
     if not is_tagged(text):
         return text
     try:
-        return msgspec.json.encode(_untag(msgspec.json.decode(text))).decode()
+        return msgspec.json.encode(_untag(decode_stored(_ANY, text))).decode()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return UNREADABLE  # tags come out of a sandbox: whatever it made up must not break a view
 

@@ -116,3 +116,9 @@ def test_kinds_to_read_for_a_level():
     assert Kind.STARTED in kinds_of_level("info")
     assert Kind.STARTED not in kinds_of_level("warn")
     assert set(kinds_of_level("error")) < set(kinds_of_level("warn")) < set(kinds_of_level("info"))
+
+
+def test_lone_surrogates_in_what_was_logged():
+    journal = Journal()
+    journal.add(Kind.LOG, None, r'{"level":"info","message":"x","data":"\ud800"}')
+    assert lines(journal)[0]["data"] == "\ufffd"

@@ -36,6 +36,7 @@ def test_plain_text_is_passed_through(text: str):
         ('{"$t":"e","v":{"name":"TypeError","message":"no","stack":"..."}}', {"name": "TypeError", "message": "no"}),
         ('{"$t":"o","v":{"$t":"u","d":{"$t":"d","v":0}}}', {"$t": "u", "d": "1970-01-01T00:00:00.000Z"}),
         ('{"a":[{"$t":"b","v":""},1]}', {"a": ["[Uint8Array(0 bytes)]", 1]}),
+        (r'{"$t":"s","v":["\ud800"]}', ["\ufffd"]),
     ],
 )
 def test_tagged_values(tagged: str, value: Any):
