@@ -126,12 +126,14 @@ class JournalWriter:
         answers = await connection.fetch(store.FLUSH, *_columns(rows))
         if answers:
             self._clock.observe(answers[0]["now"])
+        # By epoch, too: a run that was replaced may flush beside the one that replaced it.
         found = {
-            (flush.account_id, flush.key): Flushed(row["accepted"], row["done"], row["want"], row["signal"])
+            (flush.account_id, flush.key, flush.epoch): Flushed(
+                row["accepted"], row["done"], row["want"], row["signal"]
+            )
             for flush, row in zip(rows, answers, strict=True)
-            if flush.epoch
         }
-        return [found[flush.account_id, flush.key] for flush in flushes]
+        return [found[flush.account_id, flush.key, flush.epoch] for flush in flushes]
 
 
 def _weigh(flush: Flush) -> int:

@@ -7,8 +7,9 @@ came since; what it returns is the output (JSON text). Step bodies are a second 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
@@ -32,6 +33,9 @@ from instances.runtimes.protocol import (
 from tenants.clock import Clock, ManualClock
 from tenants.database import Database
 from tenants.ids import Ids
+
+if TYPE_CHECKING:
+    from tests.support.puppet import Puppet
 
 Script = Callable[[RunContext], Generator[list[CommandMessage], list[Message], str | None]]
 Body = Callable[[Do, Attempt], Awaitable[str | None]]
@@ -121,23 +125,45 @@ class Engine:
         self.client = EngineClient(db, clock, self.bell)
         self.runtime = ScriptRuntime()
         self.workers: list[EngineWorker] = []
+        self.puppets: list[Puppet] = []
+
+    async def add_account(self, *, concurrency: int | None = None) -> UUID:
+        """One more account."""
+        account = self.ids.account_id()
+        await self.admin.execute(
+            "insert into account (account_id, name, concurrency, created_at, modified_at) values ($1, $2, $3, $4, $4)",
+            account,
+            account.hex,
+            concurrency,
+            self.clock.now(),
+        )
+        return account
 
     async def define(
-        self, handle: str, script: Script, body: Body = succeed, *, concurrency: int | None = None, steps: int = 25_000
+        self,
+        handle: str,
+        script: Script,
+        body: Body = succeed,
+        *,
+        concurrency: int | None = None,
+        steps: int = 25_000,
+        runtime: int = 0,
+        account: UUID | None = None,
     ) -> None:
         """Deploy a workflow, or a new version of it."""
+        account = account or self.account
         source = f"{handle}@{len(self.runtime.scripts)}"
         self.runtime.scripts[source] = (script, body)
         now, version = self.clock.now(), self.ids.uuid7()
         workflow = await self.admin.fetchval(
-            "select workflow_key from workflow where account_id = $1 and handle = $2", self.account, handle
+            "select workflow_key from workflow where account_id = $1 and handle = $2", account, handle
         )
         if workflow is None:
             workflow = self.ids.uuid7()
             await self.admin.execute(
                 "insert into workflow (account_id, workflow_key, handle, display_name, script_name, class_name,"
                 " concurrency, created_at, modified_at) values ($1, $2, $3, $3, $3, 'Script', $4, $5, $5)",
-                self.account,
+                account,
                 workflow,
                 handle,
                 concurrency,
@@ -145,18 +171,19 @@ class Engine:
             )
         await self.admin.execute(
             "insert into version (account_id, version_key, workflow_key, no, language, runtime, class_name, source,"
-            " source_hash, step_limit, created_at) select $1, $2, $3, 1 + count(*), 'document', 0, 'Script', $4, '', $5, $6"
-            " from version where account_id = $1 and workflow_key = $3",
-            self.account,
+            " source_hash, step_limit, created_at) select $1, $2, $3, 1 + count(*), 'document', $7, 'Script', $4, '',"
+            " $5, $6 from version where account_id = $1 and workflow_key = $3",
+            account,
             version,
             workflow,
             source,
             steps,
             now,
+            runtime,
         )
         await self.admin.execute(
             "update workflow set current_version = $3 where account_id = $1 and workflow_key = $2",
-            self.account,
+            account,
             workflow,
             version,
         )
@@ -183,13 +210,21 @@ class Engine:
             row["step_limit"],
         )
 
-    async def worker(self, clock: Clock | None = None, **options: Any) -> EngineWorker:
-        """A started worker."""
+    async def worker(
+        self,
+        clock: Clock | None = None,
+        *,
+        db: Database | None = None,
+        client: EngineClient | None = None,
+        runtimes: Sequence[int] = (0,),
+        **options: Any,
+    ) -> EngineWorker:
+        """A started worker; `db` and `client` when they are its own."""
         worker = EngineWorker(
-            self.db,
+            db or self.db,
             clock or self.clock,
-            self.client,
-            {0: self.runtime},
+            client or self.client,
+            dict.fromkeys(runtimes, self.runtime),
             self.load_version,
             WorkerOptions(**options),
         )
@@ -198,13 +233,39 @@ class Engine:
         self.bell.workers.append(worker)
         return worker
 
-    async def create(self, handle: str, *, id: str | None = None, input: str | None = "{}") -> UUID:
-        key = self.ids.uuid7()
-        [created] = await self.client.create(
-            [NewInstance(account_id=self.account, key=key, instance_id=id or str(key), handle=handle, input=input)]
-        )
-        assert created.outcome is Create.CREATED, created
+    async def create(
+        self, handle: str, *, id: str | None = None, input: str | None = "{}", account: UUID | None = None
+    ) -> UUID:
+        [key] = await self.create_many(handle, 1, id=id, input=input, account=account)
         return key
+
+    async def create_many(
+        self,
+        handle: str,
+        n: int,
+        *,
+        id: str | None = None,
+        input: str | None = "{}",
+        account: UUID | None = None,
+        **fields: Any,
+    ) -> list[UUID]:
+        """Keys of `n` new instances, oldest first."""
+        keys = [self.ids.uuid7() for _ in range(n)]
+        created = await self.client.create(
+            [
+                NewInstance(
+                    account_id=account or self.account,
+                    key=key,
+                    instance_id=id or str(key),
+                    handle=handle,
+                    input=input,
+                    **fields,
+                )
+                for key in keys
+            ]
+        )
+        assert {c.outcome for c in created} == {Create.CREATED}, created
+        return keys
 
     async def status(self, key: UUID) -> Status:
         return Status(
@@ -225,11 +286,16 @@ class Engine:
         assert row is not None
         return row
 
-    async def eventually(self, holds: Callable[[], Awaitable[Any]], *, seconds: float = 15) -> Any:
+    async def eventually(self, holds: Callable[[], Any], *, seconds: float = 15) -> Any:
+        """What `holds` (sync or async) gives, once it is true."""
         async with asyncio.timeout(seconds):
-            while not (value := await holds()):
+            while True:
+                value = holds()
+                if inspect.isawaitable(value):
+                    value = await value
+                if value:
+                    return value
                 await asyncio.sleep(0.003)
-        return value
 
     async def live(self, key: UUID) -> asyncpg.Record | None:
         return await self.admin.fetchrow("select * from live where account_id = $1 and key = $2", self.account, key)
@@ -241,6 +307,14 @@ class Engine:
 
     async def kinds(self, key: UUID) -> list[Kind]:
         return [Kind(row["kind"]) for row in await self.journal(key)]
+
+    async def written(self, key: UUID, kind: Kind, n: int = 1) -> None:
+        """Returns once the journal has `n` entries of the kind."""
+
+        async def holds() -> bool:
+            return (await self.kinds(key)).count(kind) >= n
+
+        await self.eventually(holds)
 
     async def advance(self, seconds: float) -> None:
         """Move the hand-held clock and let everybody look at it."""
@@ -260,4 +334,6 @@ class Engine:
         for worker in self.workers:
             await worker.drain(0)
             await worker.stop()
+        for puppet in self.puppets:
+            await puppet.leave()
         await self.client.stop()

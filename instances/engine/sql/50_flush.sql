@@ -22,7 +22,8 @@ begin
          array_agg(coalesce(c.seq, 0) order by o), array_agg(coalesce(c.run, 0) order by o), array_agg(coalesce(c.status, 0::smallint) order by o),
          array_agg(coalesce(c.want, 0::smallint) order by o), array_agg(coalesce(c.signal, 0) order by o),
          array_agg(coalesce(c.workflow_key, '00000000-0000-0000-0000-000000000000'::uuid) order by o),
-         array_agg(coalesce(case when c.flush_no >= ord then (nx = 1 and c.phase <> 1) or (nx = 3 and c.status = 5)
+         array_agg(coalesce(case when c.seq is null then false
+                            when c.flush_no >= ord then (nx = 1 and c.phase <> 1) or (nx = 3 and c.status = 5)
                             else case nx when 1 then c.signal = seen and c.status in (1, 5)
                                     when 2 then c.status = 4
                                     when 6 then c.want < 2 and c.status in (1, 4)

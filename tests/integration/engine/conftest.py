@@ -12,6 +12,8 @@ from tenants.clock import ManualClock
 from tenants.database import Database
 from tenants.ids import Ids
 from tests.support.engine import Engine
+from tests.support.puppet import Puppet
+from tests.support.unreliable import UnreliableDatabase
 
 
 @pytest.fixture
@@ -22,3 +24,19 @@ async def engine(
     await engine.client.start()
     yield engine
     await engine.close()
+
+
+@pytest.fixture
+async def puppet(engine: Engine) -> Puppet:
+    """A worker that does what the test says, and nothing else."""
+    return await Puppet.enter(engine)
+
+
+@pytest.fixture
+async def unreliable(dsn: str) -> AsyncIterator[UnreliableDatabase]:
+    """The test's database, as a process with bad luck sees it."""
+    database = UnreliableDatabase(dsn)
+    await database.connect()
+    yield database
+    database.thaw()
+    await database.close()

@@ -371,7 +371,7 @@ async def test_a_child_ends_and_its_parent_goes_on(engine: Engine) -> None:
         return message.value
 
     def child(run: RunContext) -> Steps:
-        [message] = yield [Wait(StepKey(StepKind.WAIT, "go"), "go", 60_000)]
+        yield [Wait(StepKey(StepKind.WAIT, "go"), "go", 60_000)]
         return run.input
 
     await engine.worker()
