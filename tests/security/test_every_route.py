@@ -1,0 +1,184 @@
+"""Every route of the contract: nobody without a credential, nothing across accounts, nothing without the scope."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from app.composition import Platform
+from app.settings import Settings
+from tenants.policies import ACCOUNT_RESOURCE, PERMISSION_GROUPS
+from tests.support.api import Tenant, client_of, new_tenant
+from tests.support.openapi import operations
+
+DOCUMENT = {
+    "spec": "workflow/1",
+    "name": "w",
+    "nodes": [{"id": "w", "type": "wait_for_event", "config": {"event": "e"}}],
+}
+PUBLIC = {"/healthz", "/readyz", "/openapi.yaml", "/openapi.json"}
+# Whose the credential is: answered for every accepted credential, whatever its scopes.
+ABOUT_THE_CREDENTIAL = {
+    "/user",
+    "/user/tokens/verify",
+    "/accounts",
+    "/accounts/{account_id}",
+    "/memberships",
+    "/accounts/{account_id}/tokens/verify",
+}
+BODIES: dict[str, Any] = {
+    "putWorkflow": {"definition": DOCUMENT},
+    "createInstances": [{}],
+    "terminateInstances": ["i"],
+    "deleteInstances": {"instances": ["i"]},
+    "changeInstanceStatus": {"status": "pause"},
+}
+QUERIES = {"getInstanceStep": {"name": "w-1", "type": "waitForEvent"}}
+
+OPERATIONS = [
+    pytest.param(method, path, operation["operationId"], id=operation["operationId"])
+    for (method, path), operation in operations().items()
+    if path not in PUBLIC
+]
+IN_AN_ACCOUNT = [each for each in OPERATIONS if "{account_id}" in each.values[1]]
+SCOPED = [each for each in OPERATIONS if each.values[1] not in ABOUT_THE_CREDENTIAL]
+
+
+@pytest.fixture
+async def platform(settings: Settings) -> AsyncIterator[Platform]:
+    async with Platform(settings).opened() as platform:
+        yield platform
+
+
+@pytest.fixture
+async def http(settings: Settings, platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(settings, platform) as client:
+        yield client
+
+
+@pytest.fixture
+async def owner(platform: Platform, http: httpx.AsyncClient) -> tuple[Tenant, dict[str, str]]:
+    """An account with one of everything, and how a path names those."""
+    tenant = await new_tenant(platform)
+    root = f"{tenant.path}/workflows/w"
+    made = await http.put(root, json={"definition": DOCUMENT}, headers=tenant.headers)
+    await http.post(f"{root}/instances", json={"instance_id": "i"}, headers=tenant.headers)
+    tokens = (await http.get(f"{tenant.path}/tokens", headers=tenant.headers)).json()["result"]
+    names = {
+        "account_id": tenant.hex,
+        "workflow_name": "w",
+        "instance_id": "i",
+        "version_id": made.json()["result"]["version_id"],
+        "event_type": "e",
+        "script_name": "s",
+        "token_id": tokens[0]["id"],
+    }
+    return tenant, names
+
+
+def body_of(operation: str, account_id: str) -> Any:
+    """A body the operation would accept."""
+    if operation in ("createToken", "updateToken"):
+        resources = {f"{ACCOUNT_RESOURCE}.{account_id}": "*"}
+        groups = [{"id": PERMISSION_GROUPS[0].id}]
+        return {"name": "t", "policies": [{"effect": "allow", "permission_groups": groups, "resources": resources}]}
+    return BODIES.get(operation, {})
+
+
+async def call(
+    http: httpx.AsyncClient, method: str, path: str, operation: str, names: dict[str, str], headers: dict[str, str]
+) -> httpx.Response:
+    return await http.request(
+        method,
+        "/client/v4" + path.format(**names),
+        params=QUERIES.get(operation, {}),
+        json=body_of(operation, names["account_id"]) if method in ("PUT", "POST", "PATCH") else None,
+        headers=headers,
+    )
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+async def test_without_a_credential(
+    http: httpx.AsyncClient, owner: tuple[Tenant, dict[str, str]], method: str, path: str, operation: str
+) -> None:
+    for headers in ({}, {"authorization": "Bearer sk_0000000000000000000000000000000000000000"}):
+        answer = await call(http, method, path, operation, owner[1], headers)
+        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (401, 10000)
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), IN_AN_ACCOUNT)
+async def test_with_a_credential_of_another_account(
+    http: httpx.AsyncClient,
+    platform: Platform,
+    owner: tuple[Tenant, dict[str, str]],
+    method: str,
+    path: str,
+    operation: str,
+) -> None:
+    stranger = await new_tenant(platform)
+    answer = await call(http, method, path, operation, owner[1], stranger.headers)
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (404, 7003)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"),
+    [each for each in IN_AN_ACCOUNT if "{workflow_name}" in each.values[1] or "{token_id}" in each.values[1]],
+)
+async def test_objects_of_another_account_named_in_ones_own(
+    http: httpx.AsyncClient,
+    platform: Platform,
+    owner: tuple[Tenant, dict[str, str]],
+    method: str,
+    path: str,
+    operation: str,
+) -> None:
+    stranger = await new_tenant(platform)
+    answer = await call(http, method, path, operation, owner[1] | {"account_id": stranger.hex}, stranger.headers)
+    if operation == "putWorkflow":
+        assert answer.status_code == 200  # a workflow of the stranger's own
+    else:
+        assert answer.status_code == 404
+    untouched = await http.get(f"{owner[0].path}/workflows/w", headers=owner[0].headers)
+    assert untouched.json()["result"]["instances"]["queued"] == 1
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), SCOPED)
+async def test_without_the_scope(
+    http: httpx.AsyncClient,
+    platform: Platform,
+    owner: tuple[Tenant, dict[str, str]],
+    method: str,
+    path: str,
+    operation: str,
+) -> None:
+    weak = await new_tenant(platform, ["webhooks:read"], of=owner[0].id)
+    answer = await call(http, method, path, operation, owner[1], weak.headers)
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (403, 10000)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"), [each for each in SCOPED if each.values[0] in ("PUT", "POST", "PATCH", "DELETE")]
+)
+async def test_readers_change_nothing(
+    http: httpx.AsyncClient,
+    platform: Platform,
+    owner: tuple[Tenant, dict[str, str]],
+    method: str,
+    path: str,
+    operation: str,
+) -> None:
+    scopes = ["workflows:read", "executions:read", "scripts:read", "tokens:read", "account:read", "webhooks:read"]
+    reader = await new_tenant(platform, scopes, of=owner[0].id)
+    answer = await call(http, method, path, operation, owner[1], reader.headers)
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (403, 10000)
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+async def test_a_token_in_the_query_is_no_credential(
+    http: httpx.AsyncClient, owner: tuple[Tenant, dict[str, str]], method: str, path: str, operation: str
+) -> None:
+    answer = await http.request(method, "/client/v4" + path.format(**owner[1]), params={"token": owner[0].token})
+    assert answer.status_code == 401
