@@ -276,7 +276,8 @@ class Attempts:
 
     def _child_key(self, step: _Step) -> Any:
         key = step.do.key
-        return uuid5(self._run.context.key, f"{self._run.context.run}/{key.name}/{key.count}/{step.attempts}")
+        phase = "rollback/" if key.kind is StepKind.ROLLBACK else ""
+        return uuid5(self._run.context.key, f"{self._run.context.run}/{phase}{key.name}/{key.count}/{step.attempts}")
 
     async def _create_child(self, step: _Step) -> None:
         run, child = self._run, step.do.child

@@ -122,6 +122,8 @@ class Recorded:
     resolutions: list[Resolution] = field(default_factory=list)
     open: dict[StepKey, OpenStep] = field(default_factory=dict)
     fingerprints: dict[StepKey, str] = field(default_factory=dict)
+    given_up: set[StepKey] = field(default_factory=set)
+    """Steps the run itself cancelled: they have no outcome to hand over and must not begin again."""
     notes: set[tuple[int, str, int]] = field(default_factory=set)
     """(kind, name, count) of records written once."""
     timers: dict[str, tuple[int, datetime]] = field(default_factory=dict)
@@ -239,6 +241,8 @@ def _step(past: Recorded, starts: dict[StepKey | str, int], kind: Kind, row: Any
         message = _outcome(forward, key, step, row)
         if message is not None:
             past.resolutions.append(Resolution(row["seq"], key, message))
+        else:
+            past.given_up.add(key)
         del past.open[key]
 
 
@@ -294,6 +298,7 @@ def _restart(
     past.fingerprints = {key: text for key, text in past.fingerprints.items() if key not in dead}
     past.timers = {name: timer for name, timer in past.timers.items() if "timer:" + name not in dead}
     past.notes = {note for note in past.notes if note_seqs[note] < from_seq}
+    past.given_up.clear()
     past.rolling_back = past.rollback_requested = past.rollback_stopped = past.rollback_ended = False
     for step in past.open.values():
         if step.attempt_open:  # cut off by the restart, not by a fault

@@ -464,7 +464,7 @@ class Run:
     # --- commands ------------------------------------------------------------------------------------------------
 
     def _issue(self, id: StepKey | str, fingerprint: str = "") -> bool:
-        """Note that a step was called; True when the journal has its result already."""
+        """Note that a step was called; True when there is nothing to begin: the journal has its result, or its end."""
         self._issued.add(id)
         recorded = self.past.fingerprints.get(id) if isinstance(id, StepKey) else None
         if recorded is not None and recorded != fingerprint:
@@ -473,7 +473,7 @@ class Run:
                 Failure("NonDeterministicError", f'the step "{name}" differs from the recorded one of that name')
             )
             return True
-        return id in self._pending_ids
+        return id in self._pending_ids or id in self.past.given_up
 
     def _do(self, do: Do) -> None:
         if do.counts and do.key.kind is StepKind.DO:

@@ -1,0 +1,263 @@
+"""Whole documents, run by the real engine on a real database."""
+
+import asyncio
+
+import pytest
+
+from instances.engine.client import Controlled
+from instances.lifecycle import Kind, Status
+from instances.runtimes.document import register_action_handler, unregister_action_handler
+from tests.support.document_runs import call, event, fails, noop, sets, wait
+
+UNDO = {"type": "set", "config": {"values": {"input": "{{ compensation.input }}"}}}
+
+
+async def test_a_chain(documents):
+    await documents.deploy("chain", [sets("a", values={"x": "{{ trigger.x }}"}), noop("b", "a"), noop("c", "b")])
+    await documents.engine.worker()
+    key = await documents.start("chain", {"x": 1})
+    await documents.engine.until(key, Status.COMPLETE)
+    assert await documents.steps(key, Kind.STEP_COMPLETED) == ["a-1", "b-1", "c-1"]
+    starts = [row["payload"] for row in await documents.engine.journal(key) if row["kind"] == Kind.STEP_STARTED]
+    assert starts == ['{"type":"set"}', '{"type":"noop"}', '{"type":"noop"}']
+
+
+async def test_a_call_with_retries(documents, service):
+    service.failing = 2
+    config = {"url": service.url + "/{{ trigger.id }}", "method": "POST", "body": {"n": "{{ trigger.n }}"}}
+    node = call("a", config=config, retries={"limit": 3, "delay": 0})
+    await documents.deploy("call", [node])
+    await documents.engine.worker()
+    key = await documents.start("call", {"id": "x y", "n": 5})
+    row = await documents.engine.until(key, Status.COMPLETE)
+    assert [(method, body) for method, _, body in service.calls] == [("POST", b'{"n":5}')] * 3
+    assert f'"key":"call:{key}:a:invoke"' in row["output"]
+    assert (await documents.engine.kinds(key)).count(Kind.ATTEMPT_FAILED) == 2
+
+
+async def test_an_address_that_is_not_allowed(documents):
+    await documents.deploy("inside", [call("a", config={"url": "https://{{ trigger.host }}/"}, retries={"limit": 5})])
+    await documents.engine.worker()
+    error = await documents.run("inside", {"host": "169.254.169.254"}, Status.ERRORED)
+    assert error == {
+        "name": "API_CALL_FAILED",
+        "message": "API call failed: calls to this address are not allowed",
+    }
+
+
+async def test_rows_are_written_once(documents, account, db):
+    nodes = [
+        {"id": "n", "type": "send_notification", "config": {"message": "Hi {{ trigger.who }}", "recipient": "ada"}},
+        {"id": "t", "type": "create_task", "config": {"title": "Do it"}, "depends_on": ["n"]},
+    ]
+    await documents.deploy("rows", nodes)
+    await documents.engine.worker()
+    key = await documents.start("rows", {"who": "Ada"})
+    await documents.engine.until(key, Status.COMPLETE)
+    async with db.scope(account) as connection:
+        [note] = await connection.fetch("select * from notification")
+        [task] = await connection.fetch("select * from task")
+    assert (note["message"], note["recipient"], note["node"], note["instance_key"]) == ("Hi Ada", "ada", "n", key)
+    assert (task["title"], task["status"], task["priority"]) == ("Do it", "TODO", "MEDIUM")
+
+
+async def test_sleep_and_event_across_parks(documents):
+    nodes = [
+        wait("w", config={"duration": "1 hour"}),
+        event("e", "w"),
+        sets("a", "e", values={"got": "{{ previous }}"}),
+    ]
+    await documents.deploy("waits", nodes)
+    engine = documents.engine
+    await engine.worker()
+    key = await documents.start("waits")
+    await engine.until(key, Status.WAITING)
+    await engine.advance(3601)
+    await engine.written(key, Kind.WAIT_STARTED)
+    await engine.until(key, Status.WAITING)
+    await engine.client.send_event(engine.account, key, "go", '{"x":1}')
+    row = await engine.until(key, Status.COMPLETE)
+    assert row["output"] == '{"got":{"x":1}}'
+
+
+async def test_a_match_leaves_other_events_unread(documents):
+    await documents.deploy("match", [event("e", config={"match": "payload.id == trigger.id"})])
+    engine = documents.engine
+    await engine.worker()
+    key = await documents.start("match", {"id": 2})
+    await engine.until(key, Status.WAITING)
+    for number in (1, 2):
+        await engine.client.send_event(engine.account, key, "go", f'{{"id":{number}}}')
+    assert (await engine.until(key, Status.COMPLETE))["output"] == '{"id":2}'
+
+
+async def test_an_outside_step_is_completed_by_an_event(documents):
+    await documents.deploy("outside", [{"id": "x", "type": "external"}, sets("a", "x", values={"x": "{{ previous }}"})])
+    engine = documents.engine
+    await engine.worker()
+    key = await documents.start("outside")
+    await engine.written(key, Kind.STEP_WAITING)
+    await engine.client.send_event(engine.account, key, "step:x", '"done"')
+    assert (await engine.until(key, Status.COMPLETE))["output"] == '{"x":"done"}'
+
+
+async def test_a_failure_is_undone_deepest_first(documents):
+    nodes = [
+        sets("a", values={"x": 1}, compensate=UNDO),
+        noop("b", "a", compensate=UNDO),
+        fails("c", "b"),
+    ]
+    await documents.deploy("saga", nodes)
+    engine = documents.engine
+    await engine.worker()
+    key = await documents.start("saga")
+    row = await engine.until(key, Status.ERRORED)
+    assert row["error"] == '{"name":"Error","message":"c broke"}'
+    assert row["rollback"] == '{"outcome":"complete","error":null}'
+    assert await documents.steps(key, Kind.ROLLBACK_STEP_COMPLETED) == ["b-1", "a-1"]
+
+
+async def test_terminate_with_rollback(documents):
+    await documents.deploy("stop", [noop("a", compensate=UNDO), event("e", "a")])
+    engine = documents.engine
+    await engine.worker()
+    key = await documents.start("stop")
+    await engine.until(key, Status.WAITING)
+    assert isinstance(await engine.client.terminate(engine.account, key, rollback=True), Controlled)
+    row = await engine.until(key, Status.TERMINATED)
+    assert row["rollback"] == '{"outcome":"complete","error":null}'
+    assert await documents.steps(key, Kind.ROLLBACK_STEP_COMPLETED) == ["a-1"]
+
+
+async def test_the_deadline_rolls_back(documents):
+    await documents.deploy("late", [noop("a", compensate=UNDO), event("e", "a")], limits={"timeout": "1 minute"})
+    engine = documents.engine
+    await engine.worker()
+    key = await documents.start("late")
+    await engine.until(key, Status.WAITING)
+    await engine.advance(61)
+    row = await engine.until(key, Status.ERRORED)
+    assert '"EXECUTION_TIMEOUT"' in row["error"]
+    assert await documents.steps(key, Kind.ROLLBACK_STEP_COMPLETED) == ["a-1"]
+
+
+async def test_a_child_document(documents):
+    await documents.deploy("inner", [sets("i", values={"twice": "{{ [trigger.n, trigger.n] }}"})])
+    node = {"id": "c", "type": "workflow", "config": {"workflow": "inner", "input": {"n": "{{ trigger.n }}"}}}
+    await documents.deploy("outer", [node, sets("a", "c", values={"got": "{{ previous.twice }}"})])
+    await documents.engine.worker()
+    assert await documents.run("outer", {"n": 4}) == {"got": [4, 4]}
+
+
+async def test_a_child_is_undone_by_another_child(documents):
+    await documents.deploy("ship", [sets("i", values={"parcel": 7})])
+    await documents.deploy("unship", [sets("i", values={"returned": "{{ trigger.parcel }}"})])
+    undo = {"type": "workflow", "config": {"workflow": "unship", "input": "{{ compensation.input }}"}}
+    nodes = [{"id": "c", "type": "workflow", "config": {"workflow": "ship"}, "compensate": undo}, fails("b", "c")]
+    await documents.deploy("outer", nodes)
+    engine = documents.engine
+    await engine.worker()
+    key = await documents.start("outer")
+    await engine.until(key, Status.ERRORED)
+    [end] = [row["payload"] for row in await engine.journal(key) if row["kind"] == Kind.ROLLBACK_STEP_COMPLETED]
+    assert end == '{"returned":7}'
+
+
+async def test_pause_and_resume_in_the_middle(documents, register):
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow(_action, _context):
+        entered.set()
+        await leave.wait()
+        return 1
+
+    register("slow", slow)
+    await documents.deploy("pause", [{"id": "s", "type": "slow"}, noop("a", "s")])
+    engine = documents.engine
+    await engine.worker()
+    key = await documents.start("pause")
+    await asyncio.wait_for(entered.wait(), 10)
+    await engine.client.pause(engine.account, key)
+    leave.set()
+    await engine.until(key, Status.PAUSED)
+    assert await documents.steps(key, Kind.STEP_COMPLETED) == ["s-1"]
+    await engine.client.resume(engine.account, key)
+    await engine.until(key, Status.COMPLETE)
+    assert await documents.steps(key, Kind.STEP_STARTED) == ["s-1", "a-1"]
+
+
+async def test_handlers_that_time_out(documents, register):
+    async def hangs(_action, _context):
+        await asyncio.Event().wait()
+
+    register("hangs", hangs)
+    await documents.deploy("hang", [{"id": "h", "type": "hangs", "timeout": 20}])
+    await documents.engine.worker()
+    error = await documents.run("hang", status=Status.ERRORED)
+    assert error["name"] == "STEP_TIMEOUT"
+
+
+async def test_a_large_graph(documents):
+    nodes = [noop("start")]
+    nodes += [noop(f"mid{i}", "start") for i in range(200)]
+    nodes += [sets("end", *(f"mid{i}" for i in range(200)), values={"n": "{{ length(previousStepResults) }}"})]
+    await documents.deploy("wide", nodes)
+    await documents.engine.worker()
+    assert await documents.run("wide") == {"n": 201}
+
+
+async def test_steps_given_up_do_not_run_again_on_replay(documents, register):
+    """A run that failed while a sibling slept, and parks in its rollback, must not start the sibling again."""
+    nodes = [
+        wait("sleeping", config={"duration": "1 day"}),
+        noop("a", compensate={"type": "external"}),
+        fails("b", "a"),
+    ]
+    await documents.deploy("again", nodes)
+    engine = documents.engine
+    await engine.worker()
+    key = await documents.start("again")
+    await engine.written(key, Kind.ROLLBACK_STEP_WAITING)
+    await engine.until(key, Status.ROLLING_BACK)
+
+    async def parked():
+        row = await engine.live(key)
+        return row is not None and row["phase"] == 2
+
+    await engine.eventually(parked)
+    await engine.client.send_event(engine.account, key, "step:a:compensate", "null")
+    await engine.until(key, Status.ERRORED)
+    assert await documents.steps(key, Kind.SLEEP_STARTED) == ["sleeping-1"]
+    assert await documents.steps(key, Kind.STEP_STARTED) == ["a-1", "b-1"]
+
+
+async def test_restart_from_a_step_starts_again_what_was_given_up(documents):
+    """A sibling that was given up when the run failed has no result: the restarted run needs it anew."""
+    nodes = [wait("sleeping", config={"duration": "1 hour"}), event("e", config={"timeout": "1 minute"})]
+    await documents.deploy("restart", [*nodes, noop("end", "sleeping", "e")])
+    engine = documents.engine
+    await engine.worker()
+    key = await documents.start("restart")
+    await engine.until(key, Status.WAITING)
+    await engine.advance(61)
+    await engine.until(key, Status.ERRORED)
+    [start] = [row["seq"] for row in await engine.journal(key) if row["kind"] == Kind.WAIT_STARTED]
+    await engine.client.restart(engine.account, key, from_seq=start)
+    await engine.until(key, Status.WAITING)
+    await engine.client.send_event(engine.account, key, "go", "1")
+    await engine.written(key, Kind.WAIT_COMPLETED)
+    await engine.advance(3601)
+    assert (await engine.until(key, Status.COMPLETE))["output"] == '"success"'
+
+
+@pytest.fixture
+def register():
+    names = []
+
+    def add(name, fn, schema=None):
+        register_action_handler(name, fn, schema)
+        names.append(name)
+
+    yield add
+    for name in names:
+        unregister_action_handler(name)
