@@ -277,9 +277,12 @@ class EngineClient:
                 store.RECEIVED, [e.account_id for e in events], [e.key for e in events], [e.dedupe for e in events]
             )
             received = {(row["key"], row["dedupe"]) for row in found}
-        fresh = [e for e in events if (e.key, e.dedupe) not in received]
-        answers = dict(zip(fresh, await self._store_events(connection, fresh), strict=True)) if fresh else {}
-        return [answers.get(e, (SendEvent.STORED, None)) for e in events]
+        fresh = [i for i, e in enumerate(events) if (e.key, e.dedupe) not in received]
+        answers: list[tuple[SendEvent, int | None]] = [(SendEvent.STORED, None)] * len(events)
+        if fresh:
+            for i, answer in zip(fresh, await self._store_events(connection, [events[i] for i in fresh]), strict=True):
+                answers[i] = answer
+        return answers
 
     async def _store_events(self, connection: Any, events: list[_Event]) -> list[tuple[SendEvent, int | None]]:
         rows = await connection.fetch(

@@ -31,11 +31,11 @@ class Puppet:
     async def enter(cls, engine: Engine, *, lease: float = 1e6) -> Puppet:
         """Register, with a lease of `lease` seconds that is never renewed."""
         connection = await engine.db.dedicated("puppet")
-        row = await connection.fetchrow(
+        worker_id: int = await connection.fetchval(
             store.REGISTER, engine.clock.now(), timedelta(seconds=lease), "puppet", 1, [0], 1000
-        )
-        await connection.execute(store.LOCK_WORKER, store.WORKER_LOCK_CLASS, row["id"])
-        puppet = cls(engine, connection, row["id"])
+        )  # type: ignore[assignment]
+        await connection.execute(store.LOCK_WORKER, store.WORKER_LOCK_CLASS, worker_id)
+        puppet = cls(engine, connection, worker_id)
         engine.puppets.append(puppet)
         return puppet
 

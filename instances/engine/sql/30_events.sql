@@ -6,6 +6,10 @@ returns table (o bigint, outcome smallint, owner int, phase smallint)
 language plpgsql as $$
 #variable_conflict use_column
 begin
+  -- Locks first, then a fresh snapshot: what another sender stored before it let go of the lock is seen below.
+  perform 1 from (select distinct a, k from unnest(accs, ks) c(a, k) order by 1, 2) g
+  cross join lateral (select from live v where v.account_id = g.a and v.key = g.k for no key update) l;
+
   return query
   with n as materialized (
     select c.*, octet_length(coalesce(c.payload, '')) as size,
@@ -13,9 +17,9 @@ begin
              or exists (select from inbox q where q.account_id = c.a and q.key = c.k and q.dedupe = c.dedupe)) as repeated
     from unnest(accs, ks, types, payloads, dedupes) with ordinality as c(a, k, type, payload, dedupe, o)
   ), target as materialized (
-    select l.* from (select distinct a, k from n order by 1, 2) g
+    select l.* from (select distinct a, k from n) g
     cross join lateral (select v.account_id, v.key, v.workflow_key, v.owner, v.phase, v.status, v.seq, v.run, v.unread, v.unread_bytes, v.awaits
-                        from live v where v.account_id = g.a and v.key = g.k for no key update) l
+                        from live v where v.account_id = g.a and v.key = g.k) l
   ), judged as materialized (
     select n.*, l.account_id is not null as alive, l.workflow_key, l.seq, l.run, l.unread, l.unread_bytes, l.owner, l.phase as was,
            sum(case when n.repeated then 0 else 1 end) over w as place, sum(case when n.repeated then 0 else n.size end) over w as bytes
