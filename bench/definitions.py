@@ -1,0 +1,50 @@
+"""The workflows that are measured, as definition documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _document(nodes: list[dict[str, Any]], outputs: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"spec": "workflow/1", "nodes": nodes, "outputs": outputs}
+
+
+def _chain(length: int, node: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"id": f"s{number}", **node, "depends_on": [f"s{number - 1}"] if number > 1 else []}
+        for number in range(1, length + 1)
+    ]
+
+
+HELLO = _document([{"id": "hello", "type": "noop"}], {"hello": "{{ trigger.n }}"})
+"""One step that does nothing."""
+
+CHAIN = _document(_chain(10, {"type": "noop"}), {"last": "{{ steps.s10.output }}"})
+"""Ten steps, one after the other."""
+
+FANOUT = _document(
+    [
+        *({"id": f"p{number}", "type": "noop"} for number in range(1, 11)),
+        {"id": "join", "type": "noop", "depends_on": [f"p{number}" for number in range(1, 11)]},
+    ],
+    {"joined": "{{ steps.join.output }}"},
+)
+"""Ten steps side by side and one that waits for all of them."""
+
+WAITER = _document(
+    [{"id": "go", "type": "wait_for_event", "config": {"event": "go", "timeout": "30 days"}}],
+    {"got": "{{ steps.go.output.n }}"},
+)
+"""Waits for an event."""
+
+SLEEPER = _document([{"id": "until", "type": "wait_until", "config": {"at": "{{ trigger.at }}"}}])
+"""Sleeps until the time it is given."""
+
+
+def calling(url: str) -> dict[str, Any]:
+    """Ten calls of `url`, one after the other; each names its instance and step."""
+    config = {"url": url, "method": "POST", "body": {"of": "{{ execution.id }}", "step": "{{ trigger.n }}"}}
+    nodes = _chain(10, {"type": "call_api"})
+    for node in nodes:
+        node["config"] = {**config, "body": {"of": "{{ trigger.n }}", "step": node["id"]}}
+    return _document(nodes, {"last": "{{ steps.s10.status }}"})
