@@ -100,7 +100,7 @@ class Kind(IntEnum):
     STEP_SKIPPED = 8
     """[{reason}]"""
     STEP_WAITING = 9
-    """The attempt is over, completion comes from outside [{until?, type}]."""
+    """The attempt is over, completion comes from outside [{type, until? (epoch ms)}]."""
     SLEEP_STARTED = 10
     """[{due (epoch ms), absolute?}]"""
     SLEEP_COMPLETED = 11

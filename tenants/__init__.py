@@ -1,1 +1,1 @@
-"""Who: accounts, workspaces, users, API tokens, limits, audit; and the ground all packages stand on (clock, ids, database)."""
+"""Who: accounts, workspaces, users, API tokens, limits, audit; and the ground all packages stand on."""

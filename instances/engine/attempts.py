@@ -7,13 +7,14 @@ when to commit. A step's outcome becomes a message to the session only after its
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import time
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
-from uuid import uuid5
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -23,6 +24,7 @@ from instances.engine.client import Create, NewInstance
 from instances.engine.inbox import Fact
 from instances.engine.replay import BACKWARD, OpenStep, encode_failure
 from instances.lifecycle import Kind
+from instances.payloads import decode_stored, loads
 from instances.runtimes.protocol import Attempt, Broken, Do, Done, Failure, Raw, StepFailure, StepKey, StepKind
 from tenants import metrics
 from tenants.limits import PAYLOAD_BYTES
@@ -211,8 +213,12 @@ class Attempts:
             message = f"Step {do.key.counted} output is too large. Maximum allowed size is 1MiB."
             self._failed(step, Failure("WorkflowInternalError", message))
         elif do.external:
-            self._write(Kind.STEP_WAITING, step, msgspec.json.encode({"type": f"step:{do.key.name}"}).decode())
-            self._await_outside(step, self._run.now())
+            now = self._run.now()
+            plan: dict[str, Any] = {"type": self._outside_types(step)[0]}
+            if do.timeout is not None:
+                plan["until"] = self._run.millis(now) + do.timeout
+            self._write(Kind.STEP_WAITING, step, msgspec.json.encode(plan).decode())
+            self._await_outside(step, now)
         else:
             self._complete(step, output)
 
@@ -274,10 +280,13 @@ class Attempts:
             message = f"Execution timed out after {step.do.total_timeout}ms"
             self._break(step, Failure("WorkflowTimeoutError", message, "STEP_TIMEOUT", permanent=True), timed_out=True)
 
-    def _child_key(self, step: _Step) -> Any:
-        key = step.do.key
-        phase = "rollback/" if key.kind is StepKind.ROLLBACK else ""
-        return uuid5(self._run.context.key, f"{self._run.context.run}/{phase}{key.name}/{key.count}/{step.attempts}")
+    def _child_key(self, step: _Step) -> UUID:
+        """The key of a step's child: the same whenever it is asked for, and in order of time like all keys."""
+        key, run = step.do.key, self._run
+        name = f"{run.context.key}/{run.context.run}/{key.name}/{key.count}/{step.attempts}"
+        digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:10], "big")
+        low = digest & ((1 << 62) - 1)
+        return UUID(int=run.millis(step.started_at) << 80 | 0x7 << 76 | (digest >> 68) << 64 | 0b10 << 62 | low)
 
     async def _create_child(self, step: _Step) -> None:
         run, child = self._run, step.do.child
@@ -321,12 +330,15 @@ class Attempts:
     def _types(self, step: _Step) -> tuple[str, ...]:
         if step.state is _State.CHILD:
             return (step.child,)
-        if step.state is _State.OUTSIDE:
-            name = step.do.key.name
-            if step.do.key.kind is StepKind.ROLLBACK:
-                return (f"step:{name}:compensate", f"step-failed:{name}:compensate")
-            return (f"step:{name}", f"step-failed:{name}")
-        return ()
+        return self._outside_types(step) if step.state is _State.OUTSIDE else ()
+
+    @staticmethod
+    def _outside_types(step: _Step) -> tuple[str, str]:
+        """Types of the facts that complete a step from outside, and that fail it."""
+        name = step.do.key.name
+        if step.do.key.kind is StepKind.ROLLBACK:
+            return (f"step:{name}:compensate", f"step-failed:{name}:compensate")
+        return (f"step:{name}", f"step-failed:{name}")
 
     def match(self) -> None:
         """Give unread facts to the steps that wait for them."""
@@ -339,7 +351,7 @@ class Attempts:
 
     def _receive(self, step: _Step, fact: Fact) -> None:
         if step.state is _State.CHILD:
-            end = _decode_child.decode(fact.payload or "{}")
+            end = decode_stored(_decode_child, fact.payload or "{}")
             if end.status == "complete":
                 self._complete(step, bytes(end.output).decode())
             else:
@@ -390,7 +402,7 @@ class Attempts:
 
 def _outside_failure(payload: str | None) -> Failure:
     """What somebody outside says went wrong: `{name?, message?, permanent?}`, or anything as the message."""
-    value = msgspec.json.decode(payload) if payload else None
+    value = loads(payload)
     if isinstance(value, dict):
         return Failure(
             str(value.get("name") or "Error"),

@@ -72,7 +72,8 @@ class StepFailure(Exception):
 class Retry:
     """Retry policy: `limit` retries after the first attempt, wait before retry n by `backoff`.
 
-    constant: d; linear: d*n; exponential: d*multiplier^(n-1); capped by `max_delay`; up to `jitter` (0-1) more at random.
+    constant: d; linear: d*n; exponential: d*multiplier^(n-1); capped by `max_delay`; then up to the fraction `jitter`
+    more, at random.
     """
 
     limit: int = 0
@@ -122,7 +123,7 @@ class Do:
     counts: bool = True
     """Whether it counts towards the step limit."""
     immediate: bool = False
-    """`execute` is pure and never suspends: the driver runs it in place, without a task, timeouts or a guarded start."""
+    """`execute` is pure and never suspends: the driver runs it in place, without a task, timeout or guarded start."""
     child: Child | None = None
     """Instead of calling `execute`: create this child instance and, if it says so, take its end as the outcome."""
     data: Any = None

@@ -13,7 +13,8 @@ with n as materialized (
   select c.*, w.workflow_key, v.version_key, v.runtime,
          coalesce(c.s_ms, v.success_retention_ms, a.success_retention_ms, 2592000000) as success_retention,
          coalesce(c.e_ms, v.error_retention_ms, a.error_retention_ms, 2592000000) as error_retention,
-         c.queue_limit is not null and (select count(*) from (select from live l where l.account_id = c.a and l.phase = 0
+         c.queue_limit is not null and (select count(*) from (select from live l where l.account_id = c.a
+           and l.workflow_key = w.workflow_key and l.phase = 0
            limit c.queue_limit) q) >= c.queue_limit as full_up
   from unnest(accs, handles, ks, ids, inputs, sources, details, bys, success_ms, error_ms, parents, steps, depths, queue_limits)
        with ordinality as c(a, handle, k, id, input, source, detail, triggered_by, s_ms, e_ms, parent, step, depth, queue_limit, o)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from instances.payloads import decode_stored
 from instances.runtimes.document.plan import Action, Plan
 from instances.runtimes.document.scope import RunFacts, Scope
 from instances.runtimes.document.states import Work
@@ -17,7 +18,7 @@ class _Received(msgspec.Struct):
     payload: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_decode_received = msgspec.json.Decoder(_Received).decode
+_received = msgspec.json.Decoder(_Received)
 
 
 def result_of(work: Work, message: Done) -> Raw | None:
@@ -27,7 +28,7 @@ def result_of(work: Work, message: Done) -> Raw | None:
         until = work.body.action is Action.SLEEP_UNTIL
         return _slept(_passed(message.started_at, message.at) if until else work.duration)
     if kind is StepKind.WAIT:
-        return "null" if message.value is None else bytes(_decode_received(message.value).payload).decode()
+        return "null" if message.value is None else bytes(decode_stored(_received, message.value).payload).decode()
     return message.value
 
 
