@@ -124,6 +124,8 @@ class EgressPolicy:
         if address is not None:
             self.check_addresses(target.host, [str(address)], target.port, plain=scheme == "http")
         elif target.host not in self._names and not self._networks:
+            if target.host == "localhost" or target.host.endswith(".localhost"):
+                raise not_allowed()
             self._check_port(target.port)
             if scheme == "http" and not self.plain_http:
                 raise EgressRefused("the URL must start with https://")

@@ -283,7 +283,8 @@ class Attempts:
     def _child_key(self, step: _Step) -> UUID:
         """The key of a step's child: the same whenever it is asked for, and in order of time like all keys."""
         key, run = step.do.key, self._run
-        name = f"{run.context.key}/{run.context.run}/{key.name}/{key.count}/{step.attempts}"
+        phase = "rollback/" if key.kind is StepKind.ROLLBACK else ""
+        name = f"{run.context.key}/{run.context.run}/{phase}{key.name}/{key.count}/{step.attempts}"
         digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:10], "big")
         low = digest & ((1 << 62) - 1)
         return UUID(int=run.millis(step.started_at) << 80 | 0x7 << 76 | (digest >> 68) << 64 | 0b10 << 62 | low)

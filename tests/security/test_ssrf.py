@@ -47,6 +47,7 @@ def test_public_addresses_pass(address):
         "https://user:pw@example.com", "https://example.com\\@127.0.0.1", "https://example.com@127.0.0.1",
         "https://exa mple.com", "https://example.com:0x50", "https://example.com:99999", "https://example.com:22",
         "https://example.com:5432", "https://example.com:6379", "https://example.com:11211", "https://exa\nmple.com",
+        "https://localhost/", "https://a.LOCALHOST.:8443/",
         "https://[::1", "https://[zz]", "https://" + "a" * 9000, "javascript:alert(1)", "https://\u2488.example",
     ],
 )  # fmt: skip
