@@ -7,20 +7,23 @@ log), CORS if configured, routing, authentication, the handler; errors become th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
+from litestar.exceptions import MethodNotAllowedException, NotFoundException
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp
+from litestar.utils import normalize_path
 
 from app import contract, health
 from app.authentication import Authenticate, caller_of
 from app.composition import Platform
-from app.envelope import ERROR_HANDLERS, Failure
+from app.envelope import ERROR_HANDLERS, Failure, failure_of
+from app.errors import NoRoute
 from app.health import ReadinessCheck
 from app.middleware.clients import Proxies
 from app.middleware.gateway import Gateway
@@ -31,6 +34,9 @@ from app.settings import Settings, SettingsError, load_settings
 from instances.routes import route_handlers as instance_routes
 from tenants.routes import route_handlers as tenant_routes
 from versions.routes import route_handlers as version_routes
+
+_NO_METHOD: Any = "-"
+"""A method no route has: the router's refusal names those it has."""
 
 
 def create_app(settings: Settings | None = None, *, platform: Platform | None = None) -> Litestar:
@@ -61,6 +67,7 @@ def create_app(settings: Settings | None = None, *, platform: Platform | None = 
         proxies=_proxies(settings),
         request_id=lambda: platform.ids.uuid7().hex,
         render=_render,
+        allowed=_allowed_methods(app),
     )
     app.asgi_handler = gateway
     platform.on_drain.append(gateway.streams.end_all)
@@ -108,6 +115,21 @@ def _resolve_dependencies_in_turn(app: Litestar) -> None:
         if isinstance(route, HTTPRoute):
             for _, model in route.route_handler_map.values():
                 model.dependency_batches = [{one} for batch in model.dependency_batches for one in batch]
+
+
+def _allowed_methods(app: Litestar) -> Callable[[str], str]:
+    """What OPTIONS answers. Litestar's own answer forgets methods when a path has several handlers."""
+
+    def allowed(path: str) -> str:
+        try:
+            app.asgi_router.handle_routing(path=normalize_path(path), method=_NO_METHOD)
+        except MethodNotAllowedException as error:
+            return failure_of(error).headers["allow"]
+        except NotFoundException:
+            pass
+        raise NoRoute()
+
+    return allowed
 
 
 def _lifespan(platform: Platform) -> Any:

@@ -35,7 +35,8 @@ class Gateway:
     """ASGI middleware outside of everything else, CORS included.
 
     `render` turns a :class:`~app.envelope.Failure` that happened before routing into a body and content type in the
-    shape of the face the path belongs to; `request_id` makes the id of a request that brings none.
+    shape of the face the path belongs to; `request_id` makes the id of a request that brings none; `allowed` names the
+    methods of a canonical path, or raises :class:`app.errors.NoRoute`.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Gateway:
         proxies: Proxies,
         request_id: Callable[[], str],
         render: Callable[[Scope, Failure], tuple[bytes, str]],
+        allowed: Callable[[str], str],
     ) -> None:
         self._app = app
         self._proxies = proxies
         self._request_id = request_id
         self._render = render
+        self._allowed = allowed
         self.streams = Streams()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,6 +126,11 @@ class _Exchange:
         try:
             self._path = paths.raw_path_of(self._scope)
             paths.canonicalise(self._scope)
+            if self._method == "OPTIONS" and b"access-control-request-method" not in self._headers:
+                await self._answer(
+                    204, b"", [(b"allow", self._gateway._allowed(self._scope["path"]).encode())], outward
+                )
+                return
             await self._gateway._app(self._scope, self._prepared(), outward)
             if self._end is not None and not self._complete:
                 await outward({"type": "http.response.body", "body": b"", "more_body": False})
@@ -173,7 +181,11 @@ class _Exchange:
         body, kind = self._gateway._render(self._scope, failure)
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
         headers += [(name.encode(), value.encode()) for name, value in failure.headers.items()]
-        await outward({"type": "http.response.start", "status": failure.status, "headers": headers})
+        await self._answer(failure.status, body, headers, outward)
+
+    @staticmethod
+    async def _answer(status: int, body: bytes, headers: list[tuple[bytes, bytes]], outward: Any) -> None:
+        await outward({"type": "http.response.start", "status": status, "headers": headers})
         await outward({"type": "http.response.body", "body": body, "more_body": False})
 
     def _account(self, address: str) -> None:

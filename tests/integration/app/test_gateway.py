@@ -102,10 +102,26 @@ async def test_head_is_get_without_a_body(http: httpx.AsyncClient, tenant: Tenan
         assert (head.status_code, head.headers["content-length"]) == (get.status_code, get.headers["content-length"])
 
 
-async def test_options_names_methods_without_credentials(http: httpx.AsyncClient, tenant: Tenant) -> None:
-    answer = await http.options(f"{tenant.path}/workflows/w/instances/{CRON.replace('/', '%2F')}/status")
-    assert answer.status_code == 204
-    assert answer.headers["allow"] == "OPTIONS, PATCH"
+@pytest.mark.parametrize(
+    ("rest", "methods"),
+    [
+        (f"/workflows/w/instances/{CRON.replace('/', '%2F').replace(' ', '%20')}/status", "OPTIONS, PATCH"),
+        ("/workflows/w/instances/i", "DELETE, GET, HEAD, OPTIONS"),
+        ("/workflows/w/instances/", "GET, HEAD, OPTIONS, POST"),
+        ("/tokens/t", "DELETE, GET, HEAD, OPTIONS, PUT"),
+    ],
+)
+async def test_options_names_methods_without_credentials(
+    http: httpx.AsyncClient, tenant: Tenant, rest: str, methods: str
+) -> None:
+    answer = await http.options(tenant.path + rest)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert answer.headers["allow"] == methods
+    assert answer.headers["x-request-id"]
+
+
+async def test_options_of_nothing(http: httpx.AsyncClient) -> None:
+    assert (await http.options("/nope")).status_code == 404
 
 
 async def test_cors_is_off_by_default(http: httpx.AsyncClient) -> None:

@@ -121,6 +121,7 @@ def app(instances: InstanceService, tenants: TenantService, clock: ManualClock, 
         proxies=Proxies(()),
         request_id=lambda: ids.uuid7().hex,
         render=lambda _scope, failure: (failure.body, "application/json"),
+        allowed=lambda _path: "",
     )
     return app
 
