@@ -331,9 +331,10 @@ class Engine:
                 run.poke()
 
     async def close(self) -> None:
-        for worker in self.workers:
+        while self.workers:
+            worker = self.workers.pop()
             await worker.drain(0)
             await worker.stop()
-        for puppet in self.puppets:
-            await puppet.leave()
+        while self.puppets:
+            await self.puppets.pop().leave()
         await self.client.stop()

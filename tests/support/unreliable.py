@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 
 from tenants.database import Database
 
-Decision = Callable[[str], bool]
+Hook = Callable[[str, Any], Awaitable[None]]
+"""Given a statement and its answer, after it was carried out and before its sender hears of it. May wait or raise."""
 
 
 class UnreliableDatabase(Database):
-    """Everything a process sends through it can be held back (`freeze`), or its answer lost after the commit."""
+    """Everything a process sends through it can be held back (`freeze`), delayed, or lose its answer (`lose`)."""
 
     def __init__(self, dsn: str, *, size: int = 5) -> None:
         super().__init__(dsn, size=size)
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self.loses_answer: Decision = lambda _: False
-        """Given a statement: whether the connection breaks after it was carried out and before it is answered."""
+        self.hooks: list[Hook] = []
         self.statements: Counter[str] = Counter()
         """How often each statement was sent."""
         self.connections: list[asyncpg.Connection] = []
@@ -34,6 +34,20 @@ class UnreliableDatabase(Database):
 
     def thaw(self) -> None:
         self._flowing.set()
+
+    def lose(self, statement: str, *, times: int = 1, every: int = 1) -> None:
+        """Break the connection after the commit of each `every`-th of the next uses of a statement, `times` times."""
+        left, uses = times, 0
+
+        async def lose(sent: str, _answer: Any) -> None:
+            nonlocal left, uses
+            if sent == statement and left:
+                uses += 1
+                if uses % every == 0:
+                    left -= 1
+                    raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+        self.hooks.append(lose)
 
     async def dedicated(self, application_name: str, *, role: str = "millrace_engine") -> Any:
         await self._flowing.wait()
@@ -50,10 +64,13 @@ class UnreliableDatabase(Database):
         self.statements[statement] += 1
         answer = await getattr(to, method)(statement, *args, **kwargs)
         await self._flowing.wait()
-        if self.loses_answer(statement):
+        try:
+            for hook in self.hooks:
+                await hook(statement, answer)
+        except asyncpg.PostgresConnectionError:
             if isinstance(to, asyncpg.Connection):
                 to.terminate()
-            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+            raise
         return answer
 
 

@@ -33,10 +33,12 @@ async def puppet(engine: Engine) -> Puppet:
 
 
 @pytest.fixture
-async def unreliable(dsn: str) -> AsyncIterator[UnreliableDatabase]:
+async def unreliable(dsn: str, engine: Engine) -> AsyncIterator[UnreliableDatabase]:
     """The test's database, as a process with bad luck sees it."""
     database = UnreliableDatabase(dsn)
     await database.connect()
     yield database
+    database.hooks.clear()
     database.thaw()
+    await engine.close()
     await database.close()
