@@ -88,6 +88,8 @@ class CreationRates:
 
 
 def _buckets(account_id: UUID, workflow: str, limits: Limits) -> Sequence[Bucket]:
+    if limits.creations_per_second is limits.creations_per_day is limits.workflow_creations_per_second is None:
+        return ()  # the default: nothing to count, and this is asked for every create
     # Braces keep an account's keys in one slot of a Redis cluster, which one script must not leave.
     prefix = f"millrace:rate:{{{account_hex(account_id)}}}"
     rates = (

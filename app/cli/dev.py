@@ -242,7 +242,7 @@ async def _children(
         "MILLRACE_REDIS_URL": settings.redis_url,
         "MILLRACE_SECRET": settings.secret,
         "MILLRACE_DRAIN_SECONDS": str(settings.drain_seconds),
-        "MILLRACE_LOG_FORMAT": os.environ.get("MILLRACE_LOG_FORMAT", "console"),
+        "MILLRACE_LOG_FORMAT": os.environ.get("MILLRACE_LOG_FORMAT", "json"),
         "NO_COLOR": "1",  # their output goes to files
     }
     logs, descriptor = installation.logs(), listener.fileno()
