@@ -42,9 +42,8 @@ SLEEPER = _document([{"id": "until", "type": "wait_until", "config": {"at": "{{ 
 
 
 def calling(url: str) -> dict[str, Any]:
-    """Ten calls of `url`, one after the other; each names its instance and step."""
-    config = {"url": url, "method": "POST", "body": {"of": "{{ execution.id }}", "step": "{{ trigger.n }}"}}
-    nodes = _chain(10, {"type": "call_api"})
+    """Ten calls of `url`, one after the other; each names its instance and step. A call cut off is made again."""
+    nodes = _chain(10, {"type": "call_api", "retries": {"limit": 3, "delay": 1}})
     for node in nodes:
-        node["config"] = {**config, "body": {"of": "{{ trigger.n }}", "step": node["id"]}}
+        node["config"] = {"url": url, "method": "POST", "body": {"of": "{{ trigger.n }}", "step": node["id"]}}
     return _document(nodes, {"last": "{{ steps.s10.status }}"})

@@ -108,5 +108,6 @@ class Api:
         self._idle.append(connection)
 
     def close(self) -> None:
-        for connection in self._idle:
-            connection.close()
+        """Close the idle connections; further calls open new ones."""
+        while self._idle:
+            self._idle.pop().close()

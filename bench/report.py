@@ -27,7 +27,7 @@ SHOWN = {
     "worker_mb": "worker MB",
     "per_instance_kb": "kB/instance",
     "seconds": "seconds",
-    "lost": "lost steps",
+    "lost": "lost instances",
     "repeated_steps": "repeated steps",
     "percent": "CPU %",
 }
