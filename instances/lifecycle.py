@@ -143,5 +143,7 @@ class Kind(IntEnum):
     TIMER_FIRED = 45
     ROLLBACK_STOPPED = 46
     """No further compensation is started."""
+    COMPENSATE_INPUT = 47
+    """What a step left for its own compensation [value]; just before its completion."""
     NOTE = 43
     """A runtime's own record [anything]."""

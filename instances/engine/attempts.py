@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 import time
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class _Step:
     state: _State = _State.STARTING
     task: asyncio.Task[None] | None = None
     child: str = ""
+    compensate_input: Raw | None = None
 
 
 class _ChildEnd(msgspec.Struct):
@@ -156,10 +158,12 @@ class Attempts:
 
     def _run_in_place(self, step: _Step) -> None:
         """A pure step: its coroutine ends at the first send, so it needs no task."""
-        work = self._run.session.execute(step.do, self._attempt_info(step))
+        attempt = self._attempt_info(step)
+        work = self._run.session.execute(step.do, attempt)
         try:
             work.send(None)  # type: ignore[attr-defined]
         except StopIteration as done:
+            step.compensate_input = attempt.compensate_input
             self._succeeded(step, done.value)
         except StepFailure as error:
             self._failed(step, error.failure)
@@ -171,9 +175,10 @@ class Attempts:
         timeout = None if do.external else do.timeout
         scope = asyncio.timeout(None if timeout is None else timeout / 1000)
         began, outcome = time.perf_counter(), "failed"
+        attempt = self._attempt_info(step)
         try:
             async with scope:
-                output = await self._run.session.execute(do, self._attempt_info(step))
+                output = await self._run.session.execute(do, attempt)
         except StepFailure as error:
             self._failed(step, error.failure)
         except TimeoutError as error:
@@ -190,6 +195,7 @@ class Attempts:
             self._failed(step, Failure("WorkflowInternalError", f"internal error: {type(error).__name__}"))
         else:
             outcome = "completed"
+            step.compensate_input = attempt.compensate_input
             self._succeeded(step, output)
         finally:
             metrics.STEP_SECONDS.labels(self._run.runtime, outcome).observe(time.perf_counter() - began)
@@ -225,8 +231,10 @@ class Attempts:
     def _complete(self, step: _Step, output: Raw | None) -> None:
         do = step.do
         value = output if do.save_output else None
-        message = Done(do.key, value, self._run.now(), step.attempts, step.started_at)
+        message = Done(do.key, value, self._run.now(), step.attempts, step.started_at, step.compensate_input)
         self._close(step)
+        if step.compensate_input is not None and do.key.kind is StepKind.DO:
+            self._run.write(Kind.COMPENSATE_INPUT, do.key.name, do.key.count, step.attempts, step.compensate_input)
         self._write(Kind.STEP_COMPLETED, step, value, message)
 
     def _failed(self, step: _Step, failure: Failure, *, timed_out: bool = False) -> None:
@@ -351,6 +359,7 @@ class Attempts:
                 self._receive(step, fact)
 
     def _receive(self, step: _Step, fact: Fact) -> None:
+        run = self._run
         if step.state is _State.CHILD:
             end = decode_stored(_decode_child, fact.payload or "{}")
             if end.status == "complete":
@@ -361,6 +370,10 @@ class Attempts:
         elif fact.type.startswith("step-failed:"):
             self._failed(step, _outside_failure(fact.payload))
         else:
+            given = run.inbox.take((f"step-input:{step.do.key.name}",))
+            if given is not None:
+                run.consume(given)
+                step.compensate_input = given.payload
             self._complete(step, fact.payload)
 
     # --- ending --------------------------------------------------------------------------------------------------
@@ -402,7 +415,10 @@ class Attempts:
 
 
 def _outside_failure(payload: str | None) -> Failure:
-    """What somebody outside says went wrong: `{name?, message?, permanent?}`, or anything as the message."""
+    """What somebody outside says went wrong, or anything as the message.
+
+    `{name?, message?, code?, permanent?, compensate_input?}`
+    """
     value = loads(payload)
     if isinstance(value, dict):
         return Failure(
@@ -410,5 +426,10 @@ def _outside_failure(payload: str | None) -> Failure:
             str(value.get("message") or "failed from outside"),
             code=str(value["code"]) if value.get("code") else None,
             permanent=value.get("permanent") is True,
+            compensate_input=_json_text(value.get("compensate_input")),
         )
     return Failure("Error", value if isinstance(value, str) else (payload or "failed from outside"))
+
+
+def _json_text(value: Any) -> Raw | None:
+    return None if value is None else json.dumps(value, separators=(",", ":"))

@@ -103,6 +103,7 @@ class OpenStep:
     """Sleeps and waits: epoch ms, as planned at the start."""
     absolute: bool = False
     last_failure: Failure | None = None
+    compensate_input: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +236,8 @@ def _step(past: Recorded, starts: dict[StepKey | str, int], kind: Kind, row: Any
         step.failures += 1
         step.attempt_open, step.waiting_at = False, None
         step.failed_at, step.delay, step.last_failure = row["at"], record.delay or 0, record.failure()
+    elif forward is Kind.COMPENSATE_INPUT:
+        step.compensate_input = row["payload"]
     elif forward is Kind.STEP_WAITING:
         step.attempt_open, step.waiting_at = False, row["at"]
     else:
@@ -251,6 +254,7 @@ _STEP_KINDS = frozenset(
         Kind.ATTEMPT_STARTED,
         Kind.ATTEMPT_FAILED,
         Kind.ATTEMPT_INTERRUPTED,
+        Kind.COMPENSATE_INPUT,
         Kind.STEP_COMPLETED,
         Kind.STEP_FAILED,
         Kind.STEP_WAITING,
@@ -278,7 +282,7 @@ def _outcome(kind: Kind, key: StepKey, step: OpenStep, row: Any) -> Message | No
     if kind is Kind.SLEEP_COMPLETED and row["payload"]:
         return None
     if kind in (Kind.STEP_COMPLETED, Kind.SLEEP_COMPLETED, Kind.WAIT_COMPLETED):
-        return Done(key, row["payload"], row["at"], attempts, step.started_at)
+        return Done(key, row["payload"], row["at"], attempts, step.started_at, step.compensate_input)
     record = decode_failure(row["payload"])
     if record.cancelled:
         return None

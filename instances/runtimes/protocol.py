@@ -331,6 +331,8 @@ class Attempt:
     now: Callable[[], datetime]
     cancelled: Callable[[], bool]
     idempotency_key: str = ""
+    compensate_input: Raw | None = None
+    """Set by `execute`: what the step's compensation gets instead of its output."""
 
 
 class Session(Protocol):

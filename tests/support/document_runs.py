@@ -361,7 +361,8 @@ class Driver:
                 self._at(do.timeout, lambda: self._outside_over(do.key))
             return None
         del self.open[do.key]
-        return Done(do.key, output if do.save_output else None, self.now, step.attempts, step.started_at)
+        value = output if do.save_output else None
+        return Done(do.key, value, self.now, step.attempts, step.started_at, attempt.compensate_input)
 
     def _outside_over(self, key: StepKey) -> Message | None:
         if key not in self.external:

@@ -190,7 +190,9 @@ async def _call(work: Work, attempt: Attempt, tools: Tools) -> Raw:
 async def _handle(work: Work, attempt: Attempt, tools: Tools) -> Raw | None:
     node = work.plan.node
     action = {"id": node.id, "name": node.name, "type": work.body.type, "config": _render(work)}
-    return await tools.handlers.call(work.body.handler or work.body.type, action, _context(work, attempt))
+    returned = await tools.handlers.call(work.body.handler or work.body.type, action, _context(work, attempt))
+    attempt.compensate_input = returned.compensate_input
+    return returned.output
 
 
 def _context(work: Work, attempt: Attempt) -> ActionContext:

@@ -121,8 +121,8 @@ def register_action_handler(name: str, fn: HandlerFunction, schema: dict[str, An
     """Make `fn` the handler called `name`; a later registration replaces an earlier one.
 
     `fn(action, context)` gets `{id, name, type, config}` and an :class:`ActionContext`, and returns
-    `{"success": True, "output": ...}` or `{"success": False, "error": ..., "permanent": ...}`; any other value is the
-    output. Raising is failure; an exception with a true `permanent` is a final one.
+    `{"success": True, "output": ..., "compensateInput": ...}` or `{"success": False, "error": ..., "permanent": ...}`;
+    any other value is the output. Raising is failure; an exception with a true `permanent` is a final one.
     Raises `jsonschema.SchemaError` for a schema that is none.
     """
     if schema is not None:
@@ -154,6 +154,14 @@ def find_handler(name: str) -> ActionHandler:
     return handler
 
 
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a handler gave back, as JSON text. `compensate_input`: for the step's compensation, if it said so."""
+
+    output: Raw | None
+    compensate_input: Raw | None = None
+
+
 class HandlerPool:
     """Calls handlers. One per process; close it with :meth:`close`."""
 
@@ -163,8 +171,8 @@ class HandlerPool:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def call(self, name: str, action: dict[str, Any], context: ActionContext) -> Raw | None:
-        """The handler's output as JSON text. Raises :class:`StepFailure`."""
+    async def call(self, name: str, action: dict[str, Any], context: ActionContext) -> Returned:
+        """Call a handler. Raises :class:`StepFailure`."""
         handler = find_handler(name)
         _check(handler, action["config"])
         try:
@@ -200,14 +208,18 @@ def _raised(error: Exception) -> Failure:
     )
 
 
-def _outcome(handler: ActionHandler, returned: Any) -> Raw | None:
-    output = returned
+def _outcome(handler: ActionHandler, returned: Any) -> Returned:
     if isinstance(returned, dict) and isinstance(returned.get("success"), bool):
         if not returned["success"]:
             raise StepFailure(_reported(returned))
-        output = returned.get("output")
+        output, given = returned.get("output"), returned.get("compensateInput")
+        return Returned(_text(handler, output), _text(handler, given))
+    return Returned(_text(handler, returned))
+
+
+def _text(handler: ActionHandler, value: Any) -> Raw | None:
     try:
-        return None if output is None else msgspec.json.encode(output).decode()
+        return None if value is None else msgspec.json.encode(value).decode()
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         message = f"the output of handler {handler.name} cannot be written as JSON: {error}"
         raise StepFailure(Failure("TypeError", message, permanent=True)) from error

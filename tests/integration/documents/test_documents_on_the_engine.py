@@ -149,6 +149,27 @@ async def test_a_child_document(documents):
     assert await documents.run("outer", {"n": 4}) == {"got": [4, 4]}
 
 
+@pytest.mark.parametrize("outside", [False, True])
+async def test_what_a_step_leaves_for_its_compensation_survives_a_park(documents, register, outside):
+    register("made", lambda _action, _context: {"success": True, "output": 1, "compensateInput": {"undo": 2}})
+    first = {"id": "a", "type": "external"} if outside else {"id": "a", "type": "made"}
+    nodes = [{**first, "compensate": UNDO}, event("e", "a", config={"timeout": "1 minute"})]
+    await documents.deploy("left", nodes)
+    engine = documents.engine
+    await engine.worker()
+    key = await documents.start("left")
+    if outside:
+        await engine.written(key, Kind.STEP_WAITING)
+        await engine.client.send_event(engine.account, key, "step-input:a", '{"undo":2}')
+        await engine.client.send_event(engine.account, key, "step:a", "1")
+    await engine.written(key, Kind.WAIT_STARTED)
+    await engine.until(key, Status.WAITING)
+    await engine.advance(61)
+    await engine.until(key, Status.ERRORED)
+    [undone] = [row["payload"] for row in await engine.journal(key) if row["kind"] == Kind.ROLLBACK_STEP_COMPLETED]
+    assert undone == '{"input":{"undo":2}}'
+
+
 async def test_a_child_is_undone_by_another_child(documents):
     await documents.deploy("ship", [sets("i", values={"parcel": 7})])
     await documents.deploy("unship", [sets("i", values={"returned": "{{ trigger.parcel }}"})])

@@ -438,6 +438,15 @@ async def test_handlers_compensate(pool, register):
     assert [c.key.kind for c in run.commands if isinstance(c, Do)][-1] is StepKind.ROLLBACK
 
 
+async def test_a_handler_may_leave_something_else_than_its_output_to_its_compensation(pool, register):
+    seen = []
+    register("greet", lambda _action, _context: {"success": True, "output": 1, "compensateInput": {"undo": 2}})
+    register("undo", lambda _action, context: seen.append(context.compensation))
+    nodes = [{"id": "h", "type": "greet", "compensate": {"type": "undo"}}, fails("b", "h")]
+    await drive(nodes, tools=tools(handlers=pool))
+    assert seen == [{"input": {"undo": 2}}]
+
+
 async def test_expression_errors_in_a_config_are_final(pool, register):
     register("greet", lambda _action, _context: None)
     run = await handled(pool, {"x": "{{ trigger.who > `1` }}"}, retries={"limit": 3})
