@@ -19,8 +19,16 @@ from jobs.worker import WorkerServices, run
 
 async def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
     """Work until SIGTERM or SIGINT, drain, and return. `on_ready` is called when workflows are being run."""
-    async with Platform(settings).opened() as platform, _runtimes(platform) as runtimes:
+    async with Platform(settings).opened() as platform, worker_services(platform) as services:
         await platform.tenants.check_secret()
+        await run(services, on_ready=on_ready)
+
+
+@asynccontextmanager
+async def worker_services(platform: Platform) -> AsyncIterator[WorkerServices]:
+    """What a worker of `platform` works with; `jobs.worker` starts and stops it."""
+    settings = platform.settings
+    async with _runtimes(platform) as runtimes:
         feed = FeedPublisher.at(settings.redis_url) if settings.redis_url else None
         engine = EngineWorker(
             platform.db,
@@ -31,7 +39,7 @@ async def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
             WorkerOptions(slots=settings.worker_slots, lease_seconds=settings.lease_seconds),
             feed.publish if feed is not None else None,
         )
-        services = WorkerServices(
+        yield WorkerServices(
             db=platform.db,
             clock=platform.clock,
             settings=settings,
@@ -40,7 +48,6 @@ async def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
             tenants=platform.tenants,
             feed=feed,
         )
-        await run(services, on_ready=on_ready)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import uvicorn
 
@@ -14,14 +14,8 @@ from app.composition import Platform
 from app.embedded.valkey import EmbeddedValkey
 from app.main import create_app
 from app.settings import Settings
-from instances.egress import EgressClient
-from instances.egress_policy import EgressPolicy
-from instances.engine.worker import EngineWorker, WorkerOptions
-from instances.runtimes.document.runtime import DocumentRuntime
-from instances.runtimes.document.store import ActionStore
-from instances.runtimes.protocol import StoredVersion
-from jobs.feed_publisher import FeedPublisher
-from jobs.worker import WorkerProcess, WorkerServices
+from app.worker import worker_services
+from jobs.worker import WorkerProcess
 from tests.support.databases import Databases
 
 
@@ -45,38 +39,14 @@ async def live(settings: Settings, *, workers: int = 1) -> AsyncIterator[Live]:
 
 @asynccontextmanager
 async def working(platform: Platform) -> AsyncIterator[WorkerProcess]:
-    """A worker of the platform, running documents."""
-    settings = platform.settings
-
-    async def load(account_id, version_key) -> StoredVersion:
-        row = await platform.versions.load(account_id, version_key)
-        return StoredVersion(**{field.name: getattr(row, field.name) for field in fields(StoredVersion)})
-
-    egress = EgressClient(EgressPolicy.from_settings(settings))
-    runtime = DocumentRuntime(ActionStore(platform.db), egress)
-    feed = FeedPublisher.at(settings.redis_url)
-    options = WorkerOptions(slots=settings.worker_slots, lease_seconds=settings.lease_seconds)
-    engine = EngineWorker(
-        platform.db, platform.clock, platform.engine, {runtime.number: runtime}, load, options, feed.publish
-    )
-    process = WorkerProcess(
-        WorkerServices(
-            db=platform.db,
-            clock=platform.clock,
-            settings=settings,
-            engine=engine,
-            client=platform.engine,
-            tenants=platform.tenants,
-            feed=feed,
-        )
-    )
-    await process.start()
-    try:
-        yield process
-    finally:
-        await process.stop()
-        await runtime.close()
-        await egress.close()
+    """A worker of the platform."""
+    async with worker_services(platform) as services:
+        process = WorkerProcess(services)
+        await process.start()
+        try:
+            yield process
+        finally:
+            await process.stop()
 
 
 @asynccontextmanager
