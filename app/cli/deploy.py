@@ -7,26 +7,17 @@ from typing import Any
 
 import click
 import msgspec
-import yaml
 
 from app.cli.api_options import api_command
 from app.cli.client import Api, ApiError, Fault
 from app.cli.output import Output
 from app.cli.scripts import is_script, upload_parts, workflow_classes
+from app.errors import InvalidRequest
 from tenants.limits import WORKFLOW_NAME
 from versions.names import slug
+from versions.yaml_body import decode_yaml
 
 _SETTINGS = ("limits", "concurrency", "schedules", "default_retention")
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML as JSON has it: a date stays a text."""
-
-
-_PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 @click.command("deploy")
@@ -81,16 +72,16 @@ def _put(api: Api, out: Output, name: str, body: dict[str, Any]) -> None:
 
 
 def read_document(file: Path) -> dict[str, Any]:
-    """The object in a YAML or JSON file. Raises :class:`click.ClickException` saying where it is not one."""
+    """The object in a YAML or JSON file, as the server would read it. Raises :class:`click.ClickException`."""
+    content = file.read_bytes()
     try:
-        text = file.read_text(encoding="utf-8")
-        value = msgspec.json.decode(text) if file.suffix == ".json" else yaml.load(text, Loader=_PlainLoader)  # noqa: S506
-    except UnicodeDecodeError:
-        raise click.ClickException(f"{file} is not UTF-8 text") from None
-    except msgspec.DecodeError as error:
+        value = msgspec.json.decode(content) if file.suffix == ".json" else decode_yaml(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{file} is not JSON: {error}") from None
-    except yaml.YAMLError as error:
-        raise click.ClickException(f"{file} is not YAML: {error}") from None
+    except InvalidRequest as error:
+        raise click.ClickException(
+            f"{file}: {error.message.replace('the body', 'it').replace('the YAML body', 'it')}"
+        ) from None
     if not isinstance(value, dict):
         raise click.ClickException(f"{file} must hold an object, the definition document")
     return value

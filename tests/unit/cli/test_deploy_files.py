@@ -1,0 +1,37 @@
+"""Files `millrace deploy` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from app.cli.deploy import read_document
+
+
+def read(tmp_path: Path, text: str):
+    file = tmp_path / "workflow.yaml"
+    file.write_text(text, encoding="utf-8")
+    return read_document(file)
+
+
+def test_yaml_is_read_as_json_has_it(tmp_path):
+    text = "no: yes\non: [off, y, n, true, False, ~]\nday: 2026-01-01\nat: 2026-01-01T10:00:00Z\nnumber: 1.5"
+    assert read(tmp_path, text) == {
+        "no": "yes",
+        "on": ["off", "y", "n", True, False, None],
+        "day": "2026-01-01",
+        "at": "2026-01-01T10:00:00Z",
+        "number": 1.5,
+    }
+
+
+def test_anchors_may_be_used(tmp_path):
+    assert read(tmp_path, "a: &x {b: 1}\nc: *x") == {"a": {"b": 1}, "c": {"b": 1}}
+
+
+@pytest.mark.parametrize("text", ["a: [{1: x}]", "true: x", "a: {~: x}"])
+def test_keys_are_texts(tmp_path, text):
+    with pytest.raises(click.ClickException, match="is no text"):
+        read(tmp_path, text)
