@@ -49,7 +49,7 @@ async def dsn(databases: Databases) -> AsyncIterator[str]:
     """A fresh migrated database of this test, as a libpq URL."""
     name = await databases.create()
     yield databases.dsn(name)
-    await databases.drop(name)
+    databases.drop(name)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def empty_dsn(databases: Databases) -> AsyncIterator[str]:
     """A fresh database of this test without any table."""
     name = await databases.create(migrated=False)
     yield databases.dsn(name)
-    await databases.drop(name)
+    databases.drop(name)
 
 
 @pytest.fixture
