@@ -31,6 +31,10 @@ def test_anchors_may_be_used(tmp_path):
     assert read(tmp_path, "a: &x {b: 1}\nc: *x") == {"a": {"b": 1}, "c": {"b": 1}}
 
 
+def test_an_alias_of_what_it_is_in_ends(tmp_path):
+    assert read(tmp_path, "a: &x [*x]")["a"][0][0]
+
+
 @pytest.mark.parametrize("text", ["a: [{1: x}]", "true: x", "a: {~: x}"])
 def test_keys_are_texts(tmp_path, text):
     with pytest.raises(click.ClickException, match="is no text"):
