@@ -28,6 +28,8 @@ Tree = dict[str, Any]
 _OPENING = {"lparen", "lbracket", "lbrace", "filter"}
 _CLOSING = {"rparen", "rbracket", "rbrace"}
 _RECURSING = {"not", "expref", "star", "filter", "colon"}
+_SIGNS = (("([{", MAX_NESTING), ("!&*:[", MAX_NESTING), ("|", MAX_PIPES))
+"""Characters tokens are made of: with fewer of them than the limits allow, the tokens need no counting."""
 _CHAINS = {"pipe", "or_expression", "and_expression"}
 _DASHED = re.compile(r"(?<![\"'`\w-])[A-Za-z_]\w*(?:-\w+)+")
 
@@ -39,11 +41,13 @@ def parse(text: str) -> Tree:
     if not text.strip():
         raise ExpressionSyntaxError("the expression is empty")
     try:
-        with warnings.catch_warnings():
-            # `word` without JSON quotes is deprecated but widespread.
-            warnings.simplefilter("ignore", PendingDeprecationWarning)
-            _check_tokens(Lexer().tokenize(text))
-            tree: Any = Parser().parse(text).parsed
+        if "`" in text:
+            with warnings.catch_warnings():
+                # `word` without JSON quotes is deprecated but widespread.
+                warnings.simplefilter("ignore", PendingDeprecationWarning)
+                tree = _parse(text)
+        else:
+            tree = _parse(text)
     except exceptions.ParseError as error:
         raise _translated(text, error) from None
     except exceptions.JMESPathError as error:
@@ -52,6 +56,12 @@ def parse(text: str) -> Tree:
         raise ExpressionSyntaxError("the expression is nested too deeply") from None
     _check_depth(tree)
     return tree
+
+
+def _parse(text: str) -> Any:
+    if "`" in text or any(sum(map(text.count, signs)) > most for signs, most in _SIGNS):
+        _check_tokens(Lexer().tokenize(text))
+    return Parser().parse(text).parsed
 
 
 def _check_tokens(tokens: Iterator[Any]) -> None:

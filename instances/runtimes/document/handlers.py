@@ -18,9 +18,13 @@ from typing import Any
 import jsonschema
 import jsonschema.exceptions
 import msgspec
+import structlog
 
 from instances.runtimes.document.failures import UNKNOWN_ACTION, ConfigError, rule
 from instances.runtimes.protocol import Failure, Raw, StepFailure
+from versions.document.types import NODE_TYPES
+
+log = structlog.get_logger(__name__)
 
 ENTRY_POINTS = "millrace.action_handlers"
 THREADS = 32
@@ -123,8 +127,10 @@ def register_action_handler(name: str, fn: HandlerFunction, schema: dict[str, An
     `fn(action, context)` gets `{id, name, type, config}` and an :class:`ActionContext`, and returns
     `{"success": True, "output": ..., "compensateInput": ...}` or `{"success": False, "error": ..., "permanent": ...}`;
     any other value is the output. Raising is failure; an exception with a true `permanent` is a final one.
-    Raises `jsonschema.SchemaError` for a schema that is none.
+    Raises `jsonschema.SchemaError` for a schema that is none, ValueError for the name of a built-in type.
     """
+    if name in NODE_TYPES:
+        raise ValueError(f"{name!r} is a built-in node type")
     if schema is not None:
         jsonschema.Draft202012Validator.check_schema(schema)
     _registered[name] = ActionHandler(name, fn, schema)
@@ -141,7 +147,11 @@ def known_handlers() -> Mapping[str, ActionHandler]:
     if _discovered is None:
         _discovered = {}
         for entry in entry_points(group=ENTRY_POINTS):
-            loaded = entry.load()
+            try:
+                loaded = entry.load()
+            except Exception:
+                log.exception("an action handler cannot be loaded", handler=entry.name)
+                continue
             _discovered[entry.name] = ActionHandler(entry.name, loaded, getattr(loaded, "schema", None))
     return {**_discovered, **_registered}
 

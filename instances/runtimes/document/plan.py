@@ -115,6 +115,7 @@ class NodePlan:
     milestones: tuple[int, ...]
     compensation: CompensationPlan | None
     guarded: bool
+    total_timeout: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,7 @@ class _Compiler:
             milestones=tuple(self.milestones_of.get(node.id, ())),
             compensation=compensation,
             guarded=compensation is not None,
+            total_timeout=_total_timeout(node, action),
         )
 
     def _sync(self, point: SyncPoint) -> SyncPlan:
@@ -270,7 +272,7 @@ class _Compiler:
             config=compile_template(config),
             retry=_retry(retries),
             retry_when=None if retries.when is None else compile_condition(retries.when),
-            timeout=part.timeout,
+            timeout=None if action is Action.CHILD else part.timeout,
             external=async_ and action is not Action.CHILD and action not in _STEP_KINDS,
             start=_start_payload(part, retries),
             pure=action in _PURE,
@@ -299,6 +301,12 @@ def _condition(node: Node) -> tuple[Comparison | None, Condition | None]:
         return Comparison(config["field"], config.get("operator") or "", config.get("value")), None
     tree: dict[str, Any] = {key: config[key] for key in _CONDITION_KEYS if config.get(key) is not None}
     return None, compile_condition(tree)
+
+
+def _total_timeout(node: Node, action: Action) -> int | None:
+    """Nothing of ours runs while a child does: its node's `timeout` is one more limit of the whole step."""
+    limits = [node.total_timeout, node.timeout if action is Action.CHILD else None]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _retry(retries: Retries) -> Retry:

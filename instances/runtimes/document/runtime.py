@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from instances.egress import EgressClient
 from instances.runtimes.document.actions import Tools
 from instances.runtimes.document.handlers import HandlerPool
@@ -10,6 +12,13 @@ from instances.runtimes.document.session import DocumentSession
 from instances.runtimes.document.store import ActionStore
 from instances.runtimes.protocol import RUNTIME_DOCUMENT, RunContext, StoredVersion
 from versions.document import decode_document
+
+LARGE = 32_768
+"""Characters of a document from which on compiling it is left to a thread: thousands of expressions take a while."""
+
+
+def _compile(source: str) -> Plan:
+    return compile_plan(decode_document(source))
 
 
 class DocumentProgram:
@@ -35,7 +44,11 @@ class DocumentRuntime:
 
     async def open(self, version: StoredVersion) -> DocumentProgram:
         """Compile the document in `version.source`. Raises `msgspec.ValidationError` if it is none."""
-        return DocumentProgram(compile_plan(decode_document(version.source)), version, self._tools)
+        if len(version.source) > LARGE:
+            plan = await asyncio.to_thread(_compile, version.source)
+        else:
+            plan = _compile(version.source)
+        return DocumentProgram(plan, version, self._tools)
 
     async def close(self) -> None:
         self._handlers.close()

@@ -152,7 +152,7 @@ class DocumentSession:
         work = next((work for work in self._flight.values() if work.timer == message.id), None)
         if work is not None:
             work.timer = None
-            failure = rule(STEP_TIMEOUT, f"not finished within {work.plan.node.total_timeout} ms")
+            failure = rule(STEP_TIMEOUT, f"not finished within {work.plan.total_timeout} ms")
             self.emit(Cancel(work.key, failure))
             self._land(work.key, 1)
             self._ended(work, State.TIMED_OUT, None, failure, message)
@@ -195,9 +195,9 @@ class DocumentSession:
             self._scheduler.sent(work)
         self._flight[command.key] = work
         self.emit(command)
-        if forward and type(command) is not Do and node.node.total_timeout is not None:
+        if forward and type(command) is not Do and node.total_timeout is not None:
             work.timer = f"total:{command.key.counted}"
-            self.emit(Timer(work.timer, node.node.total_timeout))
+            self.emit(Timer(work.timer, node.total_timeout))
         if node.body.action is Action.TRIGGER:
             # Its step is only a record: the input is known, nobody waits for it.
             self._scheduler.node_ended(node, State.COMPLETE, self.facts.run.input, None, 1, self.now)

@@ -415,6 +415,31 @@ async def test_a_schema_is_held_against_the_rendered_config(pool, register):
         register_action_handler("greet", lambda _action, _context: None, {"type": "nonsense"})
 
 
+def test_built_in_types_cannot_be_replaced():
+    with pytest.raises(ValueError, match="built-in"):
+        register_action_handler("call_api", lambda _action, _context: None)
+
+
+def test_handlers_of_installed_packages(monkeypatch):
+    class Entry:
+        def __init__(self, name, load):
+            self.name, self.load = name, load
+
+    def good(_action, _context):
+        return 1
+
+    good.schema = {"type": "object"}
+
+    def broken():
+        raise ImportError("no such module")
+
+    found = [Entry("packaged", lambda: good), Entry("broken", broken)]
+    monkeypatch.setattr("instances.runtimes.document.handlers.entry_points", lambda group: found)
+    monkeypatch.setattr("instances.runtimes.document.handlers._discovered", None)
+    assert set(known_handlers()) == {"packaged"}
+    assert known_handlers()["packaged"].schema == {"type": "object"}
+
+
 async def test_a_handler_that_is_gone_is_a_final_failure(pool, register):
     register("greet", lambda _action, _context: None)
     run = await drive([{"id": "w", "type": "wait"}, {"id": "h", "type": "greet", "depends_on": ["w"],

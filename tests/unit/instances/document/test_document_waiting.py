@@ -315,6 +315,15 @@ async def test_a_child_workflow():
     assert run.output == {"shipped": True}
 
 
+async def test_the_timeout_of_a_child_bounds_the_step():
+    node = {"id": "c", "type": "workflow", "config": {"workflow": "w"}, "timeout": 4000, "total_timeout": 9000}
+    run = await drive([node])
+    [do] = [c for c in run.commands if isinstance(c, Do)]
+    assert (do.timeout, do.total_timeout) == (None, 4000)
+    await run.finish()
+    assert run.error.name == "STEP_TIMEOUT"
+
+
 async def test_a_child_nobody_waits_for():
     run = await drive([{"id": "c", "type": "workflow", "config": {"workflow": "w", "wait": False}}])
     [do] = [c for c in run.commands if isinstance(c, Do)]
