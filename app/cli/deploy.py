@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
+import yaml
 
 from app.cli.api_options import api_command
 from app.cli.client import Api, ApiError, Fault
 from app.cli.output import Output
 from app.cli.scripts import is_script, upload_parts, workflow_classes
-from app.errors import InvalidRequest
 from tenants.limits import WORKFLOW_NAME
 from versions.names import slug
-from versions.yaml_body import decode_yaml
 
 _SETTINGS = ("limits", "concurrency", "schedules", "default_retention")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML as JSON has it: a date stays a text, and so do `yes`, `no`, `on` and `off`."""
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("timestamp", "bool")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF")
+)
 
 
 @click.command("deploy")
@@ -72,19 +85,42 @@ def _put(api: Api, out: Output, name: str, body: dict[str, Any]) -> None:
 
 
 def read_document(file: Path) -> dict[str, Any]:
-    """The object in a YAML or JSON file, as the server would read it. Raises :class:`click.ClickException`."""
-    content = file.read_bytes()
+    """The object in a YAML or JSON file. Raises :class:`click.ClickException` saying where it is not one.
+
+    Unlike the server, which reads what others send, this expands anchors: the file is the user's own.
+    """
     try:
-        value = msgspec.json.decode(content) if file.suffix == ".json" else decode_yaml(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        text = file.read_text(encoding="utf-8")
+        value = msgspec.json.decode(text) if file.suffix == ".json" else yaml.load(text, Loader=_PlainLoader)  # noqa: S506
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{file} is not UTF-8 text") from None
+    except msgspec.DecodeError as error:
         raise click.ClickException(f"{file} is not JSON: {error}") from None
-    except InvalidRequest as error:
-        raise click.ClickException(
-            f"{file}: {error.message.replace('the body', 'it').replace('the YAML body', 'it')}"
-        ) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise click.ClickException(f"{file} is not YAML: {error}") from None
     if not isinstance(value, dict):
         raise click.ClickException(f"{file} must hold an object, the definition document")
+    if (key := _strange_key(value)) is not None:
+        raise click.ClickException(f"{file} has a key that is no text: {key[0]}; put it in quotes")
     return value
+
+
+def _strange_key(value: Any) -> tuple[Any] | None:
+    """A key JSON cannot have, if there is one inside `value`. What an alias repeats is looked at once."""
+    stack, seen = [value], set[int]()
+    while stack:
+        inner = stack.pop()
+        if id(inner) in seen:
+            continue
+        seen.add(id(inner))
+        if isinstance(inner, dict):
+            for key in inner:
+                if not isinstance(key, str):
+                    return (key,)
+            stack.extend(inner.values())
+        elif isinstance(inner, list):
+            stack.extend(inner)
+    return None
 
 
 def request_body(content: dict[str, Any]) -> dict[str, Any]:
