@@ -188,7 +188,7 @@ async def test_on_false_fail_fails():
 @pytest.mark.parametrize(("go", "ran", "left_out"), [(True, "yes", "no"), (False, "no", "yes")])
 async def test_then_and_else(go, ran, left_out):
     nodes = [
-        gate("g", onFalse="continue", then=["yes"], **{"else": ["no"]}),
+        gate("g", then=["yes"], **{"else": ["no"]}),
         noop("yes"),
         noop("no"),
         noop("after", "yes", "no"),
@@ -196,6 +196,11 @@ async def test_then_and_else(go, ran, left_out):
     run = await drive(nodes, input={"go": go})
     assert run.started() == ["g", ran, "after"]
     assert run.skipped() == {left_out: "branch"}
+
+
+async def test_a_fork_stops_when_it_says_so():
+    run = await drive([gate("g", onFalse="stop", then=["yes"]), noop("yes"), noop("after", "yes")], input={"go": False})
+    assert run.skipped() == {"yes": "stopped", "after": "stopped"}
 
 
 async def test_both_branches_are_skipped_when_the_condition_was():
