@@ -37,7 +37,7 @@ class Authenticate:
             return
         headers = {
             name.decode("latin-1"): value.decode("latin-1")
-            for name, value in reversed(scope["headers"])
+            for name, value in reversed(list(scope["headers"]))
             if name in _CREDENTIALS
         }
         caller = await self._platform.tenants.authenticate_headers(headers)
