@@ -147,20 +147,19 @@ async def test_runs_of_a_lost_claim_are_given_back(engine: Engine, unreliable: U
 
 
 async def test_a_claim_that_is_on_its_way_is_not_given_back(engine: Engine, unreliable: UnreliableDatabase) -> None:
-    arrived = asyncio.Event()
-    looks = -1
+    arrived, looked = asyncio.Event(), asyncio.Event()
 
     async def slow_claim(sent: str, answer: Any) -> None:
-        nonlocal looks
         if sent == store.CLAIM and len(answer) > 1:
-            looks = unreliable.statements[store.HELD]
             await arrived.wait()
+        elif sent == store.HELD and answer:
+            looked.set()
 
     unreliable.hooks.append(slow_claim)
     await engine.define("w", one_step)
     key = await engine.create("w")
     await engine.worker(db=unreliable, lease_seconds=0.1)
-    await engine.eventually(lambda: -1 < looks < unreliable.statements[store.HELD])
+    await looked.wait()
     await asyncio.sleep(0.05)
     arrived.set()
     await engine.until(key, Status.COMPLETE)
