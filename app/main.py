@@ -26,7 +26,7 @@ from app.envelope import ERROR_HANDLERS, Failure, failure_of
 from app.errors import NoRoute
 from app.health import ReadinessCheck
 from app.middleware.clients import Proxies
-from app.middleware.gateway import Gateway
+from app.middleware.gateway import Gateway, RequestIds
 from app.middleware.paths import PREFIX, RestoreInstanceId
 from app.observability.logging import configure_logging
 from app.observability.tracing import traced
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, *, platform: Platform | None = 
     gateway = Gateway(
         traced(app.asgi_handler, "millrace-api"),
         proxies=_proxies(settings),
-        request_id=lambda: platform.ids.uuid7().hex,
+        request_id=RequestIds(),
         render=_render,
         allowed=_allowed_methods(app),
     )

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
-from collections.abc import AsyncIterator
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import structlog
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, Gauge, start_http_server
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from app.settings import Settings, SettingsError
 from tenants.metrics import LOOP_LAG_MAX_SECONDS, LOOP_LAG_SECONDS
@@ -21,26 +26,41 @@ logger = structlog.get_logger(__name__)
 
 LAG_INTERVAL_SECONDS = 0.25
 
-HTTP_REQUESTS = Counter("millrace_http_requests", "HTTP requests answered.", ["method", "route", "status"])
-HTTP_SECONDS = Histogram(
-    "millrace_http_request_seconds",
-    "Time from the first byte of a request to the last of its answer.",
-    ["method", "route"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
-)
 HTTP_IN_FLIGHT = Gauge("millrace_http_requests_in_flight", "HTTP requests being answered.")
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_BUCKET_NAMES = (*(str(bound) for bound in _BUCKETS), "+Inf")
 
-_series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+class HttpMetrics(Collector):
+    """Requests and their times by method, route and status, added up in plain lists of this process's event loop.
+
+    Prometheus' own counters and histograms take a lock per bucket: ten times as much, and this runs for every request.
+    """
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, str, str], list[float]] = {}
+
+    def count(self, method: str, route: str, status: str, seconds: float) -> None:
+        """One answered request. The arguments must come from small sets: each combination is a series."""
+        series = self._series.get((method, route, status))
+        if series is None:
+            series = self._series[method, route, status] = [0.0] * (len(_BUCKETS) + 2)
+        series[bisect_left(_BUCKETS, seconds)] += 1
+        series[-1] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the thread that serves the metrics; a figure may be one request behind another."""
+        text = "Time from the first byte of a request to the last of its answer."
+        times = HistogramMetricFamily("millrace_http_request_seconds", text, labels=["method", "route", "status"])
+        for labels, series in list(self._series.items()):
+            *counts, total = list(series)
+            buckets = list(zip(_BUCKET_NAMES, itertools.accumulate(counts), strict=True))
+            times.add_metric(list(labels), buckets, total)
+        yield times
 
 
-def count_request(method: str, route: str, status: int, seconds: float) -> None:
-    """One answered request. `method`, `route` and `status` must come from small sets: each combination is a series."""
-    series = _series.get((method, route, status))
-    if series is None:
-        series = HTTP_REQUESTS.labels(method, route, str(status)), HTTP_SECONDS.labels(method, route)
-        _series[method, route, status] = series
-    series[0].inc()
-    series[1].observe(seconds)
+HTTP = HttpMetrics()
+REGISTRY.register(HTTP)
 
 
 @asynccontextmanager
