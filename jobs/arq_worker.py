@@ -1,8 +1,9 @@
 """The only module that knows arq: how a job is put into its queue, and a worker that hears it at once.
 
-arq (pinned: it is in maintenance and this reaches below its public surface) polls its queue. Polling fast enough to
-be quick burns CPU, so a job also pushes one element to a list, the doorbell; `WakeWorker` waits on that list and polls
-when it rings, or every half second.
+arq (pinned: it is in maintenance and this reaches below its public surface) polls its queue and takes a job in six
+round trips. So a job is also pushed to a list, the doorbell. `WakeWorker` waits on that list, runs what comes at once
+and strikes it off the queue; what nobody heard (all busy, a worker that died) is found in the queue half a second
+later, the ordinary way.
 
 Jobs are hints: each has a fresh id (arq drops an id that is queued or running), no result is kept, and nothing is lost
 with them. Payloads are msgpack, so that reading the queue never runs code, as arq's default, pickle, would.
@@ -21,11 +22,12 @@ import msgspec
 import structlog
 from arq.connections import ArqRedis
 from arq.constants import job_key_prefix
-from arq.jobs import serialize_job
+from arq.jobs import deserialize_job_raw, serialize_job
 from arq.worker import Worker, func
-from redis.asyncio import ConnectionPool
+from redis.asyncio import ConnectionPool, Redis
 
-from jobs.redis_clients import AWAY, LISTEN_SECONDS, patient_options
+from jobs.courier import Courier
+from jobs.redis_clients import AWAY, LISTEN_SECONDS, patient_options, quick
 from jobs.tasks import end
 
 log = structlog.get_logger(__name__)
@@ -39,6 +41,8 @@ HINT_LIFETIME_MS = 600_000
 """A hint that nobody took for this long is worthless; the loops have done the work."""
 QUEUE_LIMIT = 1000
 """Hints kept while no worker takes them."""
+RINGS_KEPT = 64
+ID_LENGTH = 32
 MAX_JOBS = 64
 STOP_SECONDS = 1.0
 """What jobs in hand get at the end."""
@@ -49,17 +53,36 @@ JobFunction = Callable[..., "CoroutineType[Any, Any, None]"]
 
 
 def enqueue(pipe: Any, job: str, *args: Any, job_id: str, at_ms: int) -> None:
-    """Add one job, and the ring that announces it, to a Redis pipeline. `args` must be msgpack-able."""
+    """Add one job, and the ring that carries it, to a Redis pipeline. `job_id`: 32 letters."""
     body = serialize_job(job, args, {}, None, at_ms, serializer=msgspec.msgpack.encode)
     pipe.psetex(job_key_prefix + job_id, HINT_LIFETIME_MS, body)
     pipe.zadd(QUEUE, {job_id: DUE})
     pipe.zremrangebyrank(QUEUE, 0, -QUEUE_LIMIT - 1)
-    pipe.lpush(WAKE, b"1")
-    pipe.ltrim(WAKE, 0, 15)
+    pipe.lpush(WAKE, job_id.encode() + body)
+    pipe.ltrim(WAKE, 0, RINGS_KEPT - 1)
+
+
+class Heard(Courier):
+    """Strikes jobs that were run from their ring off the queue."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis, "heard")
+        self._ids: list[str] = []
+
+    def strike(self, job_id: str) -> None:
+        self._ids.append(job_id)
+        self._kick()
+
+    def _load(self, pipe: Any) -> bool:
+        ids, self._ids = self._ids, []
+        if ids:
+            pipe.zrem(QUEUE, *ids)
+            pipe.delete(*(job_key_prefix + job_id for job_id in ids))
+        return bool(ids)
 
 
 class WakeWorker(Worker):
-    """An arq worker that starts a job within milliseconds of its ring and outlives any absence of Redis."""
+    """An arq worker that runs a job as its ring comes and outlives any absence of Redis."""
 
     def __init__(self, redis_url: str, functions: Mapping[str, JobFunction]) -> None:
         pool = ConnectionPool.from_url(redis_url, **patient_options())
@@ -87,6 +110,7 @@ class WakeWorker(Worker):
             job_serializer=msgspec.msgpack.encode,
             job_deserializer=msgspec.msgpack.decode,
         )
+        self._heard = Heard(quick(redis_url))
         self._wake = asyncio.Event()
         self._away = False
         self._stopping = False
@@ -95,7 +119,7 @@ class WakeWorker(Worker):
         self.main_task = asyncio.get_running_loop().create_task(self.main())
 
     async def main(self) -> None:
-        """Poll when the doorbell rings or half a second has gone by, until stopped."""
+        """Listen to the doorbell, and look into the queue every half second, until stopped."""
         listener = asyncio.get_running_loop().create_task(self._listen())
         try:
             while not self._stopping:
@@ -125,10 +149,25 @@ class WakeWorker(Worker):
         redis: Any = self.pool
         while True:
             try:
-                if await redis.blpop([WAKE], timeout=LISTEN_SECONDS):
-                    self._wake.set()
+                ring = await redis.blpop([WAKE], timeout=LISTEN_SECONDS)
             except AWAY:
                 await asyncio.sleep(POLL_SECONDS)
+                continue
+            if ring is not None:
+                await self._hear(ring[1])
+
+    async def _hear(self, ring: bytes) -> None:
+        """Run the job a ring carries. One that cannot be read or run is left to the queue, where arq reports it."""
+        job_id, body = ring[:ID_LENGTH].decode(errors="replace"), ring[ID_LENGTH:]
+        try:
+            name, args, _, _, _ = deserialize_job_raw(body, deserializer=self.job_deserializer)
+            function: Any = self.functions[name]
+            async with asyncio.timeout(JOB_SECONDS):
+                await function.coroutine({**self.ctx, "job_id": job_id}, *args)
+        except Exception as error:
+            log.warning("ring_not_understood", job=job_id, error=repr(error))
+        else:
+            self._heard.strike(job_id)
 
     def _release_sem_dec_counter_on_complete(self) -> None:
         """A slot came free. When all were taken, jobs may be left in the queue: look again at once."""
@@ -150,5 +189,6 @@ class WakeWorker(Worker):
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=STOP_SECONDS)
         await end(self.main_task, *self.tasks.values())
+        await self._heard.close()
         with contextlib.suppress(*AWAY):
             await self.pool.aclose(close_connection_pool=True)
