@@ -38,7 +38,8 @@ def _install_provider(service: str) -> None:
     sdk: Any = importlib.import_module("opentelemetry.sdk.trace")
     export: Any = importlib.import_module("opentelemetry.sdk.trace.export")
     resources: Any = importlib.import_module("opentelemetry.sdk.resources")
-    otlp: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.grpc.trace_exporter")
+    wire = "grpc" if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc" else "http"
+    otlp: Any = importlib.import_module(f"opentelemetry.exporter.otlp.proto.{wire}.trace_exporter")
     resource = resources.Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", service)})
     provider = sdk.TracerProvider(resource=resource)
     provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
