@@ -24,7 +24,7 @@ METRICS = {
     for module in (app.observability.metrics, jobs.metrics, tenants.metrics)
     for value in vars(module).values()
     if isinstance(value, MetricWrapperBase)
-}
+} | {family.name: ",".join(vars(family)["_labelnames"]) for family in app.observability.metrics.HTTP.collect()}
 """Labels by the name Prometheus sees."""
 
 
