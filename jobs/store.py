@@ -457,6 +457,10 @@ with mark as materialized (
 select (select count(*) from grown) as rows, (select count(*) from written) as nodes
 """
 
+_BACKLOG = """
+select status, count(*) as n, min(ready_at) filter (where phase = 0 and ready_at <= $1) as oldest from live group by 1
+"""
+
 
 async def fold_counters(db: Database, at_least: int, limit: int) -> int:
     """Fold counters spread over `at_least` slots or more into one; returns how many (workflow, status) were folded."""
@@ -476,3 +480,12 @@ async def measure_nodes(db: Database, cursor: str, limit: int, window: int) -> i
 async def open_cursor(db: Database, cursor: str) -> None:
     """Have the cursor exist; a new one begins with what happens from now on."""
     await db.engine.execute(_FIRST_CURSOR, cursor)
+
+
+async def backlog(db: Database, now: datetime) -> tuple[dict[int, int], datetime | None]:
+    """Unfinished instances of all accounts by status, and since when the oldest that could run has been ready."""
+    async with _fresh_plans(db) as connection, connection.transaction(readonly=True):
+        # Reads every row: through an index, which engine connections are made to use, it would take far longer.
+        await connection.execute("set local enable_seqscan = on")
+        rows = await connection.fetch(_BACKLOG, now)
+    return {row["status"]: row["n"] for row in rows}, min((r["oldest"] for r in rows if r["oldest"]), default=None)

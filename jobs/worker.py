@@ -19,6 +19,7 @@ from jobs.arq_worker import WakeWorker
 from jobs.channels import PokeListener, Pokes
 from jobs.feed_publisher import FeedPublisher
 from jobs.functions import Claimer, JobFunctions
+from jobs.loops.backlog import ReportBacklog
 from jobs.loops.loop import Loop
 from jobs.loops.retention import ExpireRows, Forgetful, RetireInstances
 from jobs.loops.roll_up import FoldCounters, MeasureNodes
@@ -79,6 +80,7 @@ class WorkerProcess:
             Loop("expiry", ExpireRows(db, clock, services.tenants).tick, interval=SELDOM),
             Loop("counters", FoldCounters(db).tick, interval=SELDOM),
             Loop("node_statistics", MeasureNodes(db).tick, interval=5 * SOON),
+            Loop("backlog", ReportBacklog(db, clock).tick, interval=5 * SOON),
             Loop("heartbeat", self._beat, interval=SOON),
         ]
         self._arq: WakeWorker | None = None
