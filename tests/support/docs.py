@@ -24,7 +24,8 @@ class Block:
 
 def pages() -> list[Path]:
     """README and every page of the documentation."""
-    return [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md", *sorted(DOCS.rglob("*.md"))]
+    outside = ("README.md", "CHANGELOG.md", "examples/README.md", "bench/README.md")
+    return [*(ROOT / name for name in outside), *sorted(DOCS.rglob("*.md"))]
 
 
 def blocks(language: str) -> Iterator[Block]:
