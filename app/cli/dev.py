@@ -247,13 +247,17 @@ async def _children(
     }
     logs, descriptor = installation.logs(), listener.fileno()
     serve = ["serve", "--listener-fd", str(descriptor)]
+    roles = [(f"API{number}", serve) for number in _numbers(options.api_processes)]
+    roles += [(f"worker{number}", ["worker"]) for number in _numbers(options.workers)]
     children = [
-        Child(f"API{number}", serve, environment, logs / f"api{number}.log", keep=[descriptor])
-        for number in _numbers(options.api_processes)
-    ]
-    children += [
-        Child(f"worker{number}", ["worker"], environment, logs / f"worker{number}.log")
-        for number in _numbers(options.workers)
+        Child(
+            title,
+            arguments,
+            environment | {"MILLRACE_METRICS_BIND": _metrics_bind(settings.metrics_bind, position)},
+            logs / f"{title.lower()}.log",
+            keep=[descriptor] if arguments is serve else [],
+        )
+        for position, (title, arguments) in enumerate(roles)
     ]
     supervisor = Supervisor(children, say)
     say("Starting the API and the worker …")
@@ -267,6 +271,12 @@ async def _children(
 def _numbers(count: int) -> list[str]:
     """What distinguishes the processes of one kind in names: nothing when there is only one."""
     return [""] if count == 1 else [f"-{number}" for number in range(1, count + 1)]
+
+
+def _metrics_bind(bind: str, position: int) -> str:
+    """A fixed port is the first process's; the others count up from it."""
+    host, _, port = bind.rpartition(":")
+    return f"{host}:{int(port) + position}" if port.isdecimal() and int(port) else bind
 
 
 async def _await_ready(url: str) -> None:

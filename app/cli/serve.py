@@ -41,10 +41,7 @@ async def _serve(host: str | None, port: int | None, listener_fd: int | None) ->
         with _listener(settings, host, port, listener_fd) as (listener, address):
             async with observed(settings), Platform(settings).opened() as platform:
                 await platform.tenants.check_secret()
-                server = ApiServer(settings, platform)
-                if listener_fd is None:
-                    click.echo(f"Serving on {address}", err=True)
-                await server.serve(sockets=[listener])
+                await ApiServer(settings, platform, address).serve(sockets=[listener])
 
 
 @contextlib.contextmanager
@@ -60,7 +57,7 @@ def _listener(
 class ApiServer(uvicorn.Server):
     """Uvicorn that tells readiness probes before it stops, and returns from `serve` when told to stop."""
 
-    def __init__(self, settings: Settings, platform: Platform) -> None:
+    def __init__(self, settings: Settings, platform: Platform, address: str) -> None:
         super().__init__(
             uvicorn.Config(
                 create_app(settings, platform=platform),
@@ -74,9 +71,11 @@ class ApiServer(uvicorn.Server):
             )
         )
         self._platform = platform
+        self._address = address
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        click.echo(f"Serving on {self._address}", err=True)
         tell_ready()
 
     @contextlib.contextmanager
