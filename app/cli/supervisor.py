@@ -126,7 +126,14 @@ class Supervisor:
 
     async def start(self) -> None:
         """Start all children at once. Raises :class:`ChildFailed` when one does not become ready."""
-        await asyncio.gather(*(child.start(self._alive) for child in self._children))
+        starts = [asyncio.create_task(child.start(self._alive)) for child in self._children]
+        try:
+            await asyncio.gather(*starts)
+        except BaseException:
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
+            raise
         self._tasks = [asyncio.create_task(self._keep(child), name=child.title) for child in self._children]
         self._tasks.append(asyncio.create_task(self._trim_logs(), name="logs"))
 
