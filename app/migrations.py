@@ -62,7 +62,8 @@ async def pending(dsn: str) -> list[str]:
         await connection.close()
     if unknown := applied - set(known):
         raise SchemaTooNew(
-            f"the database was migrated by a newer Millrace (it has {len(unknown)} migrations this release does not know)"
+            "the database was migrated by a newer Millrace "
+            f"(it has {len(unknown)} migrations this release does not know)"
         )
     return [name for name in known if name not in applied]
 
