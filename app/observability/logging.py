@@ -63,9 +63,14 @@ def leave_out_none(_logger: Any, _method: str, event: MutableMapping[str, Any]) 
     return event
 
 
+def _console_renderer() -> structlog.dev.ConsoleRenderer:
+    """For people. Tracebacks without the values of variables, which may be secrets and payloads."""
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+
+
 def _last(console: bool) -> list[Any]:
     if console:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        return [_console_renderer()]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_serialise)]
 
 
@@ -75,7 +80,7 @@ def _serialise(event: Any, **_options: Any) -> bytes:
 
 def _adopt_standard_logging(level: int, shared: list[Any], console: bool) -> None:
     renderer: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [_console_renderer()]
         if console
         else [
             structlog.processors.format_exc_info,

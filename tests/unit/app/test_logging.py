@@ -68,6 +68,24 @@ def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> Non
     assert "hello" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_tracebacks_show_no_values(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    configure_logging(Settings(log_format=form))
+
+    def broken() -> None:
+        inside = "sk_" + "secret"
+        raise ValueError(len(inside))
+
+    for logger in (structlog.get_logger(), logging.getLogger("lib")):
+        try:
+            broken()
+        except ValueError:
+            logger.exception("broke")
+    printed = capsys.readouterr().err
+    assert printed.count("ValueError") >= 2
+    assert "sk_secret" not in printed
+
+
 @pytest.mark.parametrize("settings", [Settings(log_level="loud"), Settings(log_format="xml")])
 def test_bad_settings_are_named(settings: Settings) -> None:
     with pytest.raises(SettingsError, match="MILLRACE_LOG_"):
