@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 import redis.asyncio
+import structlog
 
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
@@ -18,6 +19,19 @@ from tenants.database import Database
 from tenants.ids import Ids
 from tests.support import servers
 from tests.support.databases import Databases
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    """Logs without colours and boxes: structlog's default draws tracebacks for a second each."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
 
 
 @pytest.fixture(scope="session")
