@@ -33,7 +33,7 @@ GOALS: dict[str, list[Goal]] = {
     "event": [Goal("per_second", least=1_208), Goal("p50", most=51)],
     "create": [],
     "batch": [Goal("per_second", least=8_060)],
-    "sleepers": [Goal("p95", most=263)],
+    "sleepers": [Goal("p95", most=1_315)],
     "recovery": [Goal("seconds", most=2.3), Goal("lost", most=0), Goal("repeated_steps", most=500)],
     "idle": [Goal("percent", most=5)],
 }

@@ -121,23 +121,18 @@ async def sleepers(platform: Platform, sizes: Sizes) -> Figures:
 
 async def recovery(platform: Platform, sizes: Sizes) -> Figures:
     """kill -9 of all workers and API processes while instances are in the middle of ten steps of 20 ms each."""
-    calls: Counter[tuple[int, str]] = Counter()
-    async with _callee(calls) as url:
+    async with _callee() as (url, calls):
+        await platform.deploy("bench-spared", definitions.calling(url))
         await platform.deploy("bench-killed", definitions.calling(url))
-        for first in range(0, sizes.killed, 100):
-            body = [{"params": {"n": n}} for n in range(first, min(first + 100, sizes.killed))]
-            await platform.api.call("POST", "/workflows/bench-killed/instances/batch", body)
-        while sum(calls.values()) < 3 * sizes.killed:
-            await asyncio.sleep(0.005)
-        platform.kill("worker", "api")
-        began = time.perf_counter()
-        async with asyncio.timeout(120):
-            while await _finished(platform, "bench-killed") < sizes.killed:
-                await asyncio.sleep(0.02)
-        seconds = time.perf_counter() - began
+        undisturbed = await _steps_of_20_ms(platform, "bench-spared", sizes.killed)
+        calls.clear()
+        seconds = await _steps_of_20_ms(
+            platform, "bench-killed", sizes.killed, kill_after=3 * sizes.killed, calls=calls
+        )
     platform.api.close()
     lost = sizes.killed - await _finished(platform, "bench-killed", "= 6")
-    return {"seconds": seconds, "lost": lost, "repeated_steps": sum(calls.values()) - len(calls)}
+    repeated = sum(calls.values()) - len(calls)
+    return {"seconds": seconds, "undisturbed_seconds": undisturbed, "lost": lost, "repeated_steps": repeated}
 
 
 async def idle(platform: Platform, sizes: Sizes) -> Figures:
@@ -207,9 +202,29 @@ async def _finished(platform: Platform, workflow: str, status: str = ">= 6") -> 
     return finished
 
 
+async def _steps_of_20_ms(
+    platform: Platform, workflow: str, count: int, *, kill_after: int = 0, calls: Counter[tuple[int, str]] | None = None
+) -> float:
+    """Create and await instances; seconds from the create, or from the kill after so many steps, to the last end."""
+    began = time.perf_counter()
+    for first in range(0, count, 100):
+        body = [{"params": {"n": n}} for n in range(first, min(first + 100, count))]
+        await platform.api.call("POST", f"/workflows/{workflow}/instances/batch", body)
+    if calls is not None:
+        while sum(calls.values()) < kill_after:
+            await asyncio.sleep(0.005)
+        platform.kill("worker", "api")
+        began = time.perf_counter()
+    async with asyncio.timeout(300):
+        while await _finished(platform, workflow) < count:
+            await asyncio.sleep(0.02)
+    return time.perf_counter() - began
+
+
 @asynccontextmanager
-async def _callee(calls: Counter[tuple[int, str]]) -> AsyncIterator[str]:
-    """A server that takes 20 ms for every request and notes which instance and step it was for; its URL."""
+async def _callee() -> AsyncIterator[tuple[str, Counter[tuple[int, str]]]]:
+    """A server that takes 20 ms for every request: its URL, and how often each instance's steps called it."""
+    calls: Counter[tuple[int, str]] = Counter()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -226,6 +241,6 @@ async def _callee(calls: Counter[tuple[int, str]]) -> AsyncIterator[str]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1000)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", calls
     finally:
         server.close()
