@@ -225,10 +225,10 @@ async def _steps_of_20_ms(
 async def _callee() -> AsyncIterator[tuple[str, Counter[tuple[int, str]]]]:
     """A server that takes 20 ms for every request: its URL, and how often each instance's steps called it."""
     calls: Counter[tuple[int, str]] = Counter()
-    callers: set[asyncio.StreamWriter] = set()
+    callers: dict[asyncio.StreamWriter, asyncio.Task[Any] | None] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        callers.add(writer)
+        callers[writer] = asyncio.current_task()
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = head.lower().split(b"content-length:")[1].split(b"\r\n")[0]
@@ -239,7 +239,7 @@ async def _callee() -> AsyncIterator[tuple[str, Counter[tuple[int, str]]]]:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            callers.discard(writer)
+            callers.pop(writer, None)
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1000)
@@ -247,5 +247,8 @@ async def _callee() -> AsyncIterator[tuple[str, Counter[tuple[int, str]]]]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", calls
     finally:
         server.close()
+        serving = [task for task in callers.values() if task is not None]
         for caller in list(callers):
             caller.close()
+        if serving:
+            await asyncio.wait(serving, timeout=5)
