@@ -95,10 +95,12 @@ def failure_of(error: Exception) -> Failure:
     return Failure(500, (ErrorEntry(INTERNAL_CODE, INTERNAL_MESSAGE),))
 
 
-def handle_error(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar exception handler of the Cloudflare face and of every path no face owns."""
     failure = failure_of(error)
     log_failure(error, failure)
+    if failure.status == 503 and (request.method == "GET" or "idempotency-key" in request.headers):
+        failure.headers["x-should-retry"] = "true"  # repeating it cannot do anything twice
     return Response(failure.body, status_code=failure.status, headers=failure.headers, media_type=MediaType.JSON)
 
 

@@ -178,8 +178,26 @@ async def test_a_lost_database_is_503(
     monkeypatch.setattr(platform.tenants.accounts, "get", away)
     answer = await http.get(tenant.path, headers=tenant.headers)
     assert failure(answer) == (503, 10459)
-    assert answer.headers["retry-after"] == "1"
+    assert (answer.headers["retry-after"], answer.headers["x-should-retry"]) == ("1", "true")
     assert "10.0.0.5" not in answer.text
+
+
+@pytest.mark.parametrize(("headers", "retry"), [({}, "false"), ({"idempotency-key": "k"}, "true")])
+async def test_a_write_is_repeated_only_when_that_is_safe(
+    http: httpx.AsyncClient,
+    platform: Platform,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: dict[str, str],
+    retry: str,
+) -> None:
+    async def away(*_: Any, **__: Any) -> None:
+        raise ConnectionRefusedError("10.0.0.5")
+
+    monkeypatch.setattr(platform.instances, "create", away)
+    answer = await http.post(f"{tenant.path}/workflows/w/instances", headers=tenant.headers | headers)
+    assert failure(answer) == (503, 10459)
+    assert answer.headers["x-should-retry"] == retry
 
 
 @pytest.mark.parametrize(
