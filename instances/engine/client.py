@@ -25,6 +25,9 @@ from tenants.limits import UNREAD_EVENT_BYTES, UNREAD_EVENTS
 
 _CREATED = [metrics.INSTANCES_CREATED.labels(name) for name in ("unknown", "api", "binding", "event", "cron")]
 
+MAX_EVENTS = 200
+"""Events stored by one statement: it joins them with each other."""
+
 ANSWER_WITHIN = 25.0
 """Seconds a caller waits for a commit before it gets 503; the change may still be committed."""
 

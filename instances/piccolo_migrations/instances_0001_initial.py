@@ -44,7 +44,7 @@ create table instance (
 ) with (fillfactor = 90);
 alter table instance alter input set storage external, alter output set storage external;
 -- Order matters: while a table is empty all index scans cost the same, and the planner takes the index made last.
-create unique index instance_no on instance (account_id, no);
+create unique index instance_no on instance (no, account_id);
 create index instance_parent on instance (account_id, parent_key) where parent_key is not null;     -- terminate goes down
 create index instance_retain on instance (retain_until) where retain_until is not null;             -- retention
 create index instance_transaction on instance (account_id, workflow_key, transaction_id, key);
