@@ -15,6 +15,7 @@ import asyncpg
 from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.commands.forwards import run_forwards
 
+from instances.engine import faults
 from instances.engine.store import function_scripts
 from tenants.database import PICCOLO_ENGINE
 
@@ -36,13 +37,17 @@ async def migrate(dsn: str) -> list[str]:
             pool = await asyncpg.create_pool(dsn, min_size=1, max_size=2)
             PICCOLO_ENGINE.pool = pool
             try:
-                with contextlib.redirect_stdout(io.StringIO()) as said:
-                    result = await run_forwards("all")
-                if not result.success:
-                    raise RuntimeError(f"migration failed: {said.getvalue().strip()}")
+                # One transaction around all: Piccolo's own end before it notes that a migration was applied.
+                async with PICCOLO_ENGINE.transaction():
+                    with contextlib.redirect_stdout(io.StringIO()) as said:
+                        result = await run_forwards("all")
+                    if not result.success:
+                        raise RuntimeError(f"migration failed: {said.getvalue().strip()}")
+                    faults.point("migrations-not-committed")
             finally:
                 PICCOLO_ENGINE.pool = None
                 await pool.close()
+        faults.point("functions-not-installed")
         await _install_functions(guard)
         return missing
     finally:
@@ -84,5 +89,6 @@ async def _install_functions(connection: asyncpg.Connection) -> None:
         return
     async with connection.transaction():
         await connection.execute(script)
+        faults.point("functions-half-installed")
         await connection.execute("delete from installed_functions")
         await connection.execute("insert into installed_functions values ($1)", digest)

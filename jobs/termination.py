@@ -17,6 +17,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from instances.engine import faults
 from jobs import store
 from jobs.metrics import INSTANCES_TERMINATED
 from tenants.clock import Clock
@@ -136,6 +137,8 @@ class Terminator:
         except asyncpg.PostgresError as error:
             log.warning("termination_chunk_failed", account=job.account_id.hex, job=str(job.id), error=repr(error))
             return False
+        if chunk.looked_at:
+            faults.point("termination-chunk")
         INSTANCES_TERMINATED.labels(job.kind).inc(chunk.ended)
         self._notify(job.account_id, chunk.held)
         return chunk.looked_at > 0 and not chunk.finished and (chunk.ended > 0 or job.kind != "delete_workflow")

@@ -21,7 +21,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from instances.engine import store
+from instances.engine import faults, store
 from instances.engine.client import EngineClient
 from instances.engine.group_commit import LOST, REPLAN_AFTER, RETRIED
 from instances.engine.inbox import Fact
@@ -204,6 +204,8 @@ class EngineWorker:
                 now,
             )
             tail = rows.pop()
+            if rows:
+                faults.point("after-claim")
             self.clock.observe(tail["now"])
             self.crowded = tail["more"]
             metrics.CLAIM_SECONDS.observe(time.perf_counter() - began)
@@ -218,6 +220,8 @@ class EngineWorker:
         if tail["next_due"] is not None:
             pause = min(pause, max(0.0, (tail["next_due"] - self.clock.now()).total_seconds()))
         await self._await_wake(pause)
+        if tail["next_due"] is not None and tail["next_due"] <= self.clock.now():
+            faults.point("timer-due")
 
     async def _claim_connection(self) -> Any:
         """A connection of the claim's own, whose plans are made anew as the tables grow."""
