@@ -1,11 +1,13 @@
 """The state machine of an instance, as data: statuses, commands, what each command does in each status, entry kinds.
 
-The SQL functions of the engine apply the same table under the row lock; `tests/property` holds both against each
-other, and the diagram in `docs/lifecycle.md` is generated from here.
+The SQL functions of the engine apply the same tables under the row lock; tests hold both against each other, and
+`docs/lifecycle.md` is generated from here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 
@@ -78,6 +80,34 @@ class Command(StrEnum):
     TERMINATE = "terminate"
     TERMINATE_WITH_ROLLBACK = "terminate with rollback"
     RESTART = "restart"
+    DELETE = "delete"
+
+
+class Control(IntEnum):
+    """What became of a command; the number is what the SQL functions answer."""
+
+    DONE = 0
+    NOTHING = 1
+    """The instance was in that state already."""
+    NOT_LIVE = 2
+    """The instance is finished or unknown."""
+    REFUSED = 3
+    """Not in this status (rolling back), or the history is not the one the caller looked at."""
+
+
+class Move(StrEnum):
+    """What the engine does with an instance by itself; `docs/lifecycle.md` tells when."""
+
+    CLAIM = "claim"
+    PARK = "park"
+    WAKE = "wake"
+    SETTLE_PAUSE = "settle pause"
+    ROLL_BACK = "roll back"
+    RELEASE = "release"
+    TAKE_OVER = "take over"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    STOP = "stop"
 
 
 class Kind(IntEnum):
@@ -147,3 +177,108 @@ class Kind(IntEnum):
     """What a step left for its own compensation [value]; just before its completion."""
     NOTE = 43
     """A runtime's own record [anything]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a command or a move does to an instance."""
+
+    status: Status | None
+    """Status afterwards, the same as before when nothing changed; None: the instance is gone."""
+    entry: Kind | None = None
+    """Journal entry written in the same transaction, by the database."""
+    followed_by: Kind | None = None
+    """Entry the run itself writes, in the transaction of the move or when it heeds the command."""
+    outcome: Control = Control.DONE
+
+
+def _stays(outcome: Control, *statuses: Status) -> dict[Status, Effect]:
+    return {status: Effect(status, outcome=outcome) for status in statuses}
+
+
+_FINISHED = (Status.COMPLETE, Status.ERRORED, Status.TERMINATED)
+_RESTARTED = Effect(Status.QUEUED, Kind.RESTARTED)
+_TERMINATED = Effect(Status.TERMINATED, Kind.TERMINATED)
+_ROLLS_BACK = Effect(Status.ROLLING_BACK, followed_by=Kind.ROLLBACK_STARTED)
+_STOPS_ROLLBACK = Effect(Status.ROLLING_BACK, followed_by=Kind.ROLLBACK_STOPPED)
+_AS_BEFORE = Effect(Status.ROLLING_BACK)
+
+COMMANDS: Mapping[Command, Mapping[Status, Effect]] = {
+    Command.PAUSE: {
+        Status.QUEUED: Effect(Status.PAUSED, Kind.PAUSED),
+        Status.RUNNING: Effect(Status.WAITING_FOR_PAUSE, Kind.PAUSE_REQUESTED),
+        Status.WAITING: Effect(Status.PAUSED, Kind.PAUSED),
+        **_stays(Control.NOTHING, Status.PAUSED, Status.WAITING_FOR_PAUSE),
+        **_stays(Control.REFUSED, Status.ROLLING_BACK),
+        **_stays(Control.NOT_LIVE, *_FINISHED),
+    },
+    Command.RESUME: {
+        **_stays(Control.NOTHING, Status.QUEUED, Status.RUNNING, Status.WAITING),
+        Status.PAUSED: Effect(Status.QUEUED, Kind.RESUMED),
+        Status.WAITING_FOR_PAUSE: Effect(Status.RUNNING, Kind.RESUMED),
+        **_stays(Control.REFUSED, Status.ROLLING_BACK),
+        **_stays(Control.NOT_LIVE, *_FINISHED),
+    },
+    Command.TERMINATE: {
+        **dict.fromkeys(
+            (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.PAUSED, Status.WAITING_FOR_PAUSE), _TERMINATED
+        ),
+        Status.ROLLING_BACK: _STOPS_ROLLBACK,
+        **_stays(Control.NOT_LIVE, *_FINISHED),
+    },
+    Command.TERMINATE_WITH_ROLLBACK: {
+        **dict.fromkeys(
+            (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.PAUSED, Status.WAITING_FOR_PAUSE), _ROLLS_BACK
+        ),
+        Status.ROLLING_BACK: _STOPS_ROLLBACK,
+        **_stays(Control.NOT_LIVE, *_FINISHED),
+    },
+    Command.RESTART: {
+        **dict.fromkeys(
+            (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.PAUSED, Status.WAITING_FOR_PAUSE), _RESTARTED
+        ),
+        **_stays(Control.REFUSED, Status.ROLLING_BACK),
+        **dict.fromkeys(_FINISHED, _RESTARTED),
+    },
+    Command.DELETE: dict.fromkeys(Status, Effect(None)),
+}
+"""What a command does in a status, of an instance that a worker has held before."""
+
+NEVER_STARTED: Mapping[Command, Mapping[Status, Effect]] = {
+    Command.TERMINATE_WITH_ROLLBACK: {Status.QUEUED: _TERMINATED, Status.PAUSED: _TERMINATED},
+}
+"""Where it matters that no worker ever held the instance: there is nothing to compensate."""
+
+MOVES: Mapping[Move, Mapping[Status, Effect]] = {
+    Move.CLAIM: {Status.QUEUED: Effect(Status.RUNNING), Status.ROLLING_BACK: _AS_BEFORE},
+    Move.PARK: {Status.RUNNING: Effect(Status.WAITING), Status.ROLLING_BACK: _AS_BEFORE},
+    Move.WAKE: {Status.WAITING: Effect(Status.QUEUED), Status.ROLLING_BACK: _AS_BEFORE},
+    Move.SETTLE_PAUSE: {Status.WAITING_FOR_PAUSE: Effect(Status.PAUSED, Kind.PAUSED)},
+    Move.ROLL_BACK: dict.fromkeys((Status.RUNNING, Status.WAITING_FOR_PAUSE), _ROLLS_BACK),
+    Move.RELEASE: {
+        Status.RUNNING: Effect(Status.QUEUED),
+        Status.WAITING_FOR_PAUSE: Effect(Status.PAUSED, Kind.PAUSED),
+        Status.ROLLING_BACK: _AS_BEFORE,
+    },
+    Move.TAKE_OVER: {
+        Status.RUNNING: Effect(Status.QUEUED),
+        Status.WAITING_FOR_PAUSE: Effect(Status.PAUSED, Kind.PAUSED),
+        Status.ROLLING_BACK: _AS_BEFORE,
+    },
+    Move.COMPLETE: dict.fromkeys((Status.RUNNING, Status.WAITING_FOR_PAUSE), Effect(Status.COMPLETE, Kind.COMPLETED)),
+    Move.FAIL: dict.fromkeys(
+        (Status.RUNNING, Status.WAITING_FOR_PAUSE, Status.ROLLING_BACK), Effect(Status.ERRORED, Kind.ERRORED)
+    ),
+    Move.STOP: {Status.ROLLING_BACK: _TERMINATED},
+}
+"""What the engine does by itself, and in which statuses; in others the move does not happen. The first claim of a
+run is followed by `STARTED`. After a terminate a rollback ends by `STOP`, otherwise by `FAIL`."""
+
+
+def effect(command: Command, status: Status, *, started: bool = True) -> Effect:
+    """What a command does to an instance in `status`.
+
+    `started`: a worker has held this run, or the part of it that a restart from a step kept.
+    """
+    unstarted = NEVER_STARTED.get(command, {}) if not started else {}
+    return unstarted.get(status) or COMMANDS[command][status]

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from app.errors import Unavailable
-from instances.engine import store
+from instances.engine import faults, store
 from instances.engine.group_commit import LOST, RETRIED, GroupCommit
-from instances.lifecycle import Status
+from instances.lifecycle import Control, Status
 from tenants import metrics
 from tenants.clock import Clock
 from tenants.database import Database
@@ -85,18 +85,6 @@ class SendEvent(IntEnum):
     """Too many unread events, or bytes of them."""
     DUPLICATE = 3
     """An unread event with the same dedupe key is there."""
-
-
-class Control(IntEnum):
-    """What became of a command."""
-
-    DONE = 0
-    NOTHING = 1
-    """The instance was in that state already."""
-    NOT_LIVE = 2
-    """The instance is finished or unknown."""
-    REFUSED = 3
-    """Not in this status (rolling back), or the history is not the one the caller looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,12 +294,14 @@ class EngineClient:
         for item in created:
             _CREATED[item.trigger_source].inc()
         if created:
+            faults.point("created-not-answered")
             self._ring("run_instances", [])
 
     def _ring_events(self, committed: list[tuple[_Event, tuple[SendEvent, int | None]]]) -> None:
         refs = [(e.account_id, e.key, owner) for e, (outcome, owner) in committed if outcome is SendEvent.STORED]
         metrics.EVENTS_STORED.inc(len(refs))
         if refs:
+            faults.point("event-not-signalled")
             self._ring("deliver_event", refs)
 
     def _ring(self, job: str, refs: list[tuple[UUID, UUID, int | None]]) -> None:
