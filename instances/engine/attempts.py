@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from app.errors import Unavailable
+from instances.engine import faults
 from instances.engine.client import Create, NewInstance
 from instances.engine.inbox import Fact
 from instances.engine.replay import BACKWARD, OpenStep, encode_failure
@@ -179,6 +180,7 @@ class Attempts:
         try:
             async with scope:
                 output = await self._run.session.execute(do, attempt)
+            faults.point("compensation-not-journaled" if do.key.kind is StepKind.ROLLBACK else "step-not-journaled")
         except StepFailure as error:
             self._failed(step, error.failure)
         except TimeoutError as error:

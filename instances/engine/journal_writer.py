@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
-from instances.engine import store
+from instances.engine import faults, store
 from instances.engine.group_commit import GroupCommit
 from tenants import metrics
 from tenants.clock import Clock
@@ -123,7 +123,9 @@ class JournalWriter:
         rows = [flushes[i] for i in order] + _parents(flushes)
         if len(rows) > len(order):
             rows.sort(key=lambda f: (f.account_id.bytes, f.key.bytes))
+        faults.point("before-flush")
         answers = await connection.fetch(store.FLUSH, *_columns(rows))
+        faults.point("after-flush")
         if answers:
             self._clock.observe(answers[0]["now"])
         # By epoch, too: a run that was replaced may flush beside the one that replaced it.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
+from instances.engine import faults
 from instances.engine.attempts import Attempts
 from instances.engine.inbox import Fact, Inbox
 from instances.engine.journal_writer import Entry, Flush, Flushed, Next
@@ -365,6 +366,7 @@ class Run:
         after, self._after = self._after, []
         self._entries, self._consumed = [], []
         answer = await self.worker.writer.submit(flush)
+        faults.point("before-acknowledgement")
         if not answer.accepted or self.lost:
             raise RunLost
         if answer.signal != self._signal:
