@@ -1,0 +1,52 @@
+"""`millrace` with the action handlers of these tests: `python -P member.py worker`.
+
+Handlers append one line per execution to the file `CRASH_TEST_LOG` names, before they return: what really ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from app.cli.main import main
+from instances.runtimes.document import register_action_handler
+from instances.runtimes.document.handlers import ActionContext
+
+LOG = "CRASH_TEST_LOG"
+GATE = "CRASH_TEST_GATE"
+
+
+async def mark(action: dict[str, Any], context: ActionContext) -> dict[str, Any]:
+    """Runs at once."""
+    ran = {
+        "instance": context.executionId,
+        "step": action["id"],
+        "undo": context.compensation is not None,
+        "attempt": context.attempt,
+        "pid": os.getpid(),
+    }
+    file = os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, json.dumps(ran).encode() + b"\n")
+    os.close(file)
+    return {"success": True, "output": {"attempt": context.attempt, "pid": os.getpid()}}
+
+
+async def hold(action: dict[str, Any], context: ActionContext) -> dict[str, Any]:
+    """Runs until the file `CRASH_TEST_GATE` names is there."""
+    answer = await mark(action, context)
+    while not Path(os.environ[GATE]).exists():
+        await asyncio.sleep(0.01)
+    return answer
+
+
+def register() -> None:
+    register_action_handler("mark", mark)
+    register_action_handler("hold", hold)
+
+
+if __name__ == "__main__":
+    register()
+    main()

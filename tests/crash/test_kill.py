@@ -1,0 +1,225 @@
+"""kill -9 at every named point: what was accepted ends as it should, and what was committed is not done again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from app.migrations import pending
+from instances.engine import faults
+from instances.lifecycle import Kind
+from tests.crash.installation import Installation
+
+pytestmark = pytest.mark.crash
+
+Case = Callable[[Installation, str], Awaitable[None]]
+CASES: dict[str, Case] = {}
+INSTANCES = 5
+RETRIES = {"limit": 3, "delay": 0}
+
+
+def case(*points: str) -> Callable[[Case], Case]:
+    """This function tests these points; it gets the installation and the point."""
+
+    def note(function: Case) -> Case:
+        CASES.update(dict.fromkeys(points, function))
+        return function
+
+    return note
+
+
+def mark(id: str, *depends_on: str, **fields: Any) -> dict[str, Any]:
+    return {"id": id, "type": "mark", "retries": RETRIES, "depends_on": list(depends_on), **fields}
+
+
+def test_every_point_has_a_case():
+    assert set(CASES) == set(faults.POINTS)
+
+
+def test_a_point_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match="there is no point 'nowhere'"):
+        faults.Fuse("nowhere:2")
+
+
+@pytest.mark.parametrize("point", faults.POINTS)
+async def test_killed(point: str, site: Installation) -> None:
+    await CASES[point](site, point)
+
+
+# --- workers -----------------------------------------------------------------------------------------------------
+
+
+@case("after-claim", "before-flush", "after-flush", "before-acknowledgement", "step-not-journaled")
+async def chain(site: Installation, point: str) -> None:
+    """Steps one after the other, several instances side by side, killed in the middle."""
+    await site.deploy("chain", [mark("a"), mark("b", "a"), mark("c", "b")])
+    created = await site.create("chain", INSTANCES)
+    passes = {"after-claim": 1, "step-not-journaled": 8, "before-acknowledgement": 8}.get(point, 3)
+    await (await site.start("worker", crash=f"{point}:{passes}", ready=False)).killed()
+    before = await site.snapshot()
+    if point == "after-claim":
+        assert before.executions == 0
+        assert await site.statuses("chain") == {"running": INSTANCES}
+    else:
+        assert before.executions > 0
+        assert len(before.completed) < 3 * INSTANCES
+
+    await site.start("worker")
+    await site.all_are("chain", "complete")
+    await site.nothing_ran_twice(before)
+    assert set(await site.completed()) == {(id, step, False) for id in created for step in "abc"}
+
+
+@case("compensation-not-journaled")
+async def rollback(site: Installation, point: str) -> None:
+    """Undoing three steps of each instance, killed in the middle of it."""
+    steps = [mark(id, *after, compensate={"type": "mark"}) for id, after in (("a", ()), ("b", ("a",)), ("c", ("b",)))]
+    broken = {"id": "d", "type": "fail", "depends_on": ["c"], "config": {"message": "d broke"}}
+    await site.deploy("undone", [*steps, broken])
+    created = await site.create("undone", INSTANCES)
+    await (await site.start("worker", crash=f"{point}:{INSTANCES + 2}", ready=False)).killed()
+    before = await site.snapshot()
+    assert await site.statuses("undone") == {"rollingBack": INSTANCES}
+
+    await site.start("worker")
+    await site.all_are("undone", "errored")
+    await site.nothing_ran_twice(before)
+    done = await site.completed()
+    assert set(done) == {(id, step, undo) for id in created for step in "abc" for undo in (False, True)}
+    for id in created:
+        assert [step for key, step, undo in done if key == id and undo] == ["c", "b", "a"]
+        assert (await site.instance("undone", id))["error"]["message"] == "d broke"
+
+
+@case("timer-due")
+async def timer(site: Installation, point: str) -> None:
+    """The worker that would have woken parked runs dies at the moment they are due."""
+    pause = {"id": "w", "type": "wait", "depends_on": ["a"], "config": {"duration": "1 second"}}
+    await site.deploy("timed", [mark("a"), pause, mark("b", "w")])
+    await site.create("timed", INSTANCES)
+    await (await site.start("worker", crash=point, ready=False)).killed()
+    before = await site.snapshot()
+    assert {step for _, step, _ in before.completed} == {"a"}
+
+    await site.start("worker")
+    await site.all_are("timed", "complete")
+    await site.nothing_ran_twice(before)
+    assert len(await site.entries(Kind.SLEEP_COMPLETED)) == INSTANCES
+
+
+@case("termination-chunk")
+async def termination(site: Installation, point: str) -> None:
+    """Ending 1,100 instances, of which some run, killed after the first of three chunks."""
+    await site.deploy("ended", [{"id": "h", "type": "hold"}])
+    for _ in range(11):
+        await site.create("ended", 100)
+    assert (await site.api.put("/workflows/ended/instances/terminate")).status_code == 200
+    await (await site.start("worker", crash=point, ready=False)).killed()
+    assert (await site.statuses("ended"))["terminated"] == 500
+
+    await site.start("worker")
+    await site.all_are("ended", "terminated")
+    assert len(await site.entries(Kind.TERMINATED)) == 1100
+
+    async def finished() -> bool:
+        query = "select done from termination_job where finished_at is not null"
+        return await site.platform.db.engine.fetchval(query) == 1100
+
+    await site.eventually(finished)
+
+
+# --- API ---------------------------------------------------------------------------------------------------------
+
+
+@case("created-not-answered")
+async def creation(site: Installation, point: str) -> None:
+    """The API dies between the commit and the answer; the caller asks again."""
+    await site.deploy("made", [mark("a")])
+    request: dict[str, Any] = {"json": {"instance_id": "mine"}, "headers": {"idempotency-key": "once"}}
+    api = await site.start("serve", crash=point)
+    async with site.client(api) as client:
+        with pytest.raises(httpx.TransportError):
+            await client.post("/workflows/made/instances", **request)
+    await api.killed()
+    assert await site.statuses("made") == {"queued": 1}
+
+    _, api = await asyncio.gather(site.start("worker"), site.start("serve"))
+    await site.all_are("made", "complete")
+    await _let_idempotency_keys_go(site)
+    async with site.client(api) as client:
+        again = await client.post("/workflows/made/instances", **request)
+        assert (again.status_code, again.json()["result"]["id"]) == (200, "mine")
+    assert await site.statuses("made") == {"complete": 1}
+    assert len(site.executions()) == 1
+
+
+@case("event-not-signalled")
+async def event(site: Installation, point: str) -> None:
+    """The API dies between the commit of an event and telling the worker; the caller sends it again."""
+    waits = [
+        {"id": "first", "type": "wait_for_event", "config": {"event": "go"}},
+        {"id": "second", "type": "wait_for_event", "config": {"event": "go"}, "depends_on": ["first"]},
+    ]
+    await site.deploy("told", waits)
+    [id] = await site.create("told", 1)
+    _, api, another = await asyncio.gather(site.start("worker"), site.start("serve", crash=point), site.start("serve"))
+    await site.all_are("told", "waiting")
+    request: dict[str, Any] = {"json": {"n": 1}, "headers": {"idempotency-key": "once"}}
+    async with site.client(api) as client:
+        with pytest.raises(httpx.TransportError):
+            await client.post(f"/workflows/told/instances/{id}/events/go", **request)
+    await api.killed()
+    await site.eventually(lambda: _waited(site, 1))
+
+    await _let_idempotency_keys_go(site)
+    async with site.client(another) as client:
+        again = await client.post(f"/workflows/told/instances/{id}/events/go", **request)
+        assert again.status_code == 200, again.text
+        assert (await client.post(f"/workflows/told/instances/{id}/events/go", json={"n": 2})).status_code == 200
+    await site.all_are("told", "complete")
+    assert (await site.instance("told", id))["output"] == {"n": 2}
+    assert len(await site.entries(Kind.EVENT_RECEIVED)) == 2
+
+
+async def _waited(site: Installation, count: int) -> bool:
+    return len(await site.entries(Kind.WAIT_COMPLETED)) == count
+
+
+async def _let_idempotency_keys_go(site: Installation) -> None:
+    """A request of a process that died holds its key for a while; let that be over."""
+    await site.platform.db.engine.execute("update idempotency_key set held_until = created_at where status is null")
+
+
+# --- migration ---------------------------------------------------------------------------------------------------
+
+
+@case("migrations-not-committed", "functions-not-installed", "functions-half-installed")
+async def migration(site: Installation, point: str) -> None:
+    """The first migration of an empty database, killed, is done by the next one."""
+    async with emptied(site) as connection:
+        await (await site.start("migrate", crash=point, ready=False)).killed()
+        made = await connection.fetchval("select to_regclass('account') is not null")
+        assert made == (point != "migrations-not-committed")
+        assert not await connection.fetchval("select to_regproc('claim_runs') is not null")
+
+        assert await (await site.start("migrate", ready=False)).ended() == 0
+        assert await connection.fetchval("select to_regproc('claim_runs') is not null")
+        assert await connection.fetchval("select count(*) from installed_functions") == 1
+    assert await pending(site.settings.database_url) == []
+
+
+@asynccontextmanager
+async def emptied(site: Installation) -> AsyncIterator[asyncpg.Connection]:
+    """The installation's database without anything in it, and a connection to it."""
+    connection = await asyncpg.connect(site.settings.database_url)
+    try:
+        await connection.execute("drop schema public cascade; create schema public")
+        yield connection
+    finally:
+        await connection.close()
