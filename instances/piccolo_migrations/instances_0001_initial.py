@@ -191,6 +191,25 @@ create table task (
 );
 create index task_instance on task (account_id, instance_key);                                              -- deletion
 
+-- Statistics before there are rows. Plans are cached while tables are small; without statistics all indexes that begin
+-- with the account look alike then, and a plan may read a whole account for one row. These rows say: one account and one
+-- workflow may hold everything, keys and ids are unique. They stay known after the rows are gone.
+insert into instance (account_id, key, workflow_key, version_key, instance_id, transaction_id, status, parent_key, success_retention_ms,
+  error_retention_ms, created_at, retain_until)
+select '00000000-0000-0000-0000-000000000001', md5(n::text)::uuid, '00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000001',
+  md5(n::text), md5(n::text), case when n % 2 = 0 then 6 else 0 end, case when n % 10 = 0 then md5('p' || n)::uuid end, 1, 1,
+  '2026-01-01', '2026-01-01'::timestamptz + n * interval '1 second' from generate_series(1, 3000) n;
+insert into live (account_id, key, workflow_key, runtime, status, phase, prio, ready_at, owner, epoch, modified_at)
+select '00000000-0000-0000-0000-000000000001', md5(n::text)::uuid, '00000000-0000-0000-0000-000000000001', 0, n % 3, n % 3, n % 2,
+  case when n % 3 <> 1 then '2026-01-01'::timestamptz + n * interval '1 second' end, case when n % 3 = 1 then 1 end, n, '2026-01-01'
+from generate_series(1, 3000) n;
+insert into journal (account_id, key, seq, run, kind, at)
+select '00000000-0000-0000-0000-000000000001', md5((n / 10)::text)::uuid, n % 10, 1, n % 8, '2026-01-01' from generate_series(1, 3000) n;
+insert into inbox (account_id, key, type, dedupe, at)
+select '00000000-0000-0000-0000-000000000001', md5((n / 2)::text)::uuid, 't' || n % 3, n, '2026-01-01' from generate_series(1, 3000) n;
+analyze instance, live, journal, inbox;
+truncate instance, live, journal, inbox restart identity;
+
 select wall(t) from unnest(array['instance','live','journal','inbox','feed','counter','notification','task']::regclass[]) t;
 """
 

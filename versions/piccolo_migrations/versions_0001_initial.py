@@ -45,7 +45,7 @@ create table workflow (
   primary key (account_id, workflow_key)
 );
 create unique index workflow_handle on workflow (account_id, handle) where deleted_at is null;
-create unique index workflow_no on workflow (account_id, no);
+create unique index workflow_no on workflow (no, account_id);
 
 create table version (
   account_id uuid not null,
@@ -97,6 +97,16 @@ create table node_statistics (
   mean_ms double precision not null,
   primary key (account_id, workflow_key, node)
 );
+
+-- Statistics before there are rows, for the plans that are cached early (the instances' migration says more).
+insert into workflow (account_id, workflow_key, handle, display_name, script_name, class_name, current_version, created_at, modified_at)
+select '00000000-0000-0000-0000-000000000001', md5(n::text)::uuid, md5(n::text), '', '', '', md5('v' || n)::uuid, '2026-01-01', '2026-01-01'
+from generate_series(1, 1000) n;
+insert into version (account_id, version_key, workflow_key, no, language, runtime, class_name, source, source_hash, step_limit, created_at)
+select '00000000-0000-0000-0000-000000000001', md5('v' || n)::uuid, '00000000-0000-0000-0000-000000000001', n, '', 0, '', '', '', 1, '2026-01-01'
+from generate_series(1, 1000) n;
+analyze workflow, version;
+truncate workflow, version restart identity;
 
 select wall(t) from unnest(array['script','workflow','version','schedule','node_statistics']::regclass[]) t;
 """

@@ -16,17 +16,23 @@ begin
   select array_agg(w.workflow_key order by c.o), array_agg(v.version_key order by c.o), array_agg(coalesce(v.runtime, 0::smallint) order by c.o),
          array_agg(coalesce(c.s_ms, v.success_retention_ms, a.success_retention_ms, 2592000000) order by c.o),
          array_agg(coalesce(c.e_ms, v.error_retention_ms, a.error_retention_ms, 2592000000) order by c.o),
-         array_agg(coalesce(q.full_up, false) order by c.o), array_agg(v.version_key is not null and not coalesce(q.full_up, false) order by c.o)
-  into workflows, versions, runtimes, kept_success, kept_error, full_up, fit
-  from unnest(accs, handles, success_ms, error_ms, queue_limits) with ordinality as c(a, handle, s_ms, e_ms, queue_limit, o)
+         array_agg(v.version_key is not null order by c.o)
+  into workflows, versions, runtimes, kept_success, kept_error, fit
+  from unnest(accs, handles, success_ms, error_ms) with ordinality as c(a, handle, s_ms, e_ms, o)
   left join lateral (select x.success_retention_ms, x.error_retention_ms from account x where x.account_id = c.a) a on true
   left join lateral (select x.workflow_key, x.current_version from workflow x
                      where x.account_id = c.a and x.handle = c.handle and x.deleted_at is null) w on true
   left join lateral (select x.version_key, x.runtime, x.success_retention_ms, x.error_retention_ms from version x
-                     where x.account_id = c.a and x.version_key = w.current_version) v on true
-  left join lateral (select count(*) >= c.queue_limit as full_up
-                     from (select from live l where l.account_id = c.a and l.workflow_key = w.workflow_key and l.phase = 0 limit c.queue_limit) z
-                     where c.queue_limit is not null) q on true;
+                     where x.account_id = c.a and x.version_key = w.current_version) v on true;
+
+  full_up := array_fill(false, array[cardinality(ks)]);
+  if cardinality(array_remove(queue_limits, null)) > 0 then
+    full_up := array(
+      select c.lim is not null and (select count(*) from (select from live l where l.account_id = accs[c.o] and l.workflow_key = workflows[c.o]
+        and l.phase = 0 limit c.lim) q) >= c.lim
+      from unnest(queue_limits) with ordinality as c(lim, o) order by c.o);
+    fit := array(select fit[s.o] and not full_up[s.o] from generate_subscripts(ks, 1) s(o) order by s.o);
+  end if;
 
   with m as (
     insert into instance (account_id, key, workflow_key, version_key, instance_id, transaction_id, input, trigger_source,
@@ -59,12 +65,17 @@ begin
   select accs[s.o], workflows[s.o], array_agg(ks[s.o]), array_agg(1::bigint), array_agg(1::bigint), t
   from generate_subscripts(ks, 1) s(o) where place[s.o] is not null group by 1, 2;
 
+  if cardinality(made) = cardinality(ks) then
+    return query select s.o::bigint, 0::smallint, workflows[s.o], versions[s.o], numbers[place[s.o]], ks[s.o]
+    from generate_subscripts(ks, 1) s(o) order by 1;
+    return;
+  end if;
   return query
   select s.o::bigint,
          case when versions[s.o] is null then 2 when place[s.o] is not null or e.key = ks[s.o] then 0 when full_up[s.o] then 3 else 1 end::smallint,
          workflows[s.o], versions[s.o], coalesce(numbers[place[s.o]], e.no), ks[s.o]
   from generate_subscripts(ks, 1) s(o)
-  left join lateral (select x.key, x.no from instance x where place[s.o] is null and x.account_id = accs[s.o]
-                     and x.workflow_key = workflows[s.o] and x.instance_id = ids[s.o]) e on true
+  left join lateral (select x.key, x.no from instance x where x.account_id = accs[s.o] and x.workflow_key = workflows[s.o]
+                     and x.instance_id = ids[s.o]) e on true
   order by 1;
 end $$;
