@@ -23,6 +23,7 @@ import httpx
 from app.composition import Platform
 from app.settings import Settings
 from instances.engine.faults import VARIABLE
+from instances.engine.group_commit import LOST
 from instances.lifecycle import Kind, Status
 from instances.runtimes.document import unregister_action_handler
 from tests.crash.member import GATE, LOG, register
@@ -40,6 +41,18 @@ COMPLETIONS = {Kind.STEP_COMPLETED: False, Kind.ROLLBACK_STEP_COMPLETED: True}
 
 Step = tuple[str, str, bool]
 """Instance, node, whether it is its compensation."""
+
+RETRIES = {"limit": 3, "delay": 0}
+
+
+def mark(id: str, *depends_on: str, type: str = "mark", **fields: Any) -> dict[str, Any]:
+    """A node whose executions are counted."""
+    return {"id": id, "type": type, "retries": RETRIES, "depends_on": list(depends_on), **fields}
+
+
+def hold(id: str, *depends_on: str, **fields: Any) -> dict[str, Any]:
+    """A node that runs until :meth:`Installation.let_go`."""
+    return mark(id, *depends_on, type="hold", **fields)
 
 
 class Member:
@@ -95,9 +108,9 @@ class Installation:
         self.platform = platform
         self.tenant = tenant
         self.api = api
-        self.gate = directory / "gate"
         self.members: list[Member] = []
         self._log = directory / "executions"
+        self._gate = directory / "gate"
         self._directory = directory
 
     # --- processes -----------------------------------------------------------------------------------------------
@@ -132,8 +145,12 @@ class Installation:
             "MILLRACE_LEASE_SECONDS": str(LEASE_SECONDS),
             "MILLRACE_LOG_FORMAT": "console",
             LOG: str(self._log),
-            GATE: str(self.gate),
+            GATE: str(self._gate),
         }
+
+    def let_go(self, member: Member) -> None:
+        """Let `hold` steps of a process end."""
+        Path(f"{self._gate}-{member.pid}").touch()
 
     async def _is_ready(self, member: Member, role: str) -> bool:
         assert member.process.returncode is None, member.said
@@ -183,7 +200,10 @@ class Installation:
         """Returns once every instance of the workflow has that status."""
 
         async def holds() -> bool:
-            return set(await self.statuses(handle)) == {status}
+            try:
+                return set(await self.statuses(handle)) == {status}
+            except LOST:  # the database may be what failed
+                return False
 
         try:
             await self.eventually(holds, seconds)
@@ -213,6 +233,12 @@ class Installation:
             [int(kind) for kind in kinds],
         )
         return [(str(row["key"]), row["name"], row["kind"]) for row in rows]
+
+    async def payloads(self, kind: Kind, name: str) -> list[str]:
+        """JSON texts of the entries of one kind and name."""
+        query = "select payload from journal where account_id = $1 and kind = $2 and name = $3"
+        rows = await self.platform.db.engine.fetch(query, self.tenant.id, int(kind), name)
+        return [row["payload"] for row in rows]
 
     async def completed(self) -> list[Step]:
         return [(key, name, COMPLETIONS[Kind(kind)]) for key, name, kind in await self.entries(*COMPLETIONS)]

@@ -35,9 +35,10 @@ async def mark(action: dict[str, Any], context: ActionContext) -> dict[str, Any]
 
 
 async def hold(action: dict[str, Any], context: ActionContext) -> dict[str, Any]:
-    """Runs until the file `CRASH_TEST_GATE` names is there."""
+    """Runs until the file of this process is there: `CRASH_TEST_GATE`, a hyphen and the process's id."""
     answer = await mark(action, context)
-    while not Path(os.environ[GATE]).exists():
+    gate = Path(f"{os.environ[GATE]}-{os.getpid()}")
+    while not gate.exists():
         await asyncio.sleep(0.01)
     return answer
 

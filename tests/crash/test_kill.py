@@ -14,14 +14,13 @@ import pytest
 from app.migrations import pending
 from instances.engine import faults
 from instances.lifecycle import Kind
-from tests.crash.installation import Installation
+from tests.crash.installation import Installation, hold, mark
 
 pytestmark = pytest.mark.crash
 
 Case = Callable[[Installation, str], Awaitable[None]]
 CASES: dict[str, Case] = {}
 INSTANCES = 5
-RETRIES = {"limit": 3, "delay": 0}
 
 
 def case(*points: str) -> Callable[[Case], Case]:
@@ -32,10 +31,6 @@ def case(*points: str) -> Callable[[Case], Case]:
         return function
 
     return note
-
-
-def mark(id: str, *depends_on: str, **fields: Any) -> dict[str, Any]:
-    return {"id": id, "type": "mark", "retries": RETRIES, "depends_on": list(depends_on), **fields}
 
 
 def test_every_point_has_a_case():
@@ -116,7 +111,7 @@ async def timer(site: Installation, point: str) -> None:
 @case("termination-chunk")
 async def termination(site: Installation, point: str) -> None:
     """Ending 1,100 instances, of which some run, killed after the first of three chunks."""
-    await site.deploy("ended", [{"id": "h", "type": "hold"}])
+    await site.deploy("ended", [hold("h")])
     for _ in range(11):
         await site.create("ended", 100)
     assert (await site.api.put("/workflows/ended/instances/terminate")).status_code == 200
