@@ -9,7 +9,6 @@ import pytest
 from instances.engine.client import SendEvent
 from instances.engine.journal_writer import Next
 from instances.lifecycle import MOVES, Command, Control, Effect, Kind, Move, Status, effect
-from tenants.clock import ManualClock
 from tests.support.databases import Databases
 from tests.support.engine import Engine
 from tests.support.lifecycle import (
@@ -43,11 +42,14 @@ async def shared(databases: Databases) -> AsyncIterator[Engine]:
         yield engine
 
 
-@pytest.fixture
-async def worker(shared: Engine) -> AsyncIterator[Puppet]:
-    worker = await Puppet.enter(shared)
-    yield worker
-    await worker.leave()
+@pytest.fixture(scope="module")
+async def worker(shared: Engine) -> Puppet:
+    return await Puppet.enter(shared)
+
+
+@pytest.fixture(scope="module")
+async def survivor(shared: Engine) -> Puppet:
+    return await Puppet.enter(shared)
 
 
 @pytest.fixture
@@ -171,15 +173,12 @@ async def test_events_wake_what_awaits_them(subject: Subject, situation: Situati
 
 
 @situations
-async def test_take_over(subject: Subject, situation: Situation, shared: Engine) -> None:
-    assert isinstance(shared.clock, ManualClock)
+async def test_take_over(subject: Subject, situation: Situation, shared: Engine, survivor: Puppet) -> None:
     before = await subject.seqs()
-    await shared.admin.execute("update worker set lease_until = '-infinity' where id = $1", subject.worker.worker_id)
-    survivor = await Puppet.enter(shared)
+    await shared.admin.execute("delete from worker where id = $1", subject.worker.worker_id)  # its sign of death
     taken = await survivor.take_over()
     assert taken == ([(shared.account, subject.key)] if situation.held else [])
     await changed(subject, before, situation, MOVES[Move.TAKE_OVER][situation.status] if situation.held else None)
-    await survivor.leave()
 
 
 async def test_commands_to_an_instance_there_is_not(shared: Engine, worker: Puppet) -> None:
