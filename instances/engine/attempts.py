@@ -64,6 +64,19 @@ class _Step:
     task: asyncio.Task[None] | None = None
     child: str = ""
     compensate_input: Raw | None = None
+    reopened: bool = False
+    """Begun by a holder before this one."""
+
+    @property
+    def starts_durably(self) -> bool:
+        """Whether an attempt runs only once its start is committed, so that a crash cannot make it run uncounted.
+
+        Others may run again anyway; but when one holder is gone, what the next one begins counts.
+        """
+        do = self.do
+        if do.child is not None:
+            return True
+        return not do.immediate and (do.guarded or do.retry.limit == 0 or self.reopened)
 
 
 class _ChildEnd(msgspec.Struct):
@@ -91,7 +104,7 @@ class Attempts:
         run = self._run
         step = _Step(do, run.now())
         self._steps[do.key] = step
-        waits_for_commit = do.child is not None or ((do.guarded or do.retry.limit == 0) and not do.immediate)
+        waits_for_commit = step.starts_durably
         config = do.config if not do.fingerprint else f'{do.config[:-1]},"hash":"{do.fingerprint}"}}'
         self._write(Kind.STEP_STARTED, step, config, (lambda: self._dispatch(step)) if waits_for_commit else None)
         if do.total_timeout is not None:
@@ -102,7 +115,7 @@ class Attempts:
     def reopen(self, do: Do, past: OpenStep) -> None:
         """Go on with a step the journal left open."""
         run = self._run
-        step = _Step(do, past.started_at, past.attempts, past.failures)
+        step = _Step(do, past.started_at, past.attempts, past.failures, reopened=True)
         self._steps[do.key] = step
         shifted = run.past.shifted
         if do.total_timeout is not None:
@@ -126,7 +139,7 @@ class Attempts:
         if step is None or step.state is not _State.RETRYING:
             return
         step.attempts += 1
-        waits_for_commit = step.do.guarded or step.do.child is not None
+        waits_for_commit = step.starts_durably
         step.state = _State.STARTING
         self._write(Kind.ATTEMPT_STARTED, step, None, (lambda: self._dispatch(step)) if waits_for_commit else None)
         if not waits_for_commit:

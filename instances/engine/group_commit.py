@@ -35,8 +35,13 @@ LOST = (
 RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Rolled back whole: send the same again on the same connection."""
 
-REPLAN_AFTER = frozenset({8, 32, 128, 512, 2048, 8192})
+REPLAN_AFTER = frozenset(2**power for power in range(3, 15))
 """Statements on a connection after which its plans are made anew: those made on empty tables scan too much later on."""
+
+
+class Unstorable(Exception):
+    """The database refuses this one change for what is in it; trying again would not help."""
+
 
 Unit = TypeVar("Unit")
 Answer = TypeVar("Answer")
@@ -132,8 +137,11 @@ class CommitLoop(Generic[Unit, Answer]):
                 continue
             except Exception as error:
                 if len(batch) == 1:
-                    log.error("a change cannot be stored", loop=self._name, error=repr(error))
-                    self._settle(batch[0], error)
+                    # Not the error's text: it may quote the change, and changes carry secrets.
+                    log.error("a change cannot be stored", loop=self._name, error=type(error).__name__)
+                    unstorable = Unstorable(type(error).__name__)
+                    unstorable.__cause__ = error
+                    self._settle(batch[0], unstorable)
                     return
                 half = len(batch) // 2
                 await self._commit(batch[:half])

@@ -103,11 +103,16 @@ class JournalWriter:
         await self._commit.stop()
 
     def submit(self, flush: Flush) -> asyncio.Future[Flushed]:
+        """Queue a flush. The future fails with :class:`~instances.engine.group_commit.Unstorable` for its data."""
         self.backlog += 1
-        return self._commit.submit(flush)
+        future = self._commit.submit(flush)
+        future.add_done_callback(self._settled)
+        return future
+
+    def _settled(self, _: asyncio.Future[Flushed]) -> None:
+        self.backlog -= 1
 
     def _committed(self, committed: list[tuple[Flush, Flushed]]) -> None:
-        self.backlog -= len(committed)
         for flush, answer in committed:
             if not answer.accepted:
                 metrics.FENCED_FLUSHES.inc()

@@ -20,6 +20,7 @@ import structlog
 
 from instances.engine import faults
 from instances.engine.attempts import Attempts
+from instances.engine.group_commit import Unstorable
 from instances.engine.inbox import Fact, Inbox
 from instances.engine.journal_writer import Entry, Flush, Flushed, Next
 from instances.engine.replay import Recorded, Resolution, encode_failure
@@ -69,6 +70,7 @@ MAX_LOG_BYTES = 1 << 20
 
 TERMINATED = Failure("Terminated", "Instance terminated during rollback")
 POISON = Failure("WorkflowInternalError", "The instance ended three workers in a row and was stopped")
+UNSTORABLE = Failure("WorkflowInternalError", "The run wrote something that cannot be stored")
 STUCK = Failure("WorkflowInternalError", "The run has nothing left to wait for")
 
 
@@ -222,18 +224,26 @@ class Run:
         """Drive until the run parks, ends, is released or lost."""
         try:
             if self._held.takeovers >= MAX_TAKEOVERS:
-                self._final = Fail(POISON)
-                await self._end(Next.ERRORED, encode_failure(POISON))
+                await self._give_up(POISON)
                 return
             self.session = await program.start(self.context)
             try:
                 await self._loop()
+            except Unstorable:
+                await self._give_up(UNSTORABLE)
             finally:
                 self.attempts.drop()
                 with contextlib.suppress(Exception):
                     await self.session.close()
         except RunLost:
             self.lost = True
+
+    async def _give_up(self, failure: Failure) -> None:
+        """End the run without asking its session; what it has not committed is dropped."""
+        self._fatal(failure)
+        self._entries, self._consumed, self._after = [], [], []
+        while not await self._finish():
+            pass
 
     async def _loop(self) -> None:
         started_at = self.past.started_at

@@ -21,7 +21,14 @@ with c as materialized (
   from gone g where i.account_id = g.account_id and i.key = g.key
   returning i.account_id, i.key, i.workflow_key, i.parent_key, i.status, i.output, i.error, g.t, i.run
 ), unread as (
-  delete from inbox q using gone g where g.unread > 0 and q.account_id = g.account_id and q.key = g.key
+  delete from inbox q using gone g where q.account_id = g.account_id and q.key = g.key
+), waiting as materialized (
+  -- Parents that live on. The caller holds their locks, save for one restarted since: it has another run's child no more,
+  -- and waiting for its lock here, out of order, could be a deadlock.
+  select w.* from (
+    select o.account_id, o.parent_key, array_agg('child:' || o.key) as types, max(o.t) as t from outcome o
+    where o.parent_key is not null and not exists (select from c where c.a = o.account_id and c.k = o.parent_key) group by 1, 2) w
+  cross join lateral (select from live p where p.account_id = w.account_id and p.key = w.parent_key for no key update skip locked) l
 ), told as (
   insert into inbox (account_id, key, type, dedupe, payload, at)
   select o.account_id, o.parent_key, 'child:' || o.key, 'child:' || o.key || ':' || o.run,
@@ -29,7 +36,7 @@ with c as materialized (
                        when 7 then '{"status":"errored","error":' || coalesce(o.error, 'null') || '}'
                        else '{"status":"terminated"}' end, o.t
   from outcome o
-  join live p on p.account_id = o.account_id and p.key = o.parent_key
+  join waiting w on w.account_id = o.account_id and w.parent_key = o.parent_key
   on conflict do nothing
 ), parents as (
   update live p
@@ -37,8 +44,7 @@ with c as materialized (
       phase = case when p.phase = 2 and p.awaits && w.types then 0 else p.phase end,
       ready_at = case when p.phase = 2 and p.awaits && w.types then w.t else p.ready_at end,
       status = case when p.phase = 2 and p.awaits && w.types and p.status = 2 then 0 else p.status end
-  from (select account_id, parent_key, array_agg('child:' || key) as types, max(t) as t
-        from outcome where parent_key is not null group by 1, 2) w
+  from waiting w
   where p.account_id = w.account_id and p.key = w.parent_key
 )
 insert into counter (account_id, workflow_key, slot, status, n)

@@ -5,10 +5,13 @@ create or replace function send_events(accs uuid[], ks uuid[], types text[], pay
 returns table (o bigint, outcome smallint, owner int, phase smallint)
 language plpgsql as $$
 #variable_conflict use_column
+declare
+  locked_a uuid[]; locked_k uuid[];
 begin
   -- Locks first, then a fresh snapshot: what another sender stored before it let go of the lock is seen below.
-  perform 1 from (select distinct a, k from unnest(accs, ks) c(a, k) order by 1, 2) g
-  cross join lateral (select from live v where v.account_id = g.a and v.key = g.k for no key update) l;
+  select array_agg(l.account_id), array_agg(l.key) into locked_a, locked_k
+  from (select distinct a, k from unnest(accs, ks) c(a, k) order by 1, 2) g
+  cross join lateral (select v.account_id, v.key from live v where v.account_id = g.a and v.key = g.k for no key update) l;
 
   return query
   with n as materialized (
@@ -17,9 +20,9 @@ begin
              or exists (select from inbox q where q.account_id = c.a and q.key = c.k and q.dedupe = c.dedupe)) as repeated
     from unnest(accs, ks, types, payloads, dedupes) with ordinality as c(a, k, type, payload, dedupe, o)
   ), target as materialized (
-    select l.* from (select distinct a, k from n) g
+    select l.* from unnest(locked_a, locked_k) g(a, k)
     cross join lateral (select v.account_id, v.key, v.workflow_key, v.owner, v.phase, v.status, v.seq, v.run, v.unread, v.unread_bytes, v.awaits
-                        from live v where v.account_id = g.a and v.key = g.k) l
+                        from live v where v.account_id = g.a and v.key = g.k limit 1) l
   ), judged as materialized (
     select n.*, l.account_id is not null as alive, l.workflow_key, l.seq, l.run, l.unread, l.unread_bytes, l.owner, l.phase as was,
            sum(case when n.repeated then 0 else 1 end) over w as place, sum(case when n.repeated then 0 else n.size end) over w as bytes

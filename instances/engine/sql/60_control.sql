@@ -37,60 +37,44 @@ begin
   return query select 0::smallint, case when r.status = 4 then 1 else 0 end::smallint, r.owner;
 end $$;
 
--- Ask a run to compensate and then end as terminated. A run that never started has nothing to compensate: it ends.
-create or replace function roll_back_run(acc uuid, k uuid, t timestamptz)
-returns table (outcome smallint, status smallint, owner int) language plpgsql as $$
-#variable_conflict use_column
-declare r live;
-begin
-  select * into r from live l where l.account_id = acc and l.key = k for no key update;
-  if not found then return query select 2::smallint, null::smallint, null::int; return; end if;
-  if r.status = 5 then
-    update live l set want = 3, signal = l.signal + 1, modified_at = t,
-      prio = case when l.phase = 2 then -1 else l.prio end, ready_at = case when l.phase = 2 then t else l.ready_at end,
-      phase = case when l.phase = 2 then 0 else l.phase end
-    where l.account_id = acc and l.key = k;
-    return query select 0::smallint, 5::smallint, r.owner; return;
-  end if;
-  if r.started_at is null then
-    perform terminate_runs(acc, array[k], false, t);
-    return query select 0::smallint, 8::smallint, null::int; return;
-  end if;
-  update live l set status = 5, want = 2, signal = l.signal + 1, modified_at = t,
-    prio = case when l.phase = 1 then l.prio else -1 end, ready_at = case when l.phase = 1 then l.ready_at else t end,
-    phase = case when l.phase = 1 then 1 else 0 end
-  where l.account_id = acc and l.key = k;
-  return query select 0::smallint, 5::smallint, r.owner;
-end $$;
-
--- End runs and their unfinished children, without rollback. One that is rolling back finishes the compensation in flight
--- first, unless `forced` (delete). Returns what was ended or asked to stop, with its holder. Rows are looked up one by one
--- (lateral, limit 1): joined, the planner reads all the account's rows for each target while it knows nothing about them.
-create or replace function terminate_runs(acc uuid, targets uuid[], forced boolean, t timestamptz)
-returns table (key uuid, ended boolean, owner int) language plpgsql as $$
+-- Runs, their unfinished children and the parents that will hear of their end, all locked in one order. Returns the runs
+-- and children that were unfinished then: one that is restarted meanwhile is not locked, and not meant.
+create or replace function lock_families(acc uuid, targets uuid[]) returns uuid[] language plpgsql as $$
 #variable_conflict use_column
 declare
-  doomed uuid[]; stopping uuid[]; owners int[];
+  family uuid[]; locked uuid[];
 begin
-  doomed := array(
+  family := array(
     with recursive tree(k, d) as (
       select unnest(targets), 0
       union
       select i.key, z.d + 1 from tree z join instance i on i.account_id = acc and i.parent_key = z.k and i.status = 0 where z.d < 16)
     select distinct k from tree);
-  perform 1 from (
-    select distinct k from (
-      select unnest(doomed) as k
-      union all
-      select i.parent_key from unnest(doomed) x(k)
-      cross join lateral (select y.parent_key from instance y where y.account_id = acc and y.key = x.k limit 1) i
-      where i.parent_key is not null) q
-    order by k) s
-  cross join lateral (select from live v where v.account_id = acc and v.key = s.k for no key update) l;
+  locked := array(
+    select l.key from (
+      select distinct k from (
+        select unnest(family) as k
+        union all
+        select i.parent_key from unnest(family) x(k)
+        cross join lateral (select y.parent_key from instance y where y.account_id = acc and y.key = x.k limit 1) i
+        where i.parent_key is not null) q
+      order by k) s
+    cross join lateral (select v.key from live v where v.account_id = acc and v.key = s.k for no key update) l);
+  return array(select k from unnest(family) k intersect select k from unnest(locked) k);
+end $$;
 
+-- End what `lock_families` has locked, without rollback. One that is rolling back finishes the compensation in flight
+-- first, unless `forced` (delete). Returns what was ended or asked to stop, with its holder. Rows are looked up one by one
+-- (lateral, limit 1): joined, the planner reads all the account's rows for each target while it knows nothing about them.
+create or replace function end_families(acc uuid, family uuid[], forced boolean, t timestamptz)
+returns table (key uuid, ended boolean, owner int) language plpgsql as $$
+#variable_conflict use_column
+declare
+  doomed uuid[]; stopping uuid[]; owners int[];
+begin
   select array_agg(l.key order by l.key) filter (where forced or l.status <> 5), array_agg(l.key order by l.key) filter (where not forced and l.status = 5)
   into doomed, stopping
-  from unnest(doomed) x(k) cross join lateral (select v.* from live v where v.account_id = acc and v.key = x.k limit 1) l;
+  from unnest(family) x(k) cross join lateral (select v.* from live v where v.account_id = acc and v.key = x.k limit 1) l;
 
   if doomed is not null then
     select array_agg(l.owner order by x.o) into owners
@@ -112,6 +96,42 @@ begin
   end if;
 end $$;
 
+-- End runs and their unfinished children, as `end_families` does.
+create or replace function terminate_runs(acc uuid, targets uuid[], forced boolean, t timestamptz)
+returns table (key uuid, ended boolean, owner int) language plpgsql as $$
+begin
+  return query select * from end_families(acc, lock_families(acc, targets), forced, t);
+end $$;
+
+-- Ask a run to compensate and then end as terminated. A run that never started has nothing to compensate: it ends.
+create or replace function roll_back_run(acc uuid, k uuid, t timestamptz)
+returns table (outcome smallint, status smallint, owner int) language plpgsql as $$
+#variable_conflict use_column
+declare
+  r live; family uuid[] := lock_families(acc, array[k]);
+begin
+  if k <> all (family) then return query select 2::smallint, null::smallint, null::int; return; end if;
+  select * into r from live l where l.account_id = acc and l.key = k;
+  if r.status = 5 then
+    update live l set want = 3, signal = l.signal + 1, modified_at = t,
+      prio = case when l.phase = 2 then -1 else l.prio end, ready_at = case when l.phase = 2 then t else l.ready_at end,
+      phase = case when l.phase = 2 then 0 else l.phase end
+    where l.account_id = acc and l.key = k;
+    return query select 0::smallint, 5::smallint, r.owner; return;
+  end if;
+  -- One that was restarted from a step has not been claimed since, but what came before the step did run.
+  if r.started_at is null and not exists (select from journal j where j.account_id = acc and j.key = k and j.seq >= r.live_from
+                                          and j.kind = 1 limit 1) then
+    perform end_families(acc, family, false, t);
+    return query select 0::smallint, 8::smallint, null::int; return;
+  end if;
+  update live l set status = 5, want = 2, signal = l.signal + 1, modified_at = t,
+    prio = case when l.phase = 1 then l.prio else -1 end, ready_at = case when l.phase = 1 then l.ready_at else t end,
+    phase = case when l.phase = 1 then 1 else 0 end
+  where l.account_id = acc and l.key = k;
+  return query select 0::smallint, 5::smallint, r.owner;
+end $$;
+
 -- Delete instances, ending unfinished ones first. The id is free again. Returns the keys that existed.
 -- Written so that only the primary keys fit, and planned for the targets at hand: with the account as a constant, or the
 -- condition of `instance_status`, a planner with old statistics reads all finished instances for each target.
@@ -129,7 +149,8 @@ begin
     returning i.key, i.workflow_key, i.status
   ), c as (
     insert into counter (account_id, workflow_key, slot, status, n)
-    select acc, workflow_key, 1 + pg_backend_pid() % 15, status, -count(*) from d group by 2, 4 order by 2, 4
+    -- slots of their own: end_runs has locked others already, and in one transaction they must be locked in order
+    select acc, workflow_key, 16 + pg_backend_pid() % 15, status, -count(*) from d group by 2, 4 order by 2, 4
     on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n)
   select array_agg(d.key) into gone from d;
   with s as materialized (select acc as a, k from unnest(gone) x(k))
