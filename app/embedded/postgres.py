@@ -158,7 +158,14 @@ class EmbeddedPostgres(Service):
         return os.fsencode(self.data) in command
 
     def _clear_stale_files(self) -> None:
-        """Remove the lock files of a killed server. Only called when none runs on this data."""
+        """Remove the lock files of a killed server whose process number somebody else has now.
+
+        PostgreSQL would take that process for a server. It deals with all other stale files itself, and needs them to
+        recognise backends that outlived their server.
+        """
+        status = self._status()
+        if status is None or not process_exists(int(status[0])):
+            return
         sockets = socket_directory(self.home, self.user)
         for path in (self.data / "postmaster.pid", sockets / f".s.PGSQL.{PORT}.lock", sockets / f".s.PGSQL.{PORT}"):
             with contextlib.suppress(FileNotFoundError):

@@ -68,13 +68,15 @@ class DevServer:
         return await self.ended()
 
     def clean_up(self) -> None:
-        """Whatever happened, leave no process behind."""
-        left = self.processes()
+        """Whatever happened, leave no process behind. In order if possible, or PostgreSQL leaves memory."""
         if self._process is not None:
-            if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.communicate(timeout=START_SECONDS)
+            except subprocess.TimeoutExpired:
                 self._process.kill()
-            self._process.communicate()
-        for pid in left:
+                self._process.communicate()
+        for pid in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

@@ -45,7 +45,7 @@ def millrace_dev(directory, monkeypatch) -> Iterator[Callable[..., DevServer]]:
         return server.start()
 
     yield make
-    for server in made:
+    for server in reversed(made):  # the last one may hold what an earlier one started
         server.clean_up()
 
 
