@@ -76,7 +76,7 @@ class _Step:
         do = self.do
         if do.child is not None:
             return True
-        return not do.immediate and (do.guarded or do.retry.limit == 0 or self.reopened)
+        return not (do.immediate or do.repeatable) and (do.guarded or do.retry.limit == 0 or self.reopened)
 
 
 class _ChildEnd(msgspec.Struct):
@@ -124,7 +124,7 @@ class Attempts:
             )
         if past.waiting_at is not None:
             self._await_outside(step, past.waiting_at, shifted)
-        elif (do.child is not None or do.immediate) and past.failed_at is None:
+        elif (do.child is not None or do.immediate or do.repeatable) and past.failed_at is None:
             self._dispatch(step)
         elif past.attempt_open:
             self._failed(step, DIED)

@@ -80,16 +80,20 @@ class Flushed:
 
 
 class JournalWriter:
-    """Group commit of flushes. `on_flushed` hears of (account, key) pairs whose journal grew, after the commit."""
+    """Group commit of flushes. `on_flushed` hears of (account, key) pairs whose journal grew, after the commit;
+    `on_child_ended` of account and parent when a run with a parent has ended.
+    """
 
     def __init__(
         self,
         connect: Callable[[], Awaitable[Any]],
         clock: Clock,
         on_flushed: Callable[[list[tuple[UUID, UUID]]], None] | None = None,
+        on_child_ended: Callable[[UUID, UUID], None] | None = None,
     ) -> None:
         self._clock = clock
         self._on_flushed = on_flushed
+        self._on_child_ended = on_child_ended
         self._commit: GroupCommit[Flush, Flushed] = GroupCommit(
             "journal", connect, self._write, _weigh, max_weight=MAX_ENTRIES, on_committed=self._committed
         )
@@ -118,6 +122,8 @@ class JournalWriter:
                 metrics.FENCED_FLUSHES.inc()
             elif answer.done and flush.next >= Next.COMPLETE:
                 _ENDED[flush.next].inc()
+                if flush.parent_key is not None and self._on_child_ended is not None:
+                    self._on_child_ended(flush.account_id, flush.parent_key)
         if self._on_flushed is not None:
             grown = [(f.account_id, f.key) for f, answer in committed if answer.accepted and (f.entries or f.next > 1)]
             if grown:

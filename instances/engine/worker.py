@@ -91,7 +91,7 @@ class EngineWorker:
         self._options = options or WorkerOptions()
         self._runtimes = dict(runtimes)
         self._programs = Programs(runtimes, load_version)
-        self.writer = JournalWriter(lambda: db.dedicated("millrace-journal"), clock, on_flushed)
+        self.writer = JournalWriter(lambda: db.dedicated("millrace-journal"), clock, on_flushed, self._child_ended)
         self._lease = Lease(db, clock, self._options.lease_seconds, self._describe())
         self._runs: dict[tuple[UUID, UUID, int], Run] = {}
         self._newest: dict[tuple[UUID, UUID], Run] = {}
@@ -163,6 +163,11 @@ class EngineWorker:
         if run is not None:
             run.look()
         return run is not None
+
+    def _child_ended(self, account_id: UUID, parent_key: UUID) -> None:
+        """A parent may go on: look at it if it is held here, else it is ready to be claimed."""
+        if not self.poke(account_id, parent_key):
+            self._wake.set()
 
     # --- loops ---------------------------------------------------------------------------------------------------
 

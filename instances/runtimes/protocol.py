@@ -124,6 +124,8 @@ class Do:
     """Whether it counts towards the step limit."""
     immediate: bool = False
     """`execute` is pure and never suspends: the driver runs it in place, without a task, timeout or guarded start."""
+    repeatable: bool = False
+    """Doing it twice has the effect of once: an attempt whose worker died is simply made again, and does not count."""
     child: Child | None = None
     """Instead of calling `execute`: create this child instance and, if it says so, take its end as the outcome."""
     data: Any = None

@@ -12,7 +12,9 @@ SCHEMA = """
 do $$ begin
   if not exists (select from pg_roles where rolname = 'millrace_api') then create role millrace_api nologin; end if;
   if not exists (select from pg_roles where rolname = 'millrace_engine') then create role millrace_engine nologin; end if;
-  execute format('grant millrace_api, millrace_engine to %I', current_user);
+  if not (pg_has_role(current_user, 'millrace_api', 'member') and pg_has_role(current_user, 'millrace_engine', 'member')) then
+    execute format('grant millrace_api, millrace_engine to %I', current_user);
+  end if;
 end $$;
 
 create function current_account() returns uuid language sql stable

@@ -66,6 +66,7 @@ def _do(work: Work, allow: Allow, child: Child | None = None) -> Do:
         save_output=plan.save_output or not forward,
         counts=forward and body.action is not Action.TRIGGER,
         immediate=body.pure or reports,
+        repeatable=body.repeatable,
         child=child,
         data=work,
     )

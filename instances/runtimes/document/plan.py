@@ -39,6 +39,8 @@ class Action(Enum):
 _ACTIONS = {action.value: action for action in Action} | {"external": Action.NOOP}
 _STEP_KINDS = {Action.SLEEP: StepKind.SLEEP, Action.SLEEP_UNTIL: StepKind.SLEEP, Action.EVENT: StepKind.WAIT}
 _PURE = frozenset({Action.NOOP, Action.TRIGGER, Action.SET, Action.FAIL, Action.CONDITION})
+_REPEATABLE = frozenset({Action.NOTIFICATION, Action.TASK})
+"""Their rows have ids made from instance and node: a second attempt finds the row of the first."""
 _KEPT = frozenset({Action.SET, Action.CONDITION})
 """The session needs what these stored when it replays: their output is kept whatever `save_output` says."""
 _CONDITION_KEYS = ("field", "operator", "value", "all", "any", "not")
@@ -61,6 +63,8 @@ class Body:
     """Payload of the journal's start entry."""
     pure: bool
     """Computed in place, without I/O."""
+    repeatable: bool
+    """Doing it twice has the effect of once."""
     planned: bool
     """The command itself depends on the config, which is rendered in the turn."""
 
@@ -276,6 +280,7 @@ class _Compiler:
             external=async_ and action is not Action.CHILD and action not in _STEP_KINDS,
             start=_start_payload(part, retries),
             pure=action in _PURE,
+            repeatable=action in _REPEATABLE,
             planned=action in _STEP_KINDS or action is Action.CHILD,
         )
 
