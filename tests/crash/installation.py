@@ -6,10 +6,11 @@ The test deploys, creates and looks with an API of its own, so that only what it
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import re
 import signal
-import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -58,9 +59,8 @@ def hold(id: str, *depends_on: str, **fields: Any) -> dict[str, Any]:
 class Member:
     """One process of the installation."""
 
-    def __init__(self, process: asyncio.subprocess.Process, output: Path, address: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, output: Path) -> None:
         self.process = process
-        self.address = address
         self._output = output
 
     @property
@@ -70,6 +70,12 @@ class Member:
     @property
     def said(self) -> str:
         return self._output.read_text(errors="replace")
+
+    @property
+    def address(self) -> str | None:
+        """Where it serves the API, once it does."""
+        found = re.search(r"Serving on (http://\S+)\n", self.said)
+        return found and found[1]
 
     async def ended(self, seconds: float = START_SECONDS) -> int:
         """Its exit code, once it has ended by itself."""
@@ -112,35 +118,35 @@ class Installation:
         self._log = directory / "executions"
         self._gate = directory / "gate"
         self._directory = directory
+        self._numbers = itertools.count()
 
     # --- processes -----------------------------------------------------------------------------------------------
 
     async def start(self, *command: str, crash: str | None = None, ready: bool = True) -> Member:
         """Start a process that dies at the point `crash`; with `ready`, once it can do its work."""
-        output = self._directory / f"output-{len(self.members)}"
-        address = f"127.0.0.1:{_free_port()}"
+        output = self._directory / f"output-{next(self._numbers)}"
         with output.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", MEMBER, *command),
-                env=self._environment(address) | ({} if crash is None else {VARIABLE: crash}),
+                env=self._environment() | ({} if crash is None else {VARIABLE: crash}),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
             )
-        member = Member(process, output, address)
+        member = Member(process, output)
         self.members.append(member)
         if ready:
             await self.eventually(lambda: self._is_ready(member, command[0]), START_SECONDS)
         return member
 
-    def _environment(self, address: str) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         return {
             "PYTHONPATH": str(CHECKOUT),
             "PATH": os.environ["PATH"],
             "MILLRACE_DATABASE_URL": self.settings.database_url,
             "MILLRACE_REDIS_URL": self.settings.redis_url,
             "MILLRACE_SECRET": self.settings.secret,
-            "MILLRACE_BIND": address,
+            "MILLRACE_BIND": "127.0.0.1:0",
             "MILLRACE_METRICS_BIND": "",
             "MILLRACE_LEASE_SECONDS": str(LEASE_SECONDS),
             "MILLRACE_LOG_FORMAT": "console",
@@ -156,12 +162,12 @@ class Installation:
         assert member.process.returncode is None, member.said
         if role == "worker":
             return "worker_ready" in member.said
-        return "Serving on" in member.said
+        return member.address is not None
 
     @asynccontextmanager
     async def client(self, member: Member) -> AsyncIterator[httpx.AsyncClient]:
         """A client of one API process."""
-        url = f"http://{member.address}{self.tenant.path}"
+        url = f"{member.address}{self.tenant.path}"
         async with httpx.AsyncClient(base_url=url, headers=self.tenant.headers, trust_env=False) as client:
             yield client
 
@@ -270,8 +276,3 @@ async def installed(settings: Settings, directory: Path) -> AsyncIterator[Instal
         finally:
             for member in installation.members:
                 await member.kill()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
