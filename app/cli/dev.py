@@ -40,6 +40,10 @@ CHECK_SECONDS = 1.0
 READY_SECONDS = 60.0
 DRAIN_SECONDS = 5.0
 """Steps in flight get this long at Ctrl-C; MILLRACE_DRAIN_SECONDS overrides it."""
+DEDICATED_CONNECTIONS = 6
+"""Of a process, beside its two pools."""
+SPARE_CONNECTIONS = 40
+"""For commands, backups and PostgreSQL's own reserve."""
 STOP_SECONDS = 10.0
 """On top of the drain, before children are killed."""
 
@@ -151,7 +155,7 @@ async def _run(options: Options) -> None:
         settings = _settings(installation)
         host, port = bind_address(settings.bind, options.host, options.port)
         listener = stack.enter_context(contextlib.closing(listen(host, port)))
-        services = _services(installation, settings)
+        services = _services(options, installation, settings)
         for service in services:
             say(f"Starting {service.title} …")
             await stack.enter_async_context(used(service))
@@ -210,11 +214,13 @@ def _settings(installation: Installation) -> Settings:
     return dataclasses.replace(settings, secret=secret, drain_seconds=drain, data_dir=installation.directory)
 
 
-def _services(installation: Installation, settings: Settings) -> list[Service]:
+def _services(options: Options, installation: Installation, settings: Settings) -> list[Service]:
     """The services this installation has to run itself."""
     services: list[Service] = []
     if not settings.database_url:
-        services.append(installation.postgres())
+        processes = options.api_processes + options.workers
+        each = 2 * settings.db_pool_size + DEDICATED_CONNECTIONS
+        services.append(installation.postgres(connections=processes * each + SPARE_CONNECTIONS))
     if not settings.redis_url:
         services.append(installation.valkey())
     return services

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from app import __version__
-from app.embedded.postgres import EmbeddedPostgres
+from app.embedded.postgres import SETTINGS, EmbeddedPostgres
 from app.embedded.service_user import ServiceUser
 from app.embedded.valkey import EmbeddedValkey
 
@@ -132,8 +132,10 @@ class Installation:
         home.chmod(0o711)
         return home
 
-    def postgres(self) -> EmbeddedPostgres:
-        return EmbeddedPostgres(self.services_home())
+    def postgres(self, *, connections: int = 0) -> EmbeddedPostgres:
+        """The folder's PostgreSQL; if started here, it takes `connections`, or the usual number if that is more."""
+        most = max(connections, int(SETTINGS["max_connections"]))
+        return EmbeddedPostgres(self.services_home(), settings={"max_connections": str(most)})
 
     def valkey(self) -> EmbeddedValkey:
         return EmbeddedValkey(self.services_home())
