@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
@@ -32,6 +33,23 @@ def plain_logs() -> None:
             structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
         ]
     )
+
+
+class _WithoutTracebacks(logging.Filter):
+    """Keeps asyncio's complaints to one line.
+
+    They are written while garbage is collected. Formatting a traceback parses source, and before Python 3.11.8 a parse
+    inside a parse that garbage collection interrupted breaks the outer one (SystemError: AST constructor recursion).
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            record.msg = f"{record.getMessage()}: {record.exc_info[1]!r}"
+            record.args, record.exc_info = (), None
+        return True
+
+
+logging.getLogger("asyncio").addFilter(_WithoutTracebacks())
 
 
 @pytest.fixture(scope="session")
