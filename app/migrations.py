@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 
 import asyncpg
 from piccolo.apps.migrations.commands.base import BaseMigrationManager
@@ -88,7 +89,21 @@ async def _install_functions(connection: asyncpg.Connection) -> None:
     if await connection.fetchval("select digest from installed_functions") == digest:
         return
     async with connection.transaction():
+        await _drop_functions(connection, re.findall(r"create or replace function (\w+)", script))
         await connection.execute(script)
         faults.point("functions-half-installed")
         await connection.execute("delete from installed_functions")
         await connection.execute("insert into installed_functions values ($1)", digest)
+
+
+async def _drop_functions(connection: asyncpg.Connection, names: list[str]) -> None:
+    """Remove what an earlier release installed: a function whose result has changed cannot be replaced, and one whose
+    arguments have changed would stay beside the new one.
+    """
+    stale = await connection.fetch(
+        "select oid::regprocedure::text as signature from pg_proc"
+        " where proname = any ($1) and pronamespace = 'public'::regnamespace",
+        names,
+    )
+    for row in stale:
+        await connection.execute(f"drop function {row['signature']}")

@@ -31,6 +31,7 @@ DELETE = "select * from delete_instances($1,$2,$3)"
 RESTART = "select * from restart_run($1,$2,$3,$4,$5)"
 TAKE_OVER = "select * from take_over($1,$2,$3,$4)"
 GIVE_BACK = "select give_back($1,$2,$3,$4,$5)"
+REFUSE = "select give_back($1,$2,$3,$4,$5,$6)"
 
 REGISTER = """
 insert into worker (lease_until, renewed_at, started_at, host, pid, runtimes, slots)

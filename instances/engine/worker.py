@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -44,8 +44,10 @@ MAX_BACKLOG = 4_000
 """Queued flushes at which claims stop: half of what the writer may fall behind."""
 REPLAY_BATCH = 50
 """Journals read at once."""
-FAIR_SHARE_FROM = 0.9
-"""Fill level from which accounts that hold more than their share get no further slots."""
+RESERVED = 0.1
+"""Share of the slots that is kept for accounts that hold less than their part of the others."""
+REFUSED = timedelta(seconds=5)
+"""A run whose version cannot be opened here is claimed again after this long, by whoever can."""
 ZERO = UUID(int=0)
 
 _SOURCES = ("unknown", "api", "binding", "event", "cron")
@@ -69,7 +71,6 @@ class _Claimed:
     program: Program
     version: StoredVersion
     context: RunContext
-    at: datetime
 
 
 class EngineWorker:
@@ -188,7 +189,7 @@ class EngineWorker:
                 await asyncio.sleep(min(1.0, 0.05 * 2**failures))
 
     async def _claim_once(self) -> None:
-        room = min(self._options.slots - len(self._tasks), CLAIM_BATCH)
+        room, shunned = self._room()
         self._wake.clear()
         if self._draining:
             await asyncio.sleep(IDLE_SECONDS)
@@ -205,7 +206,7 @@ class EngineWorker:
                 list(self._runtimes),
                 room,
                 self._after,
-                self._shunned(),
+                shunned,
                 now,
             )
             tail = rows.pop()
@@ -215,10 +216,9 @@ class EngineWorker:
             self.crowded = tail["more"]
             metrics.CLAIM_SECONDS.observe(time.perf_counter() - began)
             metrics.CLAIMED_RUNS.inc(len(rows))
-            if rows:
-                self._after = max(row["account_id"] for row in rows)
-                await self._open(rows, now)
-        if len(rows) == room:
+            self._move_on(rows, tail["account_id"], full=len(rows) == room)
+            opened = await self._open(rows) if rows else 0
+        if opened and (tail["more"] or len(rows) == room):
             await asyncio.sleep(0)
             return
         pause = random.uniform(IDLE_SECONDS / 2, IDLE_SECONDS)  # noqa: S311
@@ -243,13 +243,23 @@ class EngineWorker:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    def _shunned(self) -> list[UUID]:
-        """Accounts that hold their share already, once the worker is nearly full."""
-        if len(self._tasks) < self._options.slots * FAIR_SHARE_FROM:
-            return []
+    def _room(self) -> tuple[int, list[UUID]]:
+        """How many runs to claim, and of which accounts none: the last slots are for accounts that hold little."""
+        slots, held = self._options.slots, len(self._tasks)
+        common = slots - int(slots * RESERVED)
+        if held < common:
+            return min(common - held, CLAIM_BATCH), []
         holding = Counter(account for account, _, _ in self._runs)
-        share = self._options.slots * FAIR_SHARE_FROM / len(holding)
-        return [account for account, n in holding.items() if n >= share]
+        share = common / max(1, len(holding))
+        return min(slots - held, CLAIM_BATCH), [account for account, n in holding.items() if n >= share]
+
+    def _move_on(self, rows: list[Any], last_looked: UUID | None, *, full: bool) -> None:
+        """The next claim begins after the last account served, or looked at when there was room for all of them."""
+        if full:
+            # Accounts up to the beginning of this round came after all others.
+            self._after = max((row["account_id"] <= self._after, row["account_id"]) for row in rows)[1]
+        elif last_looked is not None:
+            self._after = last_looked
 
     async def _renew_once(self) -> None:
         rows = await self._lease.renew()
@@ -281,9 +291,13 @@ class EngineWorker:
                 log.warning("giving back runs of a claim that never arrived", runs=len(strays))
                 await self._give_back(strays)
 
-    async def _give_back(self, ids: list[tuple[UUID, UUID, int]]) -> None:
+    async def _give_back(self, ids: list[tuple[UUID, UUID, int]], *, patience: timedelta | None = None) -> None:
         columns = [list(column) for column in zip(*sorted(ids, key=lambda i: (i[0].bytes, i[1].bytes)), strict=True)]
-        await self._db.engine.fetchval(store.GIVE_BACK, self._lease.worker_id, *columns, self.clock.now())
+        arguments = [self._lease.worker_id, *columns, self.clock.now()]
+        if patience is None:
+            await self._db.engine.fetchval(store.GIVE_BACK, *arguments)
+        else:
+            await self._db.engine.fetchval(store.REFUSE, *arguments, patience)
 
     async def _take_over_once(self) -> None:
         await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311
@@ -302,8 +316,8 @@ class EngineWorker:
 
     # --- runs ----------------------------------------------------------------------------------------------------
 
-    async def _open(self, rows: list[Any], now: datetime) -> None:
-        """Read what the claimed runs need to go on, several at once, and start driving them."""
+    async def _open(self, rows: list[Any]) -> int:
+        """Read what the claimed runs need to go on, several at once, and start driving them; how many."""
         await self._programs.load({(row["account_id"], row["version_key"]) for row in rows})
         claimed: list[_Claimed] = []
         broken: list[tuple[UUID, UUID, int]] = []
@@ -312,7 +326,7 @@ class EngineWorker:
             if opened is None:
                 broken.append((row["account_id"], row["key"], row["epoch"]))
             else:
-                claimed.append(_Claimed(row, *opened, await self._context(row, opened[1]), now))
+                claimed.append(_Claimed(row, *opened, await self._context(row, opened[1])))
         fresh = [c for c in claimed if c.row["seq"] <= 1 and c.row["signal"] == 0]
         for new in fresh:
             self._launch(new, Recorded(), [])
@@ -327,7 +341,9 @@ class EngineWorker:
                 id = (one.context.account_id, one.context.key)
                 self._launch(one, fold(journals[id]), [_fact(fact) for fact in inboxes[id]])
         if broken:
-            await self._give_back(broken)
+            log.warning("leaving runs to other workers: their versions cannot be opened here", runs=len(broken))
+            await self._give_back(broken, patience=REFUSED)
+        return len(claimed)
 
     async def _context(self, row: Any, version: StoredVersion) -> RunContext:
         text = row["input"]
@@ -362,7 +378,7 @@ class EngineWorker:
             row["want"],
             row["takeovers"],
             row["parent_key"],
-            claimed.at,
+            row["woken_at"],
             claimed.version.language,
         )
         run = Run(self, held, past, facts)
