@@ -8,6 +8,9 @@ with gone as (
       seq = l.seq + (l.status = 4)::int, status = case l.status when 1 then 0 when 4 then 3 else l.status end,
       prio = case when l.status = 5 then -1 else 0 end, ready_at = t, modified_at = t
   from unnest(accs, ks) as c(a, k) where l.account_id = c.a and l.key = c.k and l.phase = 1
-  returning l.account_id, l.key, l.seq, l.run, l.status)
+  returning l.account_id, l.key, l.workflow_key, l.seq, l.run, l.status
+), told as (
+  insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
+  select account_id, workflow_key, array_agg(key), array_agg(seq), array_agg(seq), t from gone where status = 3 group by 1, 2)
 insert into journal (account_id, key, seq, run, kind, at) select account_id, key, seq, run, 17, t from gone where status = 3;
 end $$;

@@ -77,10 +77,11 @@ begin
     array(select ats[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o));
   end if;
 
+  -- What let_go wrote it has announced itself.
   insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
-  select accs[o], workflows[o], array_agg(ks[o]), array_agg(base[o] + 1), array_agg(base[o] + counts[o] + (nexts[o] >= 6)::int), max(ats[o])
+  select accs[o], workflows[o], array_agg(ks[o]), array_agg(base[o] + 1), array_agg(base[o] + counts[o] + (nexts[o] >= 6 and go[o])::int), max(ats[o])
   from generate_subscripts(nexts, 1) o
-  where not skip[o] and (counts[o] > 0 or nexts[o] > 1) group by 1, 2;
+  where not skip[o] and (counts[o] > 0 or nexts[o] >= 6 and go[o]) group by 1, 2;
 
   return query
   select o::bigint, found_[o], go[o], was[o], wants[o], signals[o], base[o] + case when skip[o] then 0 else counts[o] end, clock_timestamp()

@@ -28,9 +28,12 @@ begin
         status = case l.status when 1 then 0 when 4 then 3 else l.status end, prio = case when l.status = 5 then -1 else 0 end,
         ready_at = t, takeovers = l.takeovers + 1, modified_at = t
     from lost where l.account_id = lost.account_id and l.key = lost.key and l.owner = any (dead)
-    returning l.account_id, l.key, l.seq, l.run, l.status
+    returning l.account_id, l.key, l.workflow_key, l.seq, l.run, l.status
   ), paused as (
-    insert into journal (account_id, key, seq, run, kind, at) select account_id, key, seq, run, 17, t from back where status = 3)
+    insert into journal (account_id, key, seq, run, kind, at) select account_id, key, seq, run, 17, t from back where status = 3
+  ), told as (
+    insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
+    select account_id, workflow_key, array_agg(key), array_agg(seq), array_agg(seq), t from back where status = 3 group by 1, 2)
   select back.account_id, back.key from back;
 end $$;
 
