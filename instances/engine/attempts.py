@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,8 @@ class Attempts:
         self._steps[do.key] = step
         waits_for_commit = step.starts_durably
         config = do.config if not do.fingerprint else f'{do.config[:-1]},"hash":"{do.fingerprint}"}}'
-        self._write(Kind.STEP_STARTED, step, config, (lambda: self._dispatch(step)) if waits_for_commit else None)
+        then = (lambda: self._dispatch(step)) if waits_for_commit else None
+        self._write(Kind.STEP_STARTED, step, config, then, step.started_at)
         if do.total_timeout is not None:
             run.timetable.set(("total", do.key), run.millis(step.started_at) + do.total_timeout)
         if not waits_for_commit:
@@ -246,10 +247,10 @@ class Attempts:
     def _complete(self, step: _Step, output: Raw | None) -> None:
         do = step.do
         value = output if do.save_output else None
-        message = Done(do.key, value, self._run.now(), step.attempts, step.started_at, step.compensate_input)
         self._close(step)
         if step.compensate_input is not None and do.key.kind is StepKind.DO:
             self._run.write(Kind.COMPENSATE_INPUT, do.key.name, do.key.count, step.attempts, step.compensate_input)
+        message = Done(do.key, value, self._run.now(), step.attempts, step.started_at, step.compensate_input)
         self._write(Kind.STEP_COMPLETED, step, value, message)
 
     def _failed(self, step: _Step, failure: Failure, *, timed_out: bool = False) -> None:
@@ -277,7 +278,8 @@ class Attempts:
         run.timetable.set(("retry", do.key), run.millis(run.now()) + delay)
 
     def _break(self, step: _Step, failure: Failure, *, timed_out: bool = False) -> None:
-        message = Broken(step.do.key, failure, self._run.now(), step.attempts, timed_out, step.started_at)
+        told = replace(failure, permanent=False, retry_after=None)  # those were for us, and are not in the journal
+        message = Broken(step.do.key, told, self._run.now(), step.attempts, timed_out, step.started_at)
         self._close(step)
         self._write(Kind.STEP_FAILED, step, encode_failure(failure, timed_out=timed_out), message)
 
@@ -423,10 +425,12 @@ class Attempts:
         if step.task is not None and step.task is not asyncio.current_task():
             step.task.cancel()
 
-    def _write(self, kind: Kind, step: _Step, payload: Raw | None, then: Any = None) -> None:
+    def _write(
+        self, kind: Kind, step: _Step, payload: Raw | None, then: Any = None, at: datetime | None = None
+    ) -> None:
         key = step.do.key
         kind = BACKWARD[kind] if key.kind is StepKind.ROLLBACK else kind
-        self._run.write(kind, key.name, key.count, step.attempts, payload, then)
+        self._run.write(kind, key.name, key.count, step.attempts, payload, then, at)
 
 
 def _outside_failure(payload: str | None) -> Failure:

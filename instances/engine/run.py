@@ -84,6 +84,7 @@ class _Waiting:
 
     wait: Wait
     due: int
+    started_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ class Run:
         self._ready: list[Message] = []
         self._consumed: list[int] = []
         self._waits: dict[StepKey, _Waiting] = {}
-        self._sleeps: set[StepKey] = set()
+        self._sleeps: dict[StepKey, datetime] = {}
+        """Open sleeps, and since when."""
         self._timers: set[str] = set()
         self._blocked: list[Do] = []
         self._final: Finish | Fail | None = None
@@ -169,9 +171,15 @@ class Run:
         attempt: int | None = None,
         payload: str | None = None,
         then: Message | Callable[[], None] | None = None,
+        at: datetime | None = None,
     ) -> None:
-        """Add a journal entry to the next flush; `then` is delivered (or called) once it is committed."""
-        self._entries.append((int(kind), name, count, attempt, self.now(), payload))
+        """Add a journal entry to the next flush; `then` is delivered (or called) once it is committed.
+
+        The entry's time is `at`, else the message's, so that a replay tells the session the very same, else now.
+        """
+        if at is None:
+            at = self.now() if then is None or callable(then) else then.at
+        self._entries.append((int(kind), name, count, attempt, at, payload))
         if then is not None:
             self._after.append(then)
 
@@ -443,21 +451,23 @@ class Run:
             self._close_wait(key)
             payload = fact.payload if fact.payload is not None else "null"
             value = f'{{"payload":{payload},"timestamp":"{iso(fact.at)}","type":"{wait.type}"}}'
-            self.write(Kind.WAIT_COMPLETED, key.name, key.count, None, value, Done(key, value, self.now()))
+            done = Done(key, value, self.now(), started_at=waiting.started_at)
+            self.write(Kind.WAIT_COMPLETED, key.name, key.count, None, value, done)
 
     def _fire_due(self) -> None:
         for name in self.timetable.pop_due(self.millis(self.now())):
             what, key = name  # type: ignore[misc]
             if what == "sleep":
-                self._sleeps.discard(key)
-                self.write(Kind.SLEEP_COMPLETED, key.name, key.count, None, None, Done(key, None, self.now()))
+                done = Done(key, None, self.now(), started_at=self._sleeps.pop(key))
+                self.write(Kind.SLEEP_COMPLETED, key.name, key.count, None, None, done)
             elif what == "wait":
-                wait = self._waits.pop(key).wait
+                waiting = self._waits.pop(key)
+                wait = waiting.wait
                 failure = Failure(
                     "WorkflowTimeoutError", f"Execution timed out after {wait.timeout}ms", "EVENT_TIMEOUT"
                 )
                 payload = encode_failure(failure, timed_out=True)
-                message = Broken(key, failure, self.now(), timed_out=True)
+                message = Broken(key, failure, self.now(), timed_out=True, started_at=waiting.started_at)
                 self.write(Kind.WAIT_TIMED_OUT, key.name, key.count, None, payload, message)
             elif what == "timer":
                 self._timers.discard(key)
@@ -512,15 +522,15 @@ class Run:
         absolute = sleep.until is not None
         past = self.past.open.pop(key, None)
         if past is None:
-            due = sleep.until if sleep.until is not None else self.millis(self.now()) + (sleep.duration or 0)
-            self.write(
-                Kind.SLEEP_STARTED, key.name, key.count, None, _planned(due, sleep.fingerprint, absolute=absolute)
-            )
+            since = self.now()
+            due = sleep.until if sleep.until is not None else self.millis(since) + (sleep.duration or 0)
+            plan = _planned(due, sleep.fingerprint, absolute=absolute)
+            self.write(Kind.SLEEP_STARTED, key.name, key.count, None, plan, at=since)
         else:
-            due = past.due or 0
+            since, due = past.started_at, past.due or 0
             if not past.absolute:
-                due = self.past.shifted(due, past.started_at)
-        self._sleeps.add(key)
+                due = self.past.shifted(due, since)
+        self._sleeps[key] = since
         self.timetable.set(("sleep", key), due)
 
     def _wait(self, wait: Wait) -> None:
@@ -529,11 +539,14 @@ class Run:
             return
         past = self.past.open.pop(key, None)
         if past is None:
-            due = self.millis(self.now()) + wait.timeout
-            self.write(Kind.WAIT_STARTED, key.name, key.count, None, _planned(due, wait.fingerprint, type=wait.type))
+            since = self.now()
+            due = self.millis(since) + wait.timeout
+            plan = _planned(due, wait.fingerprint, type=wait.type)
+            self.write(Kind.WAIT_STARTED, key.name, key.count, None, plan, at=since)
         else:
-            due = self.past.shifted(past.due or 0, past.started_at)
-        self._waits[key] = _Waiting(wait, due)
+            since = past.started_at
+            due = self.past.shifted(past.due or 0, since)
+        self._waits[key] = _Waiting(wait, due, since)
         self.timetable.set(("wait", key), due)
 
     def _timer(self, timer: Timer) -> None:
@@ -559,7 +572,7 @@ class Run:
             self._close_wait(key)
             self.write(Kind.WAIT_TIMED_OUT, key.name, key.count, None, payload)
         elif key in self._sleeps:
-            self._sleeps.discard(key)
+            del self._sleeps[key]
             self.timetable.clear(("sleep", key))
             self.write(Kind.SLEEP_COMPLETED, key.name, key.count, None, payload)
         elif not self.attempts.cancel(key, command.failure):
