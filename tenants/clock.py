@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
+TOLERANCE = timedelta(milliseconds=250)
+"""Answers on their way are older than the database's clock; less than this is nothing to correct."""
+
 
 class Clock:
     """Time as the database tells it, advanced by the local monotonic clock between observations.
@@ -22,19 +25,21 @@ class Clock:
         self._monotonic = monotonic
         self._base = now
         self._mark = monotonic()
+        self._rate = 1.0
 
     def now(self) -> datetime:
         """Current time, timezone-aware UTC."""
-        return self._base + timedelta(seconds=self._monotonic() - self._mark)
+        return self._base + timedelta(seconds=(self._monotonic() - self._mark) * self._rate)
 
     def observe(self, database_now: datetime) -> None:
-        """Take over the database's time from an answer that just arrived. Never steps back."""
+        """Take over the database's time from an answer that just arrived. Never steps back.
+
+        A clock that is ahead (the database's was set back, or the answer is old) goes at half its pace until an
+        answer says that it is right.
+        """
         current = self.now()
-        if database_now > current:
-            self._base, self._mark = database_now, self._monotonic()
-        elif current - database_now > timedelta(seconds=1):
-            # The answer is old or the database's clock was set back: follow slowly instead of jumping back.
-            self._base, self._mark = current - timedelta(milliseconds=1), self._monotonic()
+        self._rate = 0.5 if current - database_now > TOLERANCE else 1.0
+        self._base, self._mark = max(current, database_now), self._monotonic()
 
 
 class ManualClock(Clock):

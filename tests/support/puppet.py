@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -56,6 +57,15 @@ class Puppet:
         """Claimed rows and the closing row."""
         now = self.engine.clock.now()
         return await store.claim(self.connection, self.worker_id, runtimes, limit, after, shunned, now)
+
+    async def claim_pages(self, limit: int = 100) -> int:
+        """Claim, and tell how many pages that touched."""
+        statement = f"explain (analyze, buffers, format json) {store.CLAIM}"
+        now = self.engine.clock.now()
+        plan = json.loads(await self.connection.fetchval(statement, self.worker_id, [0], limit, ZERO, [], now))[0][
+            "Plan"
+        ]
+        return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
 
     async def claim_one(self) -> asyncpg.Record:
         [row] = await self.claim()
