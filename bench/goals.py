@@ -29,10 +29,12 @@ GOALS: dict[str, list[Goal]] = {
     "hello": [Goal("per_second", least=1_000), Goal("of_floor", least=0.33)],
     "chain10": [Goal("steps_per_second", least=5_000), Goal("of_floor", least=0.33)],
     "fanout10": [Goal("steps_per_second", least=5_000), Goal("of_floor", least=0.33)],
+    "asked": [],
     "event": [Goal("p50", most=15)],
+    "events": [],
     "create": [Goal("per_second", least=1_500)],
     "batch": [Goal("per_second", least=5_000)],
     "sleepers": [Goal("max", most=5_000)],
-    "recovery": [Goal("seconds", most=10), Goal("lost", most=0)],
+    "recovery": [Goal("resumed", most=10), Goal("lost", most=0)],
     "idle": [Goal("percent", most=3)],
 }

@@ -20,6 +20,9 @@ from bench.http import Api
 FINAL = ("complete", "errored", "terminated")
 FIRST_GUESS = 0.005
 SHORTEST_PAUSE = 0.001
+LOOK_PAUSE = 0.02
+SAMPLE = 200
+"""Outputs that are checked when all are complete."""
 
 
 class Arguments(msgspec.Struct):
@@ -102,8 +105,30 @@ def instances(arguments: Arguments) -> str:
     return f"/workflows/{arguments.workflow}/instances"
 
 
-async def runs(api: Api, arguments: Arguments) -> dict[str, float]:
-    """Create, wait for the output, `in_flight` at a time."""
+async def through(api: Api, arguments: Arguments) -> dict[str, float]:
+    """Create one by one, `in_flight` at a time; from the first create until the workflow counts all as complete."""
+    root, made = instances(arguments), []
+    workflow = f"/workflows/{arguments.workflow}"
+    before = (await api.call("GET", workflow))["instances"]["complete"]
+
+    async def one(number: int) -> None:
+        made.append((number, (await api.call("POST", root, {"params": {"n": number}}))["id"]))
+
+    began = time.perf_counter()
+    await crowd(arguments, one)
+    while (counts := (await api.call("GET", workflow))["instances"])["complete"] < before + arguments.count:
+        if counts["errored"] or counts["terminated"]:
+            raise Wrong(f"not all are complete: {counts}")
+        await asyncio.sleep(LOOK_PAUSE)
+    seconds = time.perf_counter() - began
+    for number, id in made[:: max(1, len(made) // SAMPLE)]:
+        done = await api.call("GET", f"{root}/{id}?simple=true")
+        check(done, {"hello": number} if arguments.workflow.endswith("hello") else None)
+    return {"per_second": arguments.count / seconds}
+
+
+async def asked(api: Api, arguments: Arguments) -> dict[str, float]:
+    """Create, ask until the output is there, `in_flight` at a time."""
     root, patience, taken = instances(arguments), Patience(), []
 
     async def one(number: int) -> None:
@@ -185,7 +210,7 @@ async def events(api: Api, arguments: Arguments) -> dict[str, float]:
     return {"per_second": arguments.count / seconds, **latencies(taken)}
 
 
-WORKLOADS = {workload.__name__: workload for workload in (runs, single, create, batch, events)}
+WORKLOADS = {workload.__name__: workload for workload in (through, asked, single, create, batch, events)}
 
 
 async def measure(workload: str, arguments: Arguments) -> dict[str, float]:

@@ -57,27 +57,39 @@ async def single(platform: Platform, sizes: Sizes) -> Figures:
 
 
 async def hello(platform: Platform, sizes: Sizes) -> Figures:
-    """One step that does nothing, 50 in flight, from create to output."""
+    """One step that does nothing: created one by one, 50 in flight, until all are complete."""
     await platform.deploy("bench-hello", definitions.HELLO)
     return await _busy(platform, "bench-hello", sizes.runs, steps=1)
 
 
 async def chain10(platform: Platform, sizes: Sizes) -> Figures:
-    """Ten steps in a row, 50 in flight."""
+    """Ten steps in a row, created one by one, 50 in flight, until all are complete."""
     await platform.deploy("bench-chain", definitions.CHAIN)
     return await _busy(platform, "bench-chain", sizes.chains, steps=10)
 
 
 async def fanout10(platform: Platform, sizes: Sizes) -> Figures:
-    """Ten steps side by side and a join, 50 in flight."""
+    """Ten steps side by side and a join, created one by one, 50 in flight, until all are complete."""
     await platform.deploy("bench-fanout", definitions.FANOUT)
     return await _busy(platform, "bench-fanout", sizes.chains, steps=11)
 
 
+async def asked(platform: Platform, sizes: Sizes) -> Figures:
+    """One step that does nothing, 50 in flight, each asked for until its output is there."""
+    await platform.deploy("bench-asked-hello", definitions.HELLO)
+    return await platform.load("asked", "bench-asked-hello", sizes.chains)
+
+
 async def event(platform: Platform, sizes: Sizes) -> Figures:
-    """An event to each waiting instance, 50 in flight, from sending to output."""
+    """An event to each waiting instance, one at a time, from sending to output."""
     await platform.deploy("bench-event", definitions.WAITER)
-    return await platform.load("events", "bench-event", sizes.events)
+    return await platform.load("events", "bench-event", sizes.events, in_flight=1)
+
+
+async def events(platform: Platform, sizes: Sizes) -> Figures:
+    """The same, 50 in flight."""
+    await platform.deploy("bench-events", definitions.WAITER)
+    return await platform.load("events", "bench-events", sizes.events)
 
 
 async def create(platform: Platform, sizes: Sizes) -> Figures:
@@ -120,19 +132,37 @@ async def sleepers(platform: Platform, sizes: Sizes) -> Figures:
 
 
 async def recovery(platform: Platform, sizes: Sizes) -> Figures:
-    """kill -9 of all workers and API processes while instances are in the middle of ten steps of 20 ms each."""
+    """kill -9 of all workers and API processes while instances are in the middle of ten steps of 20 ms each.
+
+    A run has resumed when it has written to its journal again.
+    """
     async with _callee() as (url, calls):
         await platform.deploy("bench-spared", definitions.calling(url))
         await platform.deploy("bench-killed", definitions.calling(url))
-        undisturbed = await _steps_of_20_ms(platform, "bench-spared", sizes.killed)
+        began = time.perf_counter()
+        await _create(platform, "bench-spared", sizes.killed)
+        await _all_finished(platform, "bench-spared", sizes.killed)
+        undisturbed = time.perf_counter() - began
         calls.clear()
-        seconds = await _steps_of_20_ms(
-            platform, "bench-killed", sizes.killed, kill_after=3 * sizes.killed, calls=calls
-        )
+        await _create(platform, "bench-killed", sizes.killed)
+        while sum(calls.values()) < 3 * sizes.killed:
+            await asyncio.sleep(0.005)
+        platform.kill("worker", "api")
+        began = time.perf_counter()
+        await _all_resumed(platform, "bench-killed")
+        resumed = time.perf_counter() - began
+        await _all_finished(platform, "bench-killed", sizes.killed)
+        seconds = time.perf_counter() - began
     platform.api.close()
     lost = sizes.killed - await _finished(platform, "bench-killed", "= 6")
     repeated = sum(calls.values()) - len(calls)
-    return {"seconds": seconds, "undisturbed_seconds": undisturbed, "lost": lost, "repeated_steps": repeated}
+    return {
+        "resumed": resumed,
+        "seconds": seconds,
+        "undisturbed_seconds": undisturbed,
+        "lost": lost,
+        "repeated_steps": repeated,
+    }
 
 
 async def idle(platform: Platform, sizes: Sizes) -> Figures:
@@ -149,7 +179,21 @@ async def idle(platform: Platform, sizes: Sizes) -> Figures:
 
 MEASUREMENTS: dict[str, Callable[[Platform, Sizes], Awaitable[Figures]]] = {
     measurement.__name__: measurement
-    for measurement in (parked, single, hello, chain10, fanout10, event, create, batch, sleepers, recovery, idle)
+    for measurement in (
+        parked,
+        single,
+        hello,
+        chain10,
+        fanout10,
+        asked,
+        event,
+        events,
+        create,
+        batch,
+        sleepers,
+        recovery,
+        idle,
+    )
 }
 ONCE = {"parked", "recovery", "idle", "sleepers"}
 """Measured in one round only: they take long, or leave the platform full."""
@@ -159,11 +203,11 @@ ONCE = {"parked", "recovery", "idle", "sleepers"}
 
 
 async def _busy(platform: Platform, workflow: str, count: int, steps: int) -> Figures:
-    """Runs 50 at a time, with CPU per instance, and the journal's pace against the floor."""
-    await platform.load("runs", workflow, 100)
+    """From the first create to the last end, with CPU per instance, and the journal's pace against the floor."""
+    await platform.load("through", workflow, 100)
     rows_before, commits_before = await platform.journal_rows()
     async with _cpu(platform) as cpu:
-        figures = await platform.load("runs", workflow, count)
+        figures = await platform.load("through", workflow, count)
     rows, commits = await platform.journal_rows()
     rows, commits = rows - rows_before, max(1, commits - commits_before)
     rows_per_second = figures["per_second"] * rows / count
@@ -202,23 +246,28 @@ async def _finished(platform: Platform, workflow: str, status: str = ">= 6") -> 
     return finished
 
 
-async def _steps_of_20_ms(
-    platform: Platform, workflow: str, count: int, *, kill_after: int = 0, calls: Counter[tuple[int, str]] | None = None
-) -> float:
-    """Create and await instances; seconds from the create, or from the kill after so many steps, to the last end."""
-    began = time.perf_counter()
+async def _create(platform: Platform, workflow: str, count: int) -> None:
     for first in range(0, count, 100):
         body = [{"params": {"n": n}} for n in range(first, min(first + 100, count))]
         await platform.api.call("POST", f"/workflows/{workflow}/instances/batch", body)
-    if calls is not None:
-        while sum(calls.values()) < kill_after:
-            await asyncio.sleep(0.005)
-        platform.kill("worker", "api")
-        began = time.perf_counter()
+
+
+async def _all_finished(platform: Platform, workflow: str, count: int) -> None:
     async with asyncio.timeout(300):
         while await _finished(platform, workflow) < count:
             await asyncio.sleep(0.02)
-    return time.perf_counter() - began
+
+
+async def _all_resumed(platform: Platform, workflow: str) -> None:
+    """Wait until every instance that is unfinished now has written to its journal, or has ended."""
+    rows = await platform.admin.fetch(
+        "select l.key, l.seq from live l join workflow w using (account_id, workflow_key) where w.handle = $1", workflow
+    )
+    untouched = """select count(*) from unnest($1::uuid[], $2::bigint[]) as before(key, seq)
+                   join live l on l.key = before.key and l.seq = before.seq"""
+    async with asyncio.timeout(300):
+        while await platform.admin.fetchval(untouched, [row["key"] for row in rows], [row["seq"] for row in rows]):
+            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
