@@ -23,7 +23,7 @@ SUPERUSER = "postgres"
 
 SETTINGS = {
     "shared_buffers": "256MB",
-    "autovacuum_naptime": "10s",  # the table of unfinished instances turns over all the time
+    "autovacuum_naptime": "30s",  # the table of unfinished instances turns over all the time; each look costs 25 ms
     "max_connections": "200",
     "max_wal_size": "2GB",
     "jit": "off",
