@@ -19,8 +19,10 @@ MAX_DEPTH = 100
 
 _OPEN, _CLOSE = "{{", "}}"
 _OPENING = re.compile(r"\\?\{\{")
-# Within an expression: quoted parts, in which a backslash hides the next character, or the end.
-_PART = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|\}\}""", re.DOTALL)
+# Within an expression: where a quoted part begins, or the end.
+_MARK = re.compile(r"""['"`]|\}\}""")
+# The rest of a quoted part; a backslash hides the next character. Possessive: a part without an end is given up at once.
+_QUOTED = {quote: re.compile(rf"(?:[^{quote}\\]|\\.)*+{quote}", re.DOTALL) for quote in "'\"`"}
 
 Renderer = Callable[[Any, "_Spending"], Any]
 
@@ -127,10 +129,13 @@ def _split(text: str) -> list[str | Expression]:
 
 def _end(text: str, start: int) -> int:
     position = start
-    while part := _PART.search(text, position):
-        if part[0] == _CLOSE:
-            return part.start()
-        position = part.end()
+    while mark := _MARK.search(text, position):
+        if mark[0] == _CLOSE:
+            return mark.start()
+        quoted = _QUOTED[mark[0]].match(text, mark.end())
+        if quoted is None:
+            raise ExpressionSyntaxError(f"the quote {mark[0]} is not closed", mark.start())
+        position = quoted.end()
     raise ExpressionSyntaxError("{{ without }}", start - len(_OPEN))
 
 

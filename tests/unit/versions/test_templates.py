@@ -1,6 +1,7 @@
 """Templates: where an expression begins and ends, what it is replaced by, what it may cost."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -80,12 +81,22 @@ def test_what_holds_no_expression_is_returned_as_it_is():
         ("xx {{ trigger.n }} {{ a ~ }}", (), 24),
         ({"a": [0, {"b": "{{ 1a }}"}]}, ("a", 1, "b"), 3),
         ("{{ {a: {b: c}} }}", (), 12),
+        ("it's {{ it's }}", (), 10),
+        ("{{ `[\\`] }}", (), 3),
     ],
 )
 def test_mistakes_name_the_place(template, path, offset):
     with pytest.raises(ExpressionSyntaxError) as caught:
         compile_template(template)
     assert (caught.value.path, caught.value.offset) == (path, offset)
+
+
+@pytest.mark.parametrize("hostile", ["'" + "\\'" * 500_000, "`" + "\\`" * 500_000, "''" * 500_000, "\\" * 1_000_000])
+def test_the_end_of_an_expression_is_looked_for_in_linear_time(hostile):
+    started = time.perf_counter()
+    with pytest.raises(ExpressionSyntaxError):
+        compile_template("{{ " + hostile)
+    assert time.perf_counter() - started < 2
 
 
 def test_all_mistakes_can_be_collected():
