@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import msgspec
+from click.core import augment_usage_errors
 
 from app.cli.client import Api
 from app.cli.connection import find_connection
@@ -27,9 +28,10 @@ def api_command(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--token", help="API token, sk_… [MILLRACE_TOKEN].")
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
     def command(url: str | None, account_id: str | None, token: str | None, as_json: bool, **options: Any) -> None:
-        connection = find_connection(url=url, account_id=account_id, token=token)
-        with Api(connection.base_url, connection.account_id, connection.token) as api:
-            function(api, Output(as_json=as_json), **options)
+        with augment_usage_errors(click.get_current_context()):
+            connection = find_connection(url=url, account_id=account_id, token=token)
+            with Api(connection.base_url, connection.account_id, connection.token) as api:
+                function(api, Output(as_json=as_json), **options)
 
     return functools.update_wrapper(command, function)
 

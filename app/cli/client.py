@@ -31,6 +31,9 @@ _HINTS = {
     10456: "Try again later, or raise the limit with `millrace account limits`.",
     10457: "Try again later, or raise the limit with `millrace account limits`.",
 }
+_LOOK_THERE = "Check --url and whether the server runs."
+_LOOK_HERE = "`--help` shows what the command takes."
+_LOOK_IN_LOG = "Try again; the log of the server says more."
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,20 @@ class ApiError(Exception):
         self.status = status
         self.faults = faults
         self.request_id = request_id
-        self.hint = hint or (_HINTS.get(faults[0].code, "") if faults else "")
+        self.hint = hint or _HINTS.get(self.code, "") or _hint_for(status)
         super().__init__(message)
 
     @property
     def code(self) -> int:
         """Code of the first error, 0 when there was no answer."""
         return self.faults[0].code if self.faults else 0
+
+
+def _hint_for(status: int) -> str:
+    """What to try after an answer of this status, 0 for none."""
+    if not status:
+        return _LOOK_THERE
+    return _LOOK_HERE if status < 500 else _LOOK_IN_LOG
 
 
 @dataclass(frozen=True)
@@ -199,9 +209,10 @@ class Api:
         raise AssertionError("unreachable")
 
     def _url(self, path: tuple[str, ...]) -> str:
-        """`accounts/<id>/…` unless the path begins with an empty segment; every segment is encoded."""
-        segments = path[1:] if path[:1] == ("",) else ("accounts", self.account_id, *path)
-        return "/" + "/".join(quote(segment, safe="") for segment in segments)
+        """`/accounts/<id>/…`, every segment encoded. Raises :class:`ApiError` for an empty one, which names a list."""
+        if "" in path:
+            raise ApiError("a name or id is empty", hint=_LOOK_HERE)
+        return "/" + "/".join(quote(segment, safe="") for segment in ("accounts", self.account_id, *path))
 
     def _unreachable(self, error: httpx.HTTPError) -> ApiError:
         if isinstance(error, httpx.ConnectError):
@@ -242,27 +253,27 @@ def _unwrap(response: httpx.Response) -> Answer:
 
 
 def _refused(response: httpx.Response) -> ApiError:
-    body = _json(response)
     request_id = response.headers.get("x-request-id", "")
-    errors = body.get("errors") if isinstance(body, dict) else None
-    if not isinstance(errors, list) or not errors:
+    faults = _faults(_json(response))
+    if not faults:
         return ApiError(
             f"the server answered {response.status_code} in a form that is not Millrace's",
             status=response.status_code,
             request_id=request_id,
             hint="Check --url: it is the address of a Millrace server, without a path.",
         )
-    faults = tuple(
-        Fault(int(error.get("code", 0)), str(error.get("message", "")), (error.get("source") or {}).get("pointer"))
-        for error in errors
-        if isinstance(error, dict)
-    )
-    return ApiError(
-        "; ".join(fault.message for fault in faults[:1]),
-        status=response.status_code,
-        faults=faults,
-        request_id=request_id,
-    )
+    return ApiError(faults[0].message, status=response.status_code, faults=faults, request_id=request_id)
+
+
+def _faults(body: Any) -> tuple[Fault, ...]:
+    """The errors of a failure's body; none when it is not one of Millrace's."""
+    try:
+        return tuple(
+            Fault(int(error["code"]), str(error["message"]), (error.get("source") or {}).get("pointer"))
+            for error in body["errors"]
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return ()
 
 
 def _json(response: httpx.Response) -> Any:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+from contextlib import suppress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import click
 
 from app.cli.installation import Installation, InstallationError, Ready, data_directory
+
+_ACCOUNT = re.compile(r"[0-9a-f]{32}")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_API = "/client/v4"
+"""Clients of Cloudflare's API have it in their base address; ours is without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +30,8 @@ class Connection:
 def find_connection(*, url: str | None = None, account_id: str | None = None, token: str | None = None) -> Connection:
     """Options win over MILLRACE_URL, MILLRACE_ACCOUNT_ID and MILLRACE_TOKEN, those over the running `millrace dev`.
 
-    The dev server's token is sent to no other address. Raises :class:`click.UsageError` saying what is missing.
+    The dev server's token is sent to no other address. Raises :class:`click.UsageError` saying what is missing, or
+    cannot be meant.
     """
     url = url or os.environ.get("MILLRACE_URL") or None
     account_id = account_id or os.environ.get("MILLRACE_ACCOUNT_ID") or None
@@ -42,7 +51,27 @@ def find_connection(*, url: str | None = None, account_id: str | None = None, to
         raise click.UsageError("Which account? Give --account or set MILLRACE_ACCOUNT_ID.")
     if token is None:
         raise click.UsageError("No token: give --token or set MILLRACE_TOKEN.")
-    return Connection(url.rstrip("/"), account_id, token)
+    return Connection(_checked_url(url), _checked_account(account_id), _checked_token(token))
+
+
+def _checked_url(url: str) -> str:
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.query:
+            return url.rstrip("/").removesuffix(_API)
+    raise click.UsageError(f"{url!r} is no address of a server: those look like http://127.0.0.1:8484.")
+
+
+def _checked_account(account_id: str) -> str:
+    if not _ACCOUNT.fullmatch(account_id):
+        raise click.UsageError(f"{account_id!r} is no account id: those are 32 of 0-9 and a-f.")
+    return account_id
+
+
+def _checked_token(token: str) -> str:
+    if not _VISIBLE.fullmatch(token):
+        raise click.UsageError("This is no API token: those are visible ASCII and begin with sk_.")
+    return token
 
 
 def _dev_server() -> Ready | None:

@@ -13,7 +13,8 @@ import yaml
 from app.cli.api_options import api_command
 from app.cli.client import Api, ApiError, Fault
 from app.cli.output import Output
-from app.cli.scripts import is_script, upload_parts, workflow_classes
+from app.cli.problems import CommandFailed
+from app.cli.scripts import NOTHING_DEPLOYED, is_script, upload_parts, workflow_classes
 from tenants.limits import WORKFLOW_NAME
 from versions.names import slug
 
@@ -85,7 +86,7 @@ def _put(api: Api, out: Output, name: str, body: dict[str, Any]) -> None:
 
 
 def read_document(file: Path) -> dict[str, Any]:
-    """The object in a YAML or JSON file. Raises :class:`click.ClickException` saying where it is not one.
+    """The object in a YAML or JSON file. Raises :class:`CommandFailed` saying where it is not one.
 
     Unlike the server, which reads what others send, this expands anchors: the file is the user's own.
     """
@@ -93,16 +94,26 @@ def read_document(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
         value = msgspec.json.decode(text) if file.suffix == ".json" else yaml.load(text, Loader=_PlainLoader)  # noqa: S506
     except UnicodeDecodeError:
-        raise click.ClickException(f"{file} is not UTF-8 text") from None
+        raise CommandFailed(f"{file} is not UTF-8 text", NOTHING_DEPLOYED) from None
     except msgspec.DecodeError as error:
-        raise click.ClickException(f"{file} is not JSON: {error}") from None
+        raise CommandFailed(f"{file} is not JSON: {error}", NOTHING_DEPLOYED) from None
     except (yaml.YAMLError, ValueError) as error:
-        raise click.ClickException(f"{file} is not YAML: {error}") from None
+        raise CommandFailed(f"{file} is not YAML: {_yaml_problem(error)}", NOTHING_DEPLOYED) from None
+    except RecursionError:
+        raise CommandFailed(f"{file} is nested too deeply", NOTHING_DEPLOYED) from None
     if not isinstance(value, dict):
-        raise click.ClickException(f"{file} must hold an object, the definition document")
+        raise CommandFailed(f"{file} must hold an object, the definition document", NOTHING_DEPLOYED)
     if (key := _strange_key(value)) is not None:
-        raise click.ClickException(f"{file} has a key that is no text: {key[0]}; put it in quotes")
+        raise CommandFailed(f"{file} has a key that is no text: {key[0]}", "Put it in quotes.")
     return value
+
+
+def _yaml_problem(error: Exception) -> str:
+    """What is wrong, and where, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"{getattr(error, 'problem', None) or 'syntax error'} (line {mark.line + 1}, column {mark.column + 1})"
+    return " ".join(str(error).split())
 
 
 def _strange_key(value: Any) -> tuple[Any] | None:
@@ -128,7 +139,8 @@ def request_body(content: dict[str, Any]) -> dict[str, Any]:
     if "definition" not in content:
         return {"definition": content}
     if unknown := sorted(set(content) - {"definition", *_SETTINGS}):
-        raise click.ClickException(f"beside `definition` there may be {', '.join(_SETTINGS)}, not {unknown[0]}")
+        message = f"beside `definition` there may be {', '.join(_SETTINGS)}, not {unknown[0]}"
+        raise CommandFailed(message, NOTHING_DEPLOYED)
     return content
 
 
@@ -161,7 +173,7 @@ def _located(error: ApiError, file: Path) -> ApiError:
         for fault in located
     )
     head = Fault(error.code, f"{file} has {len(placed)} problem{'s' if len(placed) > 1 else ''}")
-    return ApiError(head.message, status=error.status, faults=(head, *placed), hint="Nothing was deployed.")
+    return ApiError(head.message, status=error.status, faults=(head, *placed), hint=NOTHING_DEPLOYED)
 
 
 commands: list[click.Command] = [deploy]

@@ -15,6 +15,7 @@ from app.cli.client import Api
 from app.cli.instance_view import print_instance, watch
 from app.cli.log_lines import follow, print_lines
 from app.cli.output import Output
+from app.cli.problems import CommandFailed
 
 BATCH = 100
 """Instances the API creates or deletes in one request."""
@@ -51,7 +52,7 @@ def _id(api: Api, workflow: str, instance_id: str) -> str:
         return instance_id
     newest = api.get(*_path(workflow), per_page=1).result
     if not newest:
-        raise click.ClickException(f"{workflow} has no instances")
+        raise CommandFailed(f"{workflow} has no instances", f"Start one: millrace instances trigger {workflow}")
     return newest[0]["id"]
 
 
@@ -154,13 +155,15 @@ def _wait_for_end(api: Api, out: Output, workflow: str, instance_id: str) -> Non
         pauses = itertools.chain((0.02, 0.05, 0.1, 0.2), itertools.repeat(0.5))
         while (instance := api.get(*_path(workflow, instance_id), simple="true").result)["status"] not in FINISHED:
             time.sleep(next(pauses))
+    complete = instance["status"] == "complete"
     if out.as_json:
         out.json({"id": instance_id, **instance})
-    elif instance["status"] == "complete":
+    elif complete:
         out.json(instance["output"])
-    else:
-        error = instance["error"] or {}
-        raise click.ClickException(f"{instance_id} {instance['status']}: {error.get('name')}: {error.get('message')}")
+    if not complete:
+        error = f": {instance['error']['name']}: {instance['error']['message']}" if instance["error"] else ""
+        hint = f"`millrace instances describe {workflow} {instance_id}` shows its steps."
+        raise CommandFailed(f"{instance_id} is {instance['status']}{error}", hint)
 
 
 @instances.command("send-event")
@@ -261,7 +264,8 @@ def delete(api: Api, out: Output, workflow: str, instance_ids: tuple[str, ...]) 
         for one in deleted:
             out.line(f"deleted {one['id']}")
     if errors:
-        raise click.ClickException("; ".join(f"{each['id']}: {each['message']}" for each in errors))
+        problems = "; ".join(f"{each['id']}: {each['message']}" for each in errors)
+        raise CommandFailed(problems, f"`millrace instances list {workflow}` shows what there is.")
 
 
 @instances.command("logs")

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from app import __version__
-from app.cli.problems import describe, report
+from app.cli.problems import CommandFailed, describe, report
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,7 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except click.ClickException as error:
-        usage = isinstance(error, click.UsageError)
-        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "millrace"
-        report(error.format_message(), f"`{path} --help` shows what it takes." if usage else "")
+        report(error.format_message(), _hint(error))
         return error.exit_code
     except Exception as error:
         problem = describe(error)
@@ -128,6 +126,13 @@ def run(arguments: list[str] | None = None) -> int:
             raise
         report(problem.message, problem.hint, problem.details)
         return 1
+
+
+def _hint(error: click.ClickException) -> str:
+    if isinstance(error, CommandFailed):
+        return error.hint
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "millrace"
+    return f"`{path} --help` shows what it takes."
 
 
 if __name__ == "__main__":

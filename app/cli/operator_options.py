@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import click
+from click.core import augment_usage_errors
 
 from app.cli.environment import Direct, direct
 from app.cli.output import Output
@@ -20,6 +21,7 @@ from tenants.workspaces import uuid_of
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
+_LONGEST = timedelta(days=100 * 365)
 
 
 def operator_command(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -27,7 +29,8 @@ def operator_command(function: Callable[..., Awaitable[None]]) -> Callable[..., 
 
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
     def command(as_json: bool, **options: Any) -> None:
-        asyncio.run(_run(function, Output(as_json=as_json), options))
+        with augment_usage_errors(click.get_current_context()):
+            asyncio.run(_run(function, Output(as_json=as_json), options))
 
     return functools.update_wrapper(command, function)
 
@@ -88,7 +91,10 @@ class Moment(click.ParamType):
         if not isinstance(value, str):
             return value
         if span := _SPAN.fullmatch(value):
-            return timedelta(**{_UNITS[span[2]]: int(span[1])})
+            length = timedelta(**{_UNITS[span[2]]: int(span[1])})
+            if length > _LONGEST:
+                self.fail(f"{value!r} is more than a century.", param, ctx)
+            return length
         try:
             moment = datetime.fromisoformat(value)
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

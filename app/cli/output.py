@@ -14,6 +14,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.problems import CommandFailed
+
 STATUS_STYLES = {
     "queued": "cyan",
     "running": "blue",
@@ -80,6 +82,15 @@ class Output:
         """For the eye only, on stderr; nothing when the results are JSON."""
         if not self.as_json:
             self._notes.print(text, style="dim", markup=False)
+
+    def confirm(self, question: str) -> None:
+        """Return if the user agrees. Raises :class:`CommandFailed` when not, or when nobody can answer."""
+        try:
+            agreed = click.confirm(question, err=True)
+        except click.Abort:
+            agreed = False
+        if not agreed:
+            raise CommandFailed("not confirmed, so nothing was done", "--yes agrees in advance.")
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:

@@ -22,6 +22,14 @@ class Told:
     details: tuple[str, ...] = ()
 
 
+class CommandFailed(click.ClickException):
+    """A command could not do what it was asked; one sentence, and what to do about it."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 # By full name of the class, so that telling an error does not import the library it came from.
 _HINTS = {
     "app.settings.SettingsError": "`millrace config` lists the settings.",
@@ -58,7 +66,7 @@ def describe(error: Exception) -> Told | None:
 
 def report(message: str, hint: str, details: tuple[str, ...] = ()) -> None:
     """Print an error and its hint on stderr; coloured on a terminal, unless NO_COLOR is set."""
-    colour = None if sys.stderr.isatty() and "NO_COLOR" not in os.environ else False
+    colour = None if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else False
     click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=colour)
     for line in details:
         click.echo(f"  {line}", err=True, color=colour)
@@ -73,7 +81,7 @@ def _api_error(error: Exception) -> Told:
     request_id = getattr(error, "request_id", "")
     if getattr(error, "status", 0) >= 500 and request_id:
         details += (f"request id: {request_id}",)
-    return Told(f"{error}" + (f" ({code})" if code else ""), getattr(error, "hint", "") or DOCTOR, details)
+    return Told(f"{error}" + (f" ({code})" if code else ""), getattr(error, "hint", ""), details)
 
 
 def _os_error(error: OSError) -> Told:

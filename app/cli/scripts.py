@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import click
+from app.cli.problems import CommandFailed
 
 CONTENT_TYPES = {
     ".js": "application/javascript+module",
@@ -13,6 +13,7 @@ CONTENT_TYPES = {
     ".ts": "application/javascript+module",
     ".py": "text/x-python",
 }
+NOTHING_DEPLOYED = "Nothing was deployed."
 COMPATIBILITY_DATE = "2026-11-01"
 _CLASSES = {
     ".py": re.compile(r"^class\s+(\w+)\s*\([^)]*\bWorkflowEntrypoint\b[^)]*\)", re.MULTILINE),
@@ -26,11 +27,11 @@ def is_script(file: Path) -> bool:
 
 
 def workflow_classes(file: Path) -> list[str]:
-    """Classes in it that extend `WorkflowEntrypoint`. Raises :class:`click.ClickException` when it is not text."""
+    """Classes in it that extend `WorkflowEntrypoint`. Raises :class:`CommandFailed` when it is not text."""
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise click.ClickException(f"{file} is not UTF-8 text") from None
+        raise CommandFailed(f"{file} is not UTF-8 text", NOTHING_DEPLOYED) from None
     return _CLASSES.get(file.suffix, _CLASSES[".js"]).findall(text)
 
 

@@ -46,8 +46,12 @@ def token() -> None:
 @token.command("create")
 @account_option
 @click.option("--name", required=True, type=Text(TOKEN_NAME), help="What the token is for.")
-@click.option("--scopes", type=Scopes(), help="What it may do; everything when left out.")
-@click.option("--role", type=click.Choice(list(ROLE_SCOPES)), help="Role it counts as; by its scopes when left out.")
+@click.option("--scopes", type=Scopes(), help="What it may do; what its role may, or everything, when left out.")
+@click.option(
+    "--role",
+    type=click.Choice(list(ROLE_SCOPES)),
+    help="Role it counts as; by its scopes, or its user's, when left out.",
+)
 @click.option("--workspace", help="Restrict it to this workspace (slug or id).")
 @click.option("--user", help="Make it the token of this user (name, e-mail address or id).")
 @click.option("--expires", type=MOMENT, help="When it stops working: a time, or a span such as 30d.")
@@ -69,12 +73,14 @@ async def create(
     tenants = at.tenants
     await tenants.check_secret()
     await tenants.accounts.get(account_id)
+    owner = await tenants.users.find(account_id, user) if user else None
+    role = role or (owner.role if owner and not scopes else None)
     grant = TokenGrant(
         name=name,
-        scopes=scopes or [ADMIN],
+        scopes=scopes or _scopes_of(role),
         role=role,
         workspace_id=(await tenants.workspaces.get(account_id, workspace)).id if workspace else None,
-        user_id=(await tenants.users.find(account_id, user)).id if user else None,
+        user_id=owner.id if owner else None,
         expires_at=moment_from(expires, at),
         not_before=moment_from(not_before, at),
     )
@@ -84,6 +90,11 @@ async def create(
         return
     out.fields([("id", row.id.hex), ("token", text)])
     out.note("This is the only time the token is shown.")
+
+
+def _scopes_of(role: str | None) -> list[str]:
+    """What a token of this role may do; None: everything."""
+    return [ADMIN] if role in (None, ADMIN) else sorted(ROLE_SCOPES[role])
 
 
 @token.command("list")
@@ -129,7 +140,7 @@ async def reset_secret(at: Direct, out: Output, yes: bool) -> None:
     secret is still known, set it as MILLRACE_SECRET_PREVIOUS instead; then nothing is lost.
     """
     if not yes:
-        click.confirm("Everything made with the old secret stays unusable. Go on?", abort=True, err=True)
+        out.confirm("Everything made with the old secret stays unusable. Go on?")
     await at.tenants.reset_secret()
     if out.as_json:
         out.json({"reset": True})

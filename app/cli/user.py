@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
+import warnings
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +13,7 @@ import click
 from app.cli.environment import Direct
 from app.cli.operator_options import Text, account_option, operator_command
 from app.cli.output import Output
+from app.cli.problems import CommandFailed
 from tenants.auth import ROLE_SCOPES, operator
 from tenants.clock import iso
 from tenants.limits import EMAIL, PASSWORD, USER_NAME
@@ -129,7 +132,12 @@ def _read_password() -> str:
 
 
 def _ask_password() -> str:
-    return _checked(click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", getpass.GetPassWarning)  # it would show what is typed
+        try:
+            return _checked(click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True))
+        except getpass.GetPassWarning:
+            raise CommandFailed("there is no terminal to ask for a password", "Use --password-stdin.") from None
 
 
 def _checked(password: str) -> str:

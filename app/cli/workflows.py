@@ -90,7 +90,7 @@ def delete_workflow(api: Api, out: Output, name: str, yes: bool) -> None:
     """Delete a workflow with all its instances, running ones included."""
     if not yes:
         unfinished = _unfinished(api.get("workflows", name).result["instances"])
-        click.confirm(f"Delete {name} with all its instances ({unfinished} unfinished)?", abort=True, err=True)
+        out.confirm(f"Delete {name} with all its instances ({unfinished} unfinished)?")
     result = api.delete("workflows", name).result
     if out.as_json:
         out.json(result)

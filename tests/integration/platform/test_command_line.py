@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -15,7 +16,8 @@ import app
 from app.cli import main as command_line
 from app.cli.connection import find_connection
 from app.cli.installation import FORMAT, Installation, InstallationError, Ready, write_private
-from app.cli.problems import describe
+from app.cli.output import Output
+from app.cli.problems import CommandFailed, describe
 from app.settings import Settings, SettingsError
 from tests.support.servers import CHECKOUT
 
@@ -103,6 +105,37 @@ class TestErrors:
         assert "hidden" not in err
         assert [line.partition(":")[0] for line in err.splitlines()] == ["error", "hint"]
 
+    @pytest.mark.parametrize(
+        ("option", "value", "message"),
+        [
+            ("--url", "here", "no address of a server"),
+            ("--url", "ftp://127.0.0.1", "no address of a server"),
+            ("--url", "http://[::1", "no address of a server"),
+            ("--url", "http://127.0.0.1:99999", "no address of a server"),
+            ("--url", "http://", "no address of a server"),
+            ("--account", "x", "no account id"),
+            ("--token", "sk_\u00e4", "no API token"),
+            ("--token", "sk_a\nb", "no API token"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_wrong_usage(self, capsys, option, value, message):
+        given = {"--url": "http://127.0.0.1:1", "--account": "a" * 32, "--token": "sk_x", option: value}
+        code, out, err = run(capsys, "workflows", "list", *(part for pair in given.items() for part in pair))
+        assert (code, out) == (2, "")
+        assert message in err
+        assert err.splitlines()[-1] == "hint: `millrace workflows list --help` shows what it takes."
+
+    def test_a_question_nobody_answers_is_a_no(self, capsys, monkeypatch):
+        monkeypatch.setattr("sys.stdin", io.StringIO(""))
+        with pytest.raises(CommandFailed, match="not confirmed"):
+            Output().confirm("Go on?")
+        monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+        with pytest.raises(CommandFailed, match="not confirmed") as raised:
+            Output().confirm("Go on?")
+        assert "--yes" in raised.value.hint
+        monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+        Output().confirm("Go on?")
+
     def test_a_bug_is_not_hidden(self):
         assert describe(KeyError("what")) is None
 
@@ -111,6 +144,8 @@ class TestErrors:
         assert "\x1b[" in run(capsys, "migrat")[2]
         monkeypatch.setenv("NO_COLOR", "1")
         assert "\x1b[" not in run(capsys, "migrat")[2]
+        monkeypatch.setenv("NO_COLOR", "")  # as the convention has it, this asks for nothing
+        assert "\x1b[" in run(capsys, "migrat")[2]
 
 
 class TestMigrate:
@@ -181,6 +216,7 @@ class TestConnection:
         monkeypatch.setenv("MILLRACE_TOKEN", "sk_variable")
         assert find_connection().base_url == "http://variable"
         assert find_connection(url="http://option").base_url == "http://option"
+        assert find_connection(url="https://m/client/v4/").base_url == "https://m"
         assert find_connection(token="sk_option").token == "sk_option"
 
     @pytest.mark.parametrize("given", [{"url": "https://elsewhere"}, {"account_id": "c" * 32}])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import json
 import os
 import re
 import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -92,6 +94,39 @@ def test_a_token_is_made_listed_and_revoked(millrace, account_id):
     assert made["token"] not in millrace("token", "list", "--account", account_id)
     assert millrace("token", "revoke", made["id"], "--account", account_id, "--json") == {"id": made["id"]}
     assert "no such token" in millrace("token", "revoke", made["id"], "--account", account_id, fails=1)
+
+
+def test_a_token_without_scopes_may_do_what_its_role_or_its_user_may(millrace, account_id):
+    at = ("--account", account_id, "--name", "t", "--json")
+    millrace("user", "create", "eve", "--account", account_id, "--role", "viewer")
+    for options, role, some in (
+        (("--role", "operator"), "operator", "executions:write"),
+        (("--user", "eve"), "viewer", "workflows:read"),
+        (("--user", "eve", "--role", "operator"), "operator", "executions:write"),
+        (("--user", "eve", "--scopes", "webhooks:write"), "integration-manager", "webhooks:write"),
+        ((), "admin", "admin"),
+        (("--role", "admin"), "admin", "admin"),
+    ):
+        made = millrace("token", "create", *at, *options)["id"]
+        row = next(row for row in millrace("token", "list", "--account", account_id, "--json") if row["id"] == made)
+        assert row["role"] == role
+        assert some in row["scopes"]
+        assert (role == "admin") == ("admin" in row["scopes"])
+
+
+def test_a_span_beyond_the_calendar_is_wrong_usage(millrace, account_id):
+    at = ("--account", account_id, "--name", "t")
+    assert "more than a century" in millrace("token", "create", *at, "--expires", "999999w", fails=2)
+
+
+def test_a_password_is_not_asked_for_without_a_terminal(millrace, account_id, monkeypatch):
+    def no_terminal(prompt: str, stream: Any = None) -> str:
+        warnings.warn("Can not control echo on the terminal.", getpass.GetPassWarning, stacklevel=2)
+        return "shown to all"
+
+    monkeypatch.setattr("getpass.getpass", no_terminal)
+    millrace("user", "create", "eve", "--account", account_id, "--role", "viewer")
+    assert "--password-stdin" in millrace("user", "password", "eve", "--account", account_id, fails=1)
 
 
 def test_a_token_can_belong_to_a_user_and_a_workspace(millrace, account_id):
@@ -195,7 +230,7 @@ def test_without_a_secret_or_with_a_strange_one_nothing_is_made(millrace, accoun
     millrace(*create)
     monkeypatch.setenv("MILLRACE_SECRET", "another secret, long enough as well")
     assert "not the secret this database was set up with" in millrace(*create, fails=1)
-    assert "interrupted" in millrace("token", "reset-secret", stdin="n\n", fails=1)
+    assert "not confirmed" in millrace("token", "reset-secret", stdin="n\n", fails=1)
     millrace("token", "reset-secret", "--yes")
     millrace(*create)
     monkeypatch.setenv("MILLRACE_SECRET", "short")

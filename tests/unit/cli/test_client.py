@@ -105,15 +105,41 @@ def test_errors_say_what_to_do() -> None:
     assert "workflows list" in raised.value.hint
 
 
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (failed(400, 10002), "--help"),
+        (failed(500, 10001), "log of the server"),
+        (httpx.ConnectTimeout("slow"), "--url"),
+        (httpx.UnsupportedProtocol("ftp"), "--url"),
+    ],
+)
+def test_every_error_has_a_hint(answer: httpx.Response | Exception, hint: str) -> None:
+    with pytest.raises(ApiError) as raised:
+        Server(answer).api().post("x")
+    assert hint in raised.value.hint
+
+
+def test_an_empty_name_does_not_become_a_list() -> None:
+    server = Server()
+    with pytest.raises(ApiError, match="is empty"):
+        server.api().get("workflows", "w", "instances", "")
+    assert server.requests == []
+
+
 def test_no_server() -> None:
     with pytest.raises(ApiError, match="cannot reach http://m") as raised:
         Server(httpx.ConnectError("refused")).api().get("x")
     assert "millrace dev" in raised.value.hint
 
 
-def test_something_else_answers() -> None:
-    with pytest.raises(ApiError, match="answered 200 in a form") as raised:
-        Server(httpx.Response(200, text="<html>")).api().get("x")
+@pytest.mark.parametrize(
+    "body",
+    ["<html>", "[]", '{"errors": []}', '{"errors": ["no"]}', '{"errors": [{"code": "E1", "message": "no"}]}'],
+)
+def test_something_else_answers(body: str) -> None:
+    with pytest.raises(ApiError, match="answered 404 in a form") as raised:
+        Server(httpx.Response(404, text=body)).api().get("x")
     assert "--url" in raised.value.hint
 
 

@@ -8,6 +8,7 @@ import click
 import pytest
 
 from app.cli.deploy import read_document
+from app.cli.problems import CommandFailed
 
 
 def read(tmp_path: Path, text: str):
@@ -33,6 +34,17 @@ def test_anchors_may_be_used(tmp_path):
 
 def test_an_alias_of_what_it_is_in_ends(tmp_path):
     assert read(tmp_path, "a: &x [*x]")["a"][0][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [("a: [", r"line 1, column 5"), ("a: b: c", r"line 1, column 5"), ("\x01", "is not YAML"), ("[" * 5000, "deep")],
+)
+def test_what_is_not_yaml_is_told_in_one_line(tmp_path, text, where):
+    with pytest.raises(CommandFailed, match=where) as raised:
+        read(tmp_path, text)
+    assert "\n" not in raised.value.message
+    assert raised.value.hint
 
 
 @pytest.mark.parametrize("text", ["a: [{1: x}]", "true: x", "a: {~: x}"])
