@@ -1,12 +1,13 @@
 """Bring a database to this release's schema: Piccolo migrations in order, then the engine's SQL functions.
 
 One migrator at a time (advisory lock). Functions are installed anew whenever their text changed, so that a release
-can change a function without a migration file.
+can change a function without a migration file; whose they are is noted, so that an older release leaves them alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -16,11 +17,18 @@ import asyncpg
 from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.commands.forwards import run_forwards
 
+from app import __version__
 from instances.engine import faults
 from instances.engine.store import function_scripts
 from tenants.database import PICCOLO_ENGINE
 
 LOCK = 0x4D494C4C  # any fixed number: one migrator at a time
+FUNCTIONS = "functions"
+"""What :func:`pending` and :func:`migrate` call the engine's functions."""
+
+# The digest is `<release>/<SHA-256 of the functions' text>`.
+CREATE_INSTALLED = "create table if not exists installed_functions (digest text not null)"
+INSTALLED = "select digest from installed_functions"
 
 
 class SchemaTooNew(Exception):
@@ -28,53 +36,90 @@ class SchemaTooNew(Exception):
 
 
 async def migrate(dsn: str) -> list[str]:
-    """Apply what is missing; returns the ids of the migrations applied. Raises :class:`SchemaTooNew`."""
-    os.environ.setdefault("PICCOLO_CONF", "piccolo_conf")
+    """Apply what is missing; returns what it was, as :func:`pending` does. Raises :class:`SchemaTooNew`."""
     guard = await asyncpg.connect(dsn)
     try:
         await guard.execute("select pg_advisory_lock($1)", LOCK)
-        missing = await pending(dsn)
-        if missing:
-            pool = await asyncpg.create_pool(dsn, min_size=1, max_size=2)
-            PICCOLO_ENGINE.pool = pool
-            try:
-                # One transaction around all: Piccolo's own end before it notes that a migration was applied.
-                async with PICCOLO_ENGINE.transaction():
-                    with contextlib.redirect_stdout(io.StringIO()) as said:
-                        result = await run_forwards("all")
-                    if not result.success:
-                        raise RuntimeError(f"migration failed: {said.getvalue().strip()}")
-                    faults.point("migrations-not-committed")
-            finally:
-                PICCOLO_ENGINE.pool = None
-                await pool.close()
+        missing = await _pending(guard)
+        if set(missing) - {FUNCTIONS}:
+            await _run_migrations(dsn)
         faults.point("functions-not-installed")
-        await _install_functions(guard)
+        if FUNCTIONS in missing:
+            await _install_functions(guard)
         return missing
     finally:
         await guard.close()
 
 
 async def pending(dsn: str) -> list[str]:
-    """Ids of migrations not applied yet, in order. Raises :class:`SchemaTooNew` for unknown applied ones."""
-    os.environ.setdefault("PICCOLO_CONF", "piccolo_conf")
-    known = await _known_ids()
+    """Ids of migrations not applied yet, in order, and :data:`FUNCTIONS` when the engine's are not this release's.
+
+    Raises :class:`SchemaTooNew` when a newer release has been there.
+    """
     connection = await asyncpg.connect(dsn)
     try:
-        applied: set[str] = set()
-        if await connection.fetchval("select to_regclass('migration') is not null"):
-            applied = {row["name"] for row in await connection.fetch("select name from migration")}
+        return await _pending(connection)
     finally:
         await connection.close()
+
+
+async def _pending(connection: asyncpg.Connection) -> list[str]:
+    known = await _known_ids()
+    applied: set[str] = set()
+    if await connection.fetchval("select to_regclass('migration') is not null"):
+        applied = {row["name"] for row in await connection.fetch("select name from migration")}
     if unknown := applied - set(known):
         raise SchemaTooNew(
             "the database was migrated by a newer Millrace "
             f"(it has {len(unknown)} migrations this release does not know)"
         )
-    return [name for name in known if name not in applied]
+    missing = [name for name in known if name not in applied]
+    return missing if await _functions_fit(connection) else [*missing, FUNCTIONS]
+
+
+async def _functions_fit(connection: asyncpg.Connection) -> bool:
+    """Whether the engine's functions are this release's. Raises :class:`SchemaTooNew` for those of a newer one."""
+    if not await connection.fetchval("select to_regclass('installed_functions') is not null"):
+        return False
+    release, _, digest = str(await connection.fetchval(INSTALLED)).rpartition("/")
+    if digest == _functions_digest():
+        return True
+    if _numbers(release) > _numbers(__version__):
+        raise SchemaTooNew(f"the database was migrated by Millrace {release}, which is newer than this one")
+    return False
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release)]
+
+
+@functools.cache
+def _functions_digest() -> str:
+    return hashlib.sha256(_functions().encode()).hexdigest()
+
+
+def _functions() -> str:
+    return "\n".join(function_scripts())
+
+
+async def _run_migrations(dsn: str) -> None:
+    pool = await asyncpg.create_pool(dsn, min_size=1, max_size=2)
+    PICCOLO_ENGINE.pool = pool
+    try:
+        # One transaction around all: Piccolo's own end before it notes that a migration was applied.
+        async with PICCOLO_ENGINE.transaction():
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                result = await run_forwards("all")
+            if not result.success:
+                raise RuntimeError(f"migration failed: {said.getvalue().strip()}")
+            faults.point("migrations-not-committed")
+    finally:
+        PICCOLO_ENGINE.pool = None
+        await pool.close()
 
 
 async def _known_ids() -> list[str]:
+    os.environ.setdefault("PICCOLO_CONF", "piccolo_conf")
     manager = BaseMigrationManager()
     ids: list[str] = []
     for config in manager.sort_app_configs(manager.get_app_configs()):
@@ -83,17 +128,15 @@ async def _known_ids() -> list[str]:
 
 
 async def _install_functions(connection: asyncpg.Connection) -> None:
-    script = "\n".join(function_scripts())
-    digest = hashlib.sha256(script.encode()).hexdigest()
-    await connection.execute("create table if not exists installed_functions (digest text not null)")
-    if await connection.fetchval("select digest from installed_functions") == digest:
-        return
+    script = _functions()
     async with connection.transaction():
+        await connection.execute(CREATE_INSTALLED)
         await _drop_functions(connection, re.findall(r"create or replace function (\w+)", script))
         await connection.execute(script)
         faults.point("functions-half-installed")
         await connection.execute("delete from installed_functions")
-        await connection.execute("insert into installed_functions values ($1)", digest)
+        stamp = f"{__version__}/{_functions_digest()}"
+        await connection.execute("insert into installed_functions values ($1)", stamp)
 
 
 async def _drop_functions(connection: asyncpg.Connection, names: list[str]) -> None:

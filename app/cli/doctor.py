@@ -20,6 +20,7 @@ import redis.asyncio
 from app import __version__
 from app.cli.environment import find_installation
 from app.cli.installation import SYSTEM_DIRECTORY, Installation, InstallationError
+from app.cli.migrate import described
 from app.cli.output import Output
 from app.cli.problems import describe
 from app.embedded.binaries import OLDEST_POSTGRES, find_postgres, find_redis
@@ -207,7 +208,7 @@ async def _database(url: str) -> Finding:
     if major < OLDEST_POSTGRES:
         return Finding("database", "failed", detail, f"Millrace needs PostgreSQL {OLDEST_POSTGRES} or newer.")
     if missing := await pending(url):
-        return Finding("database", "failed", f"{detail}, {len(missing)} migrations missing", "Run `millrace migrate`.")
+        return Finding("database", "failed", f"{detail}, without {described(missing)}", "Run `millrace migrate`.")
     return Finding("database", "ok", f"{detail}, schema up to date")
 
 

@@ -8,8 +8,8 @@ import click
 
 from app.cli.environment import process_settings
 from app.cli.output import Output
+from app.migrations import FUNCTIONS, pending
 from app.migrations import migrate as bring_up_to_date
-from app.migrations import pending
 
 
 @click.command("migrate")
@@ -28,11 +28,18 @@ def migrate(ctx: click.Context, check: bool, as_json: bool) -> None:
     elif check:
         for name in ids:
             out.line(name)
-        out.note(f"{len(ids)} migrations are missing" if ids else "the schema is up to date")
+        out.note(f"missing: {described(ids)}" if ids else "the schema is up to date")
     else:
-        out.line(f"applied {len(ids)} migrations" if ids else "the schema is up to date")
+        out.line(f"applied {described(ids)}" if ids else "the schema is up to date")
     if check and ids:
         ctx.exit(1)
+
+
+def described(ids: list[str]) -> str:
+    """What `app.migrations` named, in words."""
+    count = len(ids) - (FUNCTIONS in ids)
+    parts = [f"{count} migration{'s' if count > 1 else ''}"] if count else []
+    return " and ".join([*parts, *(["the engine's functions"] if FUNCTIONS in ids else [])])
 
 
 async def _run(check: bool) -> list[str]:

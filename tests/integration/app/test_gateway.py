@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import gzip
+from datetime import datetime
 from typing import Any
 
 import brotli
@@ -227,11 +229,36 @@ async def test_not_ready_without_the_database(
     assert answer.json() == {"status": "unavailable", "reasons": ["database: ConnectionRefusedError"]}
 
 
-async def test_degraded_without_redis(settings: Settings) -> None:
+async def test_not_ready_without_redis_unless_the_probe_does_not_mind(settings: Settings) -> None:
     lonely = dataclasses.replace(settings, redis_url="redis://127.0.0.1:1")
     async with Platform(lonely).opened() as platform, client_of(lonely, platform, checked=False) as http:
         answer = await http.get("/readyz")
-    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        tolerant = await http.get("/readyz?exclude=redis")
+        wrong = await http.get("/readyz?exclude=database")
+        platform.drain()
+        draining = await http.get("/readyz?exclude=redis")
+    reasons = ["redis: ConnectionError"]
+    assert (answer.status_code, answer.json()) == (503, {"status": "unavailable", "reasons": reasons})
+    assert (tolerant.status_code, tolerant.json()) == (200, {"status": "degraded", "reasons": reasons})
+    assert (wrong.status_code, wrong.json()["errors"][0]["message"]) == (400, "exclude must be redis")
+    assert draining.status_code == 503
+
+
+async def test_probes_at_the_same_time_share_one_look(
+    http: httpx.AsyncClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    now = platform.db.now
+
+    async def counted() -> datetime:
+        nonlocal looks
+        looks += 1
+        return await now()
+
+    monkeypatch.setattr(platform.db, "now", counted)
+    answers = await asyncio.gather(*(http.get("/readyz") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert looks == 1
 
 
 async def test_not_ready_with_missing_migrations(

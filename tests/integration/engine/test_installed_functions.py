@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import asyncpg
+import pytest
 
-from app.migrations import migrate
+from app.migrations import FUNCTIONS, SchemaTooNew, migrate, pending
 from instances.engine import store
 
 
@@ -22,9 +23,25 @@ async def test_functions_of_an_older_release_are_replaced_whatever_their_shape(
         "create function let_go(uuid[], uuid[], timestamptz) returns text language sql as 'select null'"
     )
     await admin.execute("create function give_back(int) returns int language sql as 'select 1'")
-    await admin.execute("update installed_functions set digest = 'of an older release'")
+    await admin.execute("update installed_functions set digest = '0.0.9/of an older release'")
 
-    await migrate(dsn)
+    assert await pending(dsn) == [FUNCTIONS]
+    assert await migrate(dsn) == [FUNCTIONS]
+    assert await pending(dsn) == []
 
     assert [row[0] for row in await admin.fetch(mine, names)] == now
     await admin.execute("select let_go('{}', '{}', now())")
+
+
+async def test_functions_of_a_newer_release_are_left_alone(dsn: str, admin: asyncpg.Connection) -> None:
+    await admin.execute("update installed_functions set digest = '999.0.1/of a newer release'")
+    with pytest.raises(SchemaTooNew, match=r"migrated by Millrace 999\.0\.1, which is newer"):
+        await migrate(dsn)
+    with pytest.raises(SchemaTooNew):
+        await pending(dsn)
+
+
+async def test_another_state_of_this_release_is_replaced(dsn: str, admin: asyncpg.Connection) -> None:
+    await admin.execute("update installed_functions set digest = 'without a release'")
+    assert await migrate(dsn) == [FUNCTIONS]
+    assert await migrate(dsn) == []
