@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -16,8 +17,7 @@ import msgspec
 
 from app.errors import InvalidRequest
 from app.errors import PayloadTooLarge as TooLarge
-from tenants.bodies import invalid_field
-from tenants.limits import JSON_DEPTH
+from tenants.bodies import TOO_DEEP, check_depth, invalid_field
 
 T = TypeVar("T")
 
@@ -25,12 +25,10 @@ EMPTY = "{}"
 """Parameters and events that were left out."""
 
 _WHITESPACE = " \t\n\r"
-_ESCAPES = re.compile(
-    r"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[^\s"]+', re.DOTALL)
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|(.))", re.DOTALL)
+_SHORTEST = (r"\"", r"\b", r"\f", r"\n", r"\r", r"\t")
+"""Escapes that a compact encoder writes, too."""
+_ESCAPED_IN_TWO = '\b\f\n\r\t"\\'
+_CONTROL = bytes(code for code in range(0x20) if chr(code) not in _ESCAPED_IN_TWO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,11 @@ class Decoded(Generic[T]):
 
     def text(self, raw: msgspec.Raw) -> str:
         text = bytes(raw).decode()
-        return _restore(text, self._mark) if self._mark else text
+        return _restore(text, self._mark)
+
+    def as_sent(self, text: str) -> bool:
+        """Whether a text of the value is what was sent: one with a lone surrogate in it is not."""
+        return not self._mark or self._mark not in text
 
     def params(self, raw: msgspec.Raw | msgspec.UnsetType) -> str:
         """The parameters in field `raw`: text that is JSON stands for its value, any other text for itself."""
@@ -52,8 +54,8 @@ class Decoded(Generic[T]):
         if encoded.startswith(b'"'):
             inner = msgspec.json.decode(encoded, type=str).strip(_WHITESPACE)
             if _is_json(inner):
-                _check_depth(inner)
-                return _restore(inner, self._mark) if self._mark else inner
+                check_depth(inner.encode())
+                return _restore(inner, self._mark)
         return self.text(raw)
 
 
@@ -62,20 +64,16 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> Decoded[T]:
 
     Raises :class:`InvalidRequest` naming the field and the rule, with a JSON pointer.
     """
-    if not body.strip():
-        body = b"{}"
-    text = utf8(body)
+    text = utf8(body) if body.strip() else "{}"
+    mark = ""
     try:
-        return Decoded(decoder.decode(body))
-    except msgspec.ValidationError as error:
-        raise invalid_field(error) from None
-    except msgspec.DecodeError as error:
-        mark = _mark_for(body)
-        hidden = _hide(text, mark)
-        if hidden == text:
-            raise InvalidRequest(f"the body is not valid JSON: {error}") from None
-    try:
-        return Decoded(decoder.decode(hidden), mark)
+        try:
+            return Decoded(decoder.decode(text))
+        except msgspec.DecodeError as error:
+            if isinstance(error, msgspec.ValidationError) or not _is_json(text):
+                raise
+        mark = _mark_for(text)
+        return Decoded(decoder.decode(_hide(text, mark)), mark)
     except msgspec.ValidationError as error:
         raise invalid_field(error) from None
     except msgspec.DecodeError as error:
@@ -98,8 +96,16 @@ def loads(text: str | None) -> Any:
         return None
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:  # a lone surrogate, which the standard library reads
-        return json.loads(text)
+    except msgspec.DecodeError:  # a lone surrogate or a number beyond all bounds, which the standard library reads
+        return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | float:
+    """Beyond the digits Python converts, what JavaScript makes of it: an infinity."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
 
 
 def decode_stored(decoder: msgspec.json.Decoder[T], text: str) -> T:
@@ -109,7 +115,7 @@ def decode_stored(decoder: msgspec.json.Decoder[T], text: str) -> T:
     try:
         return decoder.decode(text)
     except msgspec.DecodeError:
-        return decoder.decode(_ESCAPES.sub(lambda match: r"\ufffd" if match[2] else match[0], text))
+        return decoder.decode(_unmask_backslashes(_LONE.sub(r"\\ufffd", _mask_backslashes(text))))
 
 
 def check_size(text: str, limit: int, field: str, pointer: str | None = None) -> None:
@@ -121,13 +127,24 @@ def check_size(text: str, limit: int, field: str, pointer: str | None = None) ->
 
 
 def compact_size(text: str) -> int:
-    """Bytes of JSON `text` without insignificant whitespace and with as few escapes as JSON allows."""
-    size = 0
-    for token in _TOKEN.findall(text):
-        if "\\" in token:
-            token = _ESCAPE.sub(_unescaped, token)
-        size += len(token.encode())
-    return size
+    """Bytes of JSON `text` without insignificant whitespace and with as few escapes as JSON allows.
+
+    Every step goes over the whole text at once: a body full of escapes must not hold up everybody else's requests.
+    """
+    for gap in "\t\n\r":  # as they are, they cannot be part of a string
+        text = text.replace(gap, "")
+    text = text.replace(r"\\", "__")  # from here on a backslash begins an escape
+    spaced = text.replace(r"\u", "_u").encode()
+    spaces = len(spaced) - len(msgspec.json.format(spaced, indent=-1))
+    if "\\" not in text:
+        return len(spaced) - spaces
+    for escape in _SHORTEST:
+        text = text.replace(escape, "__")
+    # With its quotes masked, the whole text is what one string holds.
+    value = json.loads('"' + text.replace('"', "_") + '"')
+    encoded = value.encode("utf-8", "backslashreplace")  # lone surrogates stay escapes
+    control = len(encoded) - len(encoded.translate(None, _CONTROL))
+    return len(encoded) + 5 * control + sum(value.count(char) for char in _ESCAPED_IN_TWO) - spaces
 
 
 def utf8(body: bytes) -> str:
@@ -139,7 +156,11 @@ def utf8(body: bytes) -> str:
 
 
 def _is_json(text: str) -> bool:
-    return _reads(text) or ("\\u" in text and _reads(_hide(text, "")))
+    if _reads(text):
+        return True
+    if r"\u" not in text or "\0" in text:
+        return False
+    return _reads(_each_surrogate(text, lambda _: r"\u00"))
 
 
 def _reads(text: str) -> bool:
@@ -148,55 +169,49 @@ def _reads(text: str) -> bool:
     except (msgspec.DecodeError, UnicodeEncodeError):
         return False
     except RecursionError:
-        raise InvalidRequest(_TOO_DEEP) from None
+        raise InvalidRequest(TOO_DEEP) from None
     return True
 
 
-_TOO_DEEP = f"JSON must not nest deeper than {JSON_DEPTH} levels"
+# msgspec refuses the escapes of lone surrogates, which JSON allows. They are hidden from it, with those of pairs,
+# behind a mark that the text cannot hold by chance, nor by intent (unless it is short, it depends on all of the text), and
+# that no identifier may contain. A body may be full of them, so nothing here goes over a text escape by escape.
+
+_SURROGATES = [d + digit for d in "dD" for digit in "89abcdefABCDEF"]
+"""The first two digits of a surrogate's escape."""
+_HIGH, _LOW = "[dD][89abAB][0-9a-fA-F]{2}", "[dD][c-fC-F][0-9a-fA-F]{2}"
+_LONE = re.compile(rf"\\u(?:{_HIGH}(?!\\u{_LOW})|(?<!\\u{_HIGH}\\u){_LOW})")
 
 
-def _check_depth(text: str) -> None:
-    """JSON inside a JSON text is as deep as its own brackets."""
-    if text.count("[") + text.count("{") <= JSON_DEPTH:
-        return
-    depth = 0
-    for char in _STRING.sub("", text):
-        if char in "[{":
-            depth += 1
-            if depth > JSON_DEPTH:
-                raise InvalidRequest(_TOO_DEEP)
-        elif char in "]}":
-            depth -= 1
-
-
-# msgspec refuses the escapes of lone surrogates, which JSON allows. They are hidden from it behind a mark that the
-# text cannot hold by chance, nor by intent (it depends on all of the text), and that no identifier may contain.
-
-
-def _mark_for(body: bytes) -> str:
-    return f"\x7f{hashlib.sha256(body).hexdigest()[:24]}\x7f"
+def _mark_for(text: str) -> str:
+    if "\x7f" not in text and "007f" not in text.lower():
+        return "\x7f"
+    return f"\x7f{hashlib.sha256(text.encode()).hexdigest()[:24]}\x7f"
 
 
 def _hide(text: str, mark: str) -> str:
-    return _ESCAPES.sub(lambda match: mark + match[2] if match[2] else match[0], text)
+    return _each_surrogate(text, lambda digits: mark + digits)
 
 
 def _restore(text: str, mark: str) -> str:
-    return re.sub(f"{mark}([0-9a-fA-F]{{4}})", r"\\u\1", text)
+    if mark and mark in text:
+        for digits in _SURROGATES:
+            text = text.replace(mark + digits, rf"\u{digits}")
+    return text
 
 
-_KEEP_ESCAPED = {0x08: r"\b", 0x09: r"\t", 0x0A: r"\n", 0x0C: r"\f", 0x0D: r"\r", 0x22: r"\"", 0x5C: r"\\"}
+def _each_surrogate(text: str, instead: Callable[[str], str]) -> str:
+    r"""JSON `text` with `instead("d8")` for each `\ud8`, and so on: the last two digits stay behind it."""
+    text = _mask_backslashes(text)
+    for digits in _SURROGATES:
+        text = text.replace(rf"\u{digits}", instead(digits))
+    return _unmask_backslashes(text)
 
 
-def _unescaped(match: re.Match[str]) -> str:
-    """What a compact encoder writes for one escape, or for one pair of surrogates."""
-    code, low, single = match.groups()
-    if single is not None:
-        return "/" if single == "/" else match[0]
-    point = int(code, 16)
-    if 0xD800 <= point < 0xDC00 and low is not None:
-        return chr(0x10000 + ((point - 0xD800) << 10) + (int(low, 16) - 0xDC00))
-    if 0xD800 <= point < 0xE000:
-        return match[0]
-    plain = _KEEP_ESCAPED.get(point) or (rf"\u{point:04x}" if point < 0x20 else chr(point))
-    return plain if low is None else plain + rf"\u{low}"
+def _mask_backslashes(text: str) -> str:
+    """Put escaped backslashes out of the way, so that each one left begins an escape. JSON holds no NUL."""
+    return text.replace(r"\\", "\0\0")
+
+
+def _unmask_backslashes(text: str) -> str:
+    return text.replace("\0\0", r"\\")

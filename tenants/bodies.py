@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import TypeVar
 
 import msgspec
 
 from app.errors import InvalidRequest, PayloadTooLarge
-from tenants.limits import BODY_BYTES
+from tenants.limits import BODY_BYTES, JSON_DEPTH
 
 T = TypeVar("T")
 
 _WHERE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `([^`]*)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)  # the last quote is optional: no rescans, so linear
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
+
+TOO_DEEP = f"JSON must not nest deeper than {JSON_DEPTH} levels"
 
 
 def decode_body(body: bytes, kind: type[T], *, limit: int = BODY_BYTES) -> T:
@@ -47,6 +53,19 @@ def invalid_field(error: msgspec.ValidationError) -> InvalidRequest:
     field = path.removeprefix("$").lstrip(".") or "the body"
     pointer = "".join(f"/{name or number}" for name, number in _STEP.findall(path.removeprefix("$")))
     return InvalidRequest(f"{field}: {what}", pointer=pointer or None)
+
+
+def check_depth(body: bytes) -> None:
+    """Raise :class:`InvalidRequest` when the JSON text `body` nests deeper than `JSON_DEPTH`.
+
+    Linear and without recursion, whatever the text is: strings are cut out, what is left is reduced to brackets, and
+    those to +1 and -1, whose running sum is the depth. Text that is not JSON is the decoder's to refuse.
+    """
+    if body.count(b"[") + body.count(b"{") <= JSON_DEPTH:
+        return
+    steps = _STRING.sub(b"", body).translate(_STEPS, _NOT_BRACKETS)
+    if max(accumulate(memoryview(steps).cast("b")), default=0) > JSON_DEPTH:
+        raise InvalidRequest(TOO_DEEP)
 
 
 def utc(moment: datetime | None, field: str) -> datetime | None:

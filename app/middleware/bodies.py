@@ -7,17 +7,14 @@ complete, before any decoder sees it: decoders recurse, and payloads are otherwi
 from __future__ import annotations
 
 import re
-from itertools import accumulate
 
 from litestar.types import HTTPReceiveMessage, Receive
 
-from app.errors import InvalidRequest, PayloadTooLarge
+from app.errors import PayloadTooLarge
 from tenants import limits
+from tenants.bodies import check_depth
 
 _SCRIPT_UPLOAD = re.compile(r"/client/v4/accounts/[^/]+/workers/scripts/[^/]+(/versions)?")
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)  # the last quote is optional: no rescans, so linear
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEPS = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
 
 
 def limit_of(method: str, path: str) -> int:
@@ -66,19 +63,6 @@ class _Guard:
                 check_depth(self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks))
                 self._chunks.clear()
         return message
-
-
-def check_depth(body: bytes, limit: int = limits.JSON_DEPTH) -> None:
-    """Raise :class:`InvalidRequest` when the JSON text `body` nests deeper than `limit`.
-
-    Linear and without recursion, whatever the text is: strings are cut out, what is left is reduced to brackets, and
-    those to +1 and -1, whose running sum is the depth. Text that is not JSON is the decoder's to refuse.
-    """
-    if body.count(b"[") + body.count(b"{") <= limit:
-        return
-    steps = _STRING.sub(b"", body).translate(_STEPS, _NOT_BRACKETS)
-    if max(accumulate(memoryview(steps).cast("b")), default=0) > limit:
-        raise InvalidRequest(f"JSON must not nest deeper than {limit} levels.")
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

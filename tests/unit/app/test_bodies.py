@@ -6,8 +6,9 @@ import time
 import pytest
 
 from app.errors import InvalidRequest, PayloadTooLarge
-from app.middleware.bodies import check_depth, guard, limit_of
+from app.middleware.bodies import guard, limit_of
 from tenants import limits
+from tenants.bodies import check_depth
 
 W = "/client/v4/accounts/a/workflows/w"
 S = "/client/v4/accounts/a/workers/scripts/s"
