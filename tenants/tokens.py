@@ -16,7 +16,7 @@ from tenants.auth import ADMIN, ROLE_SCOPES, SCOPES, Caller, role_for
 from tenants.authentication import Authenticator
 from tenants.clock import Clock, iso
 from tenants.database import Database
-from tenants.errors import AlreadyExists, LimitReached, TokenNotFound
+from tenants.errors import AlreadyExists, LimitReached, TokenNotFound, UserNotFound
 from tenants.ids import Ids
 from tenants.keys import Keys
 from tenants.limits import TOKEN_NAME, TOKENS_PER_ACCOUNT
@@ -110,6 +110,18 @@ class TokenService:
         self._authenticator.forget()
         return row
 
+    async def give(self, caller: Caller, token_id: UUID, user_id: UUID) -> None:
+        """Make the token that of a user. Raises :class:`TokenNotFound`, :class:`UserNotFound`."""
+        changes = {"user_id": user_id, "modified_at": self._clock.now()}
+        async with self._db.scope(caller.account_id, transaction=True) as connection:
+            self._must_cover(caller, await self._visible(caller, token_id))
+            if await store.user_by_id(caller.account_id, user_id) is None:
+                raise UserNotFound("there is no such user in this account")
+            await store.update_token(caller.account_id, token_id, changes)
+            line = self._audit.line(caller, "token.give", token_id.hex, {"user": user_id.hex})
+            await store.insert_audit_lines(connection, [line])
+        self._authenticator.forget()
+
     async def roll(self, caller: Caller, token_id: UUID) -> str:
         """A new text for the token; the old one stops working within a second."""
         text = new_token(self._entropy)
@@ -144,6 +156,7 @@ class TokenService:
             "modified_at": now,
         }
         async with self._db.scope(caller.account_id, transaction=True) as connection:
+            await store.account_for_update(caller.account_id)  # whoever counts and inserts does so one at a time
             if await store.count_tokens(caller.account_id) >= TOKENS_PER_ACCOUNT:
                 raise LimitReached(f"an account has at most {TOKENS_PER_ACCOUNT} tokens; delete some first")
             if not await store.insert_token(values):
@@ -188,6 +201,8 @@ class TokenService:
     def _must_cover(self, caller: Caller, row: TokenRow) -> None:
         if beyond := granted_beyond(row.scopes, caller.scopes):
             raise NotAllowed(f"Authentication error: this token holds {', '.join(beyond)}, which you do not hold")
+        if row.role == ADMIN and ADMIN not in caller.scopes:
+            raise NotAllowed("Authentication error: this token has the role admin, which you do not have")
 
     async def _visible(self, caller: Caller, token_id: UUID) -> TokenRow:
         row = await store.token_by_id(caller.account_id, token_id)

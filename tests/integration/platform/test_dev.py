@@ -63,6 +63,11 @@ async def workflows(ready: Ready) -> httpx.Response:
         )
 
 
+async def user_of(ready: Ready) -> httpx.Response:
+    async with httpx.AsyncClient(base_url=ready.base_url, trust_env=False) as http:
+        return await http.get("/client/v4/user", headers={"authorization": f"Bearer {ready.api_token}"})
+
+
 async def until(condition: Callable[[], object], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -76,6 +81,7 @@ class TestLife:
         ready = await first.ready()
         assert ready.pid == first.process.pid
         assert (await workflows(ready)).status_code == 200
+        assert (await user_of(ready)).json()["result"]["email"] == "dev@millrace.localhost"
         for path in ("secret", "dev-token", "ready.json", "millrace.json"):
             assert stat.S_IMODE((directory / path).stat().st_mode) == 0o600
         kinds = ("serve", "worker", "postgres", "redis.sock")

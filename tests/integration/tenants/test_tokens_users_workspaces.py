@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from datetime import timedelta
 from uuid import UUID
@@ -59,6 +60,9 @@ async def test_nobody_grants_or_takes_over_what_they_do_not_hold(tenants, boss, 
         await tenants.tokens.roll(minor, powerful.id)
     with pytest.raises(NotAllowed, match="this token holds"):
         await tenants.tokens.replace(minor, powerful.id, TokenGrant(name="x", scopes=["workflows:read"]))
+    titled = await make_token("workflows:read", role="admin")
+    with pytest.raises(NotAllowed, match="has the role admin"):
+        await tenants.tokens.roll(minor, titled.id)
     await tenants.authenticate(powerful.text)
     row, _ = await tenants.tokens.create(minor, TokenGrant(name="x", scopes=["workflows:read"]))
     assert await tenants.tokens.roll(minor, row.id)
@@ -128,6 +132,26 @@ async def test_an_account_has_so_many_tokens_and_no_more(tenants, boss, make_tok
     await make_token()
     with pytest.raises(LimitReached, match="at most 2 tokens"):
         await make_token()
+
+
+async def test_so_many_tokens_also_when_made_at_the_same_time(tenants, boss, make_token, monkeypatch):
+    monkeypatch.setattr(tokens_module, "TOKENS_PER_ACCOUNT", 2)
+    made = await asyncio.gather(*(make_token() for _ in range(5)), return_exceptions=True)
+    assert [type(one) for one in made].count(LimitReached) == 3
+    assert (await tenants.tokens.page(boss, limit=9))[1] == 2
+
+
+async def test_a_token_is_given_to_a_user_of_its_account(tenants, boss, stranger, make_token):
+    token, theirs = await make_token(), await make_token(caller=stranger)
+    ada = await tenants.users.create(boss, "ada", role="viewer")
+    await tenants.authenticate(token.text)
+    await tenants.tokens.give(boss, token.id, ada.id)
+    assert (await tenants.authenticate(token.text)).user_id == ada.id
+    with pytest.raises(UserNotFound):
+        await tenants.tokens.give(stranger, theirs.id, ada.id)
+    with pytest.raises(TokenNotFound):
+        await tenants.tokens.give(boss, theirs.id, ada.id)
+    assert (await tenants.accounts.audit_lines(boss.account_id, limit=1))[0].action == "token.give"
 
 
 # ---- users
