@@ -174,8 +174,8 @@ def _reads(text: str) -> bool:
 
 
 # msgspec refuses the escapes of lone surrogates, which JSON allows. They are hidden from it, with those of pairs,
-# behind a mark that the text cannot hold by chance, nor by intent (unless it is short, it depends on all of the text), and
-# that no identifier may contain. A body may be full of them, so nothing here goes over a text escape by escape.
+# behind a mark that the text cannot hold by chance, nor by intent (unless it is short, it depends on all of the
+# text), and that no identifier may contain. A body may be full of them, so nothing here goes escape by escape.
 
 _SURROGATES = [d + digit for d in "dD" for digit in "89abcdefABCDEF"]
 """The first two digits of a surrogate's escape."""

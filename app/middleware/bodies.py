@@ -10,7 +10,7 @@ import re
 
 from litestar.types import HTTPReceiveMessage, Receive
 
-from app.errors import PayloadTooLarge
+from app.errors import InvalidRequest, PayloadTooLarge
 from tenants import limits
 from tenants.bodies import check_depth
 
@@ -32,7 +32,8 @@ def limit_of(method: str, path: str) -> int:
 def guard(receive: Receive, *, limit: int, declared: bytes | None, json: bool) -> Receive:
     """Wrap `receive` so that reading more than `limit` bytes, or JSON nested too deep, raises.
 
-    Raises :class:`PayloadTooLarge` at once when the declared length is over the limit.
+    Raises :class:`PayloadTooLarge` at once when the declared length is over the limit, and :class:`InvalidRequest` when
+    the client goes before it has sent all of the body.
     """
     if declared is not None and (not declared.isdigit() or int(declared) > limit):
         raise _too_large(limit)
@@ -40,26 +41,30 @@ def guard(receive: Receive, *, limit: int, declared: bytes | None, json: bool) -
 
 
 class _Guard:
-    __slots__ = ("_chunks", "_json", "_limit", "_receive", "_size")
+    __slots__ = ("_chunks", "_complete", "_json", "_limit", "_receive", "_size")
 
     def __init__(self, receive: Receive, limit: int, json: bool) -> None:
         self._receive = receive
         self._limit = limit
         self._json = json
         self._size = 0
+        self._complete = False
         self._chunks: list[bytes] = []
 
     async def receive(self) -> HTTPReceiveMessage:
         message: HTTPReceiveMessage = await self._receive()  # type: ignore[assignment]
         if message["type"] != "http.request":
+            if not self._complete:
+                raise InvalidRequest("The request body ended before it was complete.")
             return message
         chunk = message.get("body", b"")
         self._size += len(chunk)
         if self._size > self._limit:
             raise _too_large(self._limit)
+        self._complete = not message.get("more_body", False)
         if self._json:
             self._chunks.append(chunk)
-            if not message.get("more_body", False):
+            if self._complete:
                 check_depth(self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks))
                 self._chunks.clear()
         return message

@@ -102,7 +102,7 @@ class _Exchange:
 
     def __init__(self, gateway: Gateway, scope: Any) -> None:
         self._gateway = gateway
-        self._scope = scope
+        self._scope: Any = scope
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of repeated headers the first counts
         self._method: str = scope["method"]
         self._path: str = scope["path"]
@@ -146,7 +146,8 @@ class _Exchange:
                     204, b"", [(b"allow", self._gateway._allowed(self._scope["path"]).encode())], outward
                 )
                 return
-            await self._gateway._app(self._scope, self._prepared(), outward)
+            receive = self._prepared()
+            await self._gateway._app(self._scope, receive, outward)
             if self._end is not None and not self._complete:
                 await outward({"type": "http.response.body", "body": b"", "more_body": False})
         except Exception as error:
@@ -158,15 +159,15 @@ class _Exchange:
 
     def _prepared(self) -> Receive:
         """What the application reads from, behind the body's limits; HEAD becomes GET, whose body is kept back."""
-        scope = self._scope
         if self._body_less:
-            scope["method"] = "GET"
+            # A copy: the server goes by its own scope when it counts what is sent of the body.
+            self._scope = {**self._scope, "method": "GET"}
         if self._method not in _METHODS_WITH_BODY:
             return self._hear
         kind = self._headers.get(b"content-type", b"").lower()
         return bodies.guard(
             self._hear,
-            limit=bodies.limit_of(self._method, scope["path"]),
+            limit=bodies.limit_of(self._method, self._scope["path"]),
             declared=self._headers.get(b"content-length"),
             json=not kind.startswith(_NOT_JSON),
         )

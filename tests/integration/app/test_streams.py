@@ -74,6 +74,20 @@ async def test_head_of_a_stream_ends_at_once(server: Live) -> None:
         assert (answer.status_code, answer.content) == (200, b"")
 
 
+async def test_head_leaves_the_connection_open(server: Live) -> None:
+    """The server counts the bytes of a body against its declared length, except to HEAD."""
+    async with waiting_instance(server) as (tenant, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.base_url.rpartition(":")[2]))
+        for method, path in (("HEAD", ""), ("HEAD", "/i"), ("HEAD", "/nope"), ("GET", "/i")):
+            head = f"{method} {tenant.path}/workflows/w/instances{path} HTTP/1.1\r\nHost: m\r\n"
+            writer.write(f"{head}Authorization: Bearer {tenant.token}\r\n\r\n".encode())
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            assert answer.startswith("http/1.1 404" if path == "/nope" else "http/1.1 200")
+            length = int(answer.partition("content-length: ")[2].partition("\r\n")[0])
+        assert len(await reader.readexactly(length)) == length > 0
+        writer.close()
+
+
 async def test_a_client_that_leaves_frees_its_stream(server: Live) -> None:
     async with waiting_instance(server) as (tenant, api):
         await server.platform.tenants.accounts.set_limits(operator(tenant.id), changes={"streams": 1})

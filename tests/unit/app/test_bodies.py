@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -110,8 +111,24 @@ async def test_only_json_is_looked_into() -> None:
     await receive()
 
 
-async def test_a_disconnect_passes_through() -> None:
-    async def gone():
-        return {"type": "http.disconnect"}
+async def test_a_disconnect_after_the_body_passes_through() -> None:
+    messages: list[Any] = [{"type": "http.request", "body": b"1", "more_body": False}, {"type": "http.disconnect"}]
 
-    assert (await guard(gone, limit=1, declared=None, json=True)()) == {"type": "http.disconnect"}
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    receive = guard(receive, limit=1, declared=None, json=True)
+    await receive()
+    assert (await receive()) == {"type": "http.disconnect"}
+
+
+async def test_a_client_that_goes_amid_its_body_is_at_fault() -> None:
+    messages: list[Any] = [{"type": "http.request", "body": b"1", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    receive = guard(receive, limit=10, declared=None, json=True)
+    await receive()
+    with pytest.raises(InvalidRequest, match="ended before it was complete"):
+        await receive()
