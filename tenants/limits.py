@@ -61,6 +61,12 @@ DOCUMENT_PROBLEMS = 50
 NODE_CONFIG_BYTES = 128 * KIB
 NODE_META_BYTES = 8 * KIB
 INPUT_SCHEMA_BYTES = 64 * KIB
+FOR_EACH_ITEMS = 10_000
+"""Runs of one `for_each` node."""
+OUTPUTS_CHARACTERS = 100 * MIB
+"""Outputs of one document instance together, as JSON text: they are in a worker's memory while it runs."""
+VARIABLES_CHARACTERS = 8 * MIB
+"""What the `set` nodes of one instance may make together, as JSON text."""
 MAX_PARALLEL = 256
 """Nodes of one instance that may run at once."""
 MAX_ATTEMPTS = 1_000_000

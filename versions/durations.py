@@ -1,4 +1,4 @@
-"""Durations as callers write them: integer milliseconds, or `"<number> <unit>"`.
+"""Durations and moments as callers write them: integer milliseconds, or `"<number> <unit>"`; RFC 3339 or a date.
 
 Units are second, minute, hour, day, week (7 days), month (30 days) and year (365.25 days), with or without an `s`.
 """
@@ -6,6 +6,7 @@ Units are second, minute, hour, day, week (7 days), month (30 days) and year (36
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -75,3 +76,28 @@ def _split(text: str, loose: bool) -> tuple[float, int]:
 def _form(loose: bool) -> str:
     number = "a number of milliseconds" if loose else "an integer number of milliseconds"
     return f'must be {number} or "<number> <unit>" with a unit from second to year, like "30 seconds"'
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MOMENT_MS = 253_402_300_799_999
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:\d\d)?)?", re.ASCII)
+
+
+def parse_moment(value: object) -> int:
+    """Epoch milliseconds of a point in time: RFC 3339 text, a bare date (both UTC unless they say otherwise), or such
+    a number, within 1970 to 9999. Raises ValueError whose text is the rule that was broken (`must be ...`).
+
+    >>> parse_moment("1970-01-02")
+    86400000
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LAST_MOMENT_MS:
+        return int(value)
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        try:
+            moment = datetime.fromisoformat(value.upper())
+        except ValueError:
+            pass
+        else:
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return min(max(0, (moment - _EPOCH) // timedelta(milliseconds=1)), _LAST_MOMENT_MS)
+    raise ValueError("must be an RFC 3339 timestamp, a date or epoch milliseconds")

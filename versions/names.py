@@ -1,15 +1,37 @@
-"""Display names and the handles made of them."""
+"""Names: of nodes, of the events that complete them, display names and the handles made of these."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Callable
+from typing import TypeGuard
 
-from tenants.limits import RESERVED_WORKFLOW_NAMES, WORKFLOW_NAME
+from tenants.limits import EVENT_TYPE, RESERVED_WORKFLOW_NAMES, WORKFLOW_NAME, TextRule
 
+NODE_ID = TextRule(
+    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*"), 1, 128, "letters, digits, '_' and '-', not beginning with '-'"
+)
+_STEP_EVENT = "step:"
+_COMPENSATION = ":compensate"
+EVENT_RULE = f"{EVENT_TYPE.rule}; or step:<node id>"
 _GAP = re.compile(r"[^a-z0-9]+")
 _FALLBACK = "workflow"
+
+
+def may_be_awaited(event_type: object) -> TypeGuard[str]:
+    """Whether a node may wait for events of this type: an ordinary one, or one that completes a node from outside."""
+    return EVENT_TYPE.holds(event_type) or (
+        isinstance(event_type, str)
+        and event_type.startswith(_STEP_EVENT)
+        and NODE_ID.holds(event_type.removeprefix(_STEP_EVENT))
+    )
+
+
+def may_be_sent(event_type: str) -> bool:
+    """Whether an event of this type may be sent: besides, `step:<node id>:compensate` completes a compensation."""
+    completes = event_type.startswith(_STEP_EVENT) and event_type.endswith(_COMPENSATION)
+    return may_be_awaited(event_type.removesuffix(_COMPENSATION) if completes else event_type)
 
 
 def slug(name: str) -> str:

@@ -43,6 +43,9 @@ def checked_settings(source: Source, body: WorkflowBody, limits: Limits, now: da
     wanted = source.schedules
     if body.schedules is not None:
         wanted = of_request(body.schedules, now)
+        if wanted and source.input_needed:
+            rule = f"schedules start instances without input, which input_schema does not allow: {source.input_needed}"
+            raise InvalidRequest(rule, pointer="/schedules")
         given["schedules"] = [row.cron for row in wanted]
     return Settings(
         given=given,

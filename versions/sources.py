@@ -10,9 +10,9 @@ from uuid import UUID
 import msgspec
 
 from app.errors import InvalidRequest, Problem
-from versions.document import Document, check_document, document_hash, encode_document
+from versions.document import NO_INPUT, Document, check_document, document_hash, encode_document, validate_input
 from versions.document.types import UrlRule
-from versions.errors import DocumentInvalid, ScriptInvalid
+from versions.errors import DocumentInvalid, InvalidInput, ScriptInvalid
 from versions.graph import CLASS_NAME, document_graph
 from versions.schedules import of_document
 from versions.schemas import ScheduleRow, ScriptRow
@@ -41,6 +41,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     original: str | None = None
     retention_ms: int | None = None
     schedules: list[ScheduleRow] = []
+    input_needed: str = ""
+    """Why an instance without input breaks the code's own rules; empty: it does not."""
     warnings: tuple[Problem, ...] = ()
 
 
@@ -90,7 +92,6 @@ def document_source(
     document = checked.document
     if document is None:
         raise DocumentInvalid(checked.problems)
-    said = definition if original is None else original
     return Source(
         language=LANGUAGE_DOCUMENT,
         runtime=RUNTIME_DOCUMENT,
@@ -101,16 +102,28 @@ def document_source(
         graph=_text(document_graph(document)),
         display_name=document.name,
         description=document.description,
-        dialect=_dialect(document, dialect),
-        original=_text(said),
+        dialect=document.dialect or dialect,
+        original=_text(_said(definition) if original is None else original),
         retention_ms=document.retention,
         schedules=of_document(document, now),
+        input_needed=_why_input_is_needed(document),
         warnings=checked.warnings,
     )
 
 
-def _dialect(document: Document, dialect: str) -> str:
-    return document.dialect or dialect
+def _said(definition: dict[str, Any]) -> Any:
+    """What its author wrote: the definition, unless it was made from another form and brings that along."""
+    source = definition.get("source") or {}
+    return source.get("original") or definition
+
+
+def _why_input_is_needed(document: Document) -> str:
+    """Why an instance without input breaks the document's `input_schema`; empty when it does not."""
+    try:
+        validate_input(document, NO_INPUT)
+    except InvalidInput as error:
+        return error.message
+    return ""
 
 
 async def script_source(

@@ -8,6 +8,7 @@ validate_input(document, value)               raises InvalidInput
 
 from versions.document.input_schema import validate_input
 from versions.document.model import (
+    NO_INPUT,
     Compensate,
     Defaults,
     Document,
@@ -25,6 +26,7 @@ from versions.document.model import (
 from versions.document.parse import Checked, check_document, parse_document
 
 __all__ = [
+    "NO_INPUT",
     "Checked",
     "Compensate",
     "Defaults",

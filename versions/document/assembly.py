@@ -98,6 +98,8 @@ class _Graph:
         self.all_names = Names(problems, named + synced, noun)
         self.node_names = Names(problems, named, noun)
         self.edges: list[list[int]] = [[] for _ in self.ids]
+        self.asked: dict[tuple[int, int], Path] = {}
+        """Where the list stands that asked for an edge."""
         self.gates: list[list[Gate]] = [[] for _ in drafts]
         self.skip_to: list[int | None] = [None] * len(drafts)
         self.order: list[int] = []
@@ -134,6 +136,7 @@ class _Graph:
             elif need not in known:
                 known.add(need)
                 self.edges[at].append(need)
+                self.asked[at, need] = path[:-1]
 
     def order_nodes(self) -> bool:
         """Sort the graph; whether that is possible."""
@@ -141,10 +144,7 @@ class _Graph:
         if remainder:
             loop = cycle(self.edges, remainder)
             shown = " → ".join(self.ids[at] for at in [*loop, loop[0]])
-            at = loop[0]
-            path = self.drafts[at].path if at < len(self.drafts) else self.syncs[at - len(self.drafts)].path
-            key = "depends_on" if at < len(self.drafts) else "required"
-            self.problems.say("CYCLE", (*path, key), f"dependency cycle: {shown}")
+            self.problems.say("CYCLE", self.asked[loop[0], loop[1]], f"dependency cycle: {shown}")
             return False
         self._ancestors = ancestors(self.edges, self.order)
         return True

@@ -11,6 +11,9 @@ from heapq import heapify, heappop, heappush
 from versions.document.reading import Path, Problems
 from versions.names import slug
 
+SHOWN = 20
+"""Candidates of an ambiguous reference that are named, besides the last."""
+
 
 class Names:
     """Finds the node (or sync point) a user's text means.
@@ -39,7 +42,7 @@ class Names:
             if len(hits) == 1:
                 return hits[0]
             if hits:
-                listed = f"{', '.join(hits[:-1])} and {hits[-1]}"
+                listed = f"{', '.join(hits[:-1][:SHOWN])} and {hits[-1]}"
                 self._problems.say("AMBIGUOUS_REFERENCE", path, f'"{text[:255]}" names {self._noun}s {listed}')
                 return None
         self._problems.say("UNKNOWN_REFERENCE", path, f'{what} unknown {self._noun} "{text[:255]}"')

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import msgspec
 
 SPEC = "workflow/1"
+NO_INPUT: dict[str, Any] = {}
+"""The input of an instance that was started without one."""
 INITIALIZATION = "Initialization"
 COMPLETION = "Completion"
 

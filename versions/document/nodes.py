@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 
-from tenants.limits import MAX_PARALLEL, NODE_CONFIG_BYTES, NODE_META_BYTES, RETRIES
+from tenants.limits import FOR_EACH_ITEMS, MAX_PARALLEL, NODE_CONFIG_BYTES, NODE_META_BYTES, RETRIES
 from versions.document.model import Compensate, Defaults, Node, Retries
 from versions.document.reading import Path, Problems, Reader, json_size
 from versions.document.scanning import Mention, check_condition, check_templates
-from versions.document.types import NODE_TYPES, REGISTERED, ConfigReader, NodeType, UrlRule
+from versions.document.types import NODE_TYPES, ConfigReader, NodeType, UrlRule, condition_of, node_type
 from versions.durations import MAX_ATTEMPT, MAX_WAIT, SECOND
+from versions.expressions import ExpressionSyntaxError, compile_template
 
 _BACKOFFS = ("constant", "linear", "exponential")
 _SHORTHAND = Retries(limit=3, delay=SECOND, backoff="exponential")
@@ -69,14 +70,13 @@ def read_node(around: Surroundings, value: Any, position: int) -> Draft | None:
     """The node at `position`; None when it has no usable id."""
     reader = Reader(around.problems, value, ("nodes", position))
     id_ = reader.identifier()
-    type_name = reader.text("type", "noop", least=1) or "noop"
-    node_type = _type_of(around, type_name, reader)
+    type_name, kind = _read_type(around, reader)
     for_each = reader.take("for_each")
-    if for_each is not None and not node_type.repeats:
+    if for_each is not None and not kind.repeats:
         reader.wrong("for_each", f"cannot be used with type {type_name}")
     config = reader.object("config") or {}
-    async_ = reader.flag("async", False) or type_name == "external"
-    waits = node_type.waits or async_
+    async_ = _read_async(reader, type_name, kind)
+    waits = kind.waits or async_
     on_error, skip_to = _read_on_error(reader, around.defaults)
     retries = _read_retries(reader)
     retries = retries or (_SHORTHAND if on_error == "retry" else None)
@@ -112,19 +112,25 @@ def read_node(around: Surroundings, value: Any, position: int) -> Draft | None:
         depends_on=references(around.problems, reader.array("depends_on"), reader.at("depends_on")),
         skip_to=(skip_to, (*reader.at("on_error"), "skip_to")) if skip_to else None,
     )
-    _read_config(around, draft, node_type)
-    _scan(around.problems, draft, reader)
+    _read_config(around, draft, kind)
+    _scan(around.problems, draft, reader, kind)
     reader.done()
     return draft if id_ else None
 
 
-def _type_of(around: Surroundings, name: str, reader: Reader) -> NodeType:
-    if name in NODE_TYPES:
-        return NODE_TYPES[name]
-    if name not in around.handlers:
+def _read_type(around: Surroundings, reader: Reader) -> tuple[str, NodeType]:
+    name = reader.text("type", "noop", least=1)
+    if name not in NODE_TYPES and name not in around.handlers:
         known = ", ".join([*NODE_TYPES, *sorted(around.handlers)])
         reader.wrong("type", f'"{name}" is not a node type; known are: {known}', "UNKNOWN_TYPE")
-    return REGISTERED
+    return name, node_type(name)
+
+
+def _read_async(reader: Reader, type_name: str, kind: NodeType) -> bool:
+    async_ = reader.flag("async", False)
+    if async_ and not kind.answered:
+        reader.wrong("async", f"cannot be used with type {type_name}, which nothing from outside can complete")
+    return async_ or type_name == "external"
 
 
 def _handler_of(type_name: str, config: dict[str, Any]) -> str | None:
@@ -192,31 +198,30 @@ def _read_compensate(around: Surroundings, reader: Reader, node_retries: Retries
     if value is None:
         return None
     inner = Reader(around.problems, value, reader.at("compensate"))
-    type_name = inner.text("type", "noop", least=1) or "noop"
-    node_type = _type_of(around, type_name, inner)
-    if not node_type.undoes:
+    type_name, kind = _read_type(around, inner)
+    if not kind.undoes:
         known = ", ".join(name for name, known_type in NODE_TYPES.items() if known_type.undoes)
         inner.wrong("type", f'"{type_name}" cannot undo anything; use one of {known} or a registered handler')
     config = inner.object("config") or {}
-    async_ = inner.flag("async", False) or type_name == "external"
+    async_ = _read_async(inner, type_name, kind)
     compensate = Compensate(
         type=type_name,
         config=config,
         handler=_handler_of(type_name, config),
         input=inner.take("input"),
         retries=_read_retries(inner) or node_retries,
-        timeout=inner.duration("timeout", 1, MAX_WAIT if node_type.waits or async_ else MAX_ATTEMPT),
+        timeout=inner.duration("timeout", 1, MAX_WAIT if kind.waits or async_ else MAX_ATTEMPT),
         async_=async_,
     )
-    _check_config(around, config, inner.at("config"), node_type, repeated=False)
+    _check_config(around, config, inner.at("config"), kind, repeated=False)
     inner.done()
     return compensate
 
 
-def _read_config(around: Surroundings, draft: Draft, node_type: NodeType) -> None:
+def _read_config(around: Surroundings, draft: Draft, kind: NodeType) -> None:
     """Check the config and take out of it what concerns other nodes."""
     node, path = draft.node, (*draft.path, "config")
-    reader = _check_config(around, node.config, path, node_type, repeated=node.for_each is not None)
+    reader = _check_config(around, node.config, path, kind, repeated=node.for_each is not None)
     if node.for_each is not None and node.config.get("parallel") is not None:
         parallel = reader.integer("parallel", around.max_parallel, 1, MAX_PARALLEL)
         draft.node = msgspec.structs.replace(node, parallel=parallel)
@@ -224,25 +229,24 @@ def _read_config(around: Surroundings, draft: Draft, node_type: NodeType) -> Non
         draft.node = msgspec.structs.replace(node, on_false=_on_false(node.config))
         draft.then = _targets(around.problems, node.config, "then", path)
         draft.otherwise = _targets(around.problems, node.config, "else", path)
-        condition = {k: node.config[k] for k in ("field", "operator", "value", "all", "any", "not") if k in node.config}
-        if condition:
+        if condition := condition_of(node.config):
             draft.mentions += check_condition(around.problems, condition, path)
     if node.type == "wait_for_event" and node.config.get("match") is not None:
         draft.mentions += check_condition(around.problems, node.config["match"], (*path, "match"))
 
 
 def _check_config(
-    around: Surroundings, config: dict[str, Any], path: Path, node_type: NodeType, *, repeated: bool
+    around: Surroundings, config: dict[str, Any], path: Path, kind: NodeType, *, repeated: bool
 ) -> ConfigReader:
     reader = ConfigReader(around.problems, config, path, around.check_url)
     if repeated:
         reader.take("parallel")
-    node_type.check(reader)
-    if node_type is NODE_TYPES["handler"]:
+    kind.check(reader)
+    if kind is NODE_TYPES["handler"]:
         name = config.get("handler")
         if isinstance(name, str) and name and name not in around.handlers:
             reader.wrong("handler", f'"{name}" is not a registered handler')
-    if not node_type.open:
+    if not kind.open:
         reader.done()
     if (size := json_size(config)) > NODE_CONFIG_BYTES:
         around.problems.add("LIMIT_EXCEEDED", path, f"must not be larger than {NODE_CONFIG_BYTES} bytes; it has {size}")
@@ -261,27 +265,34 @@ def _targets(problems: Problems, config: dict[str, Any], key: str, path: Path) -
     return references(problems, values, (*path, key)) if isinstance(values, list) else []
 
 
-def _scan(problems: Problems, draft: Draft, reader: Reader) -> None:
+def _scan(problems: Problems, draft: Draft, reader: Reader, kind: NodeType) -> None:
     """Check the syntax of everything a node has templated, and note which nodes it mentions."""
     node, path = draft.node, draft.path
     if node.when is not None:
         draft.mentions += check_condition(problems, node.when, reader.at("when"))
-    draft.mentions += check_templates(problems, node.config, (*path, "config"))
+    templates = kind.templates_of(node.config, repeated=node.for_each is not None)
+    draft.mentions += check_templates(problems, templates, (*path, "config"))
     if node.for_each is not None:
-        _check_for_each(reader, node.for_each)
         draft.mentions += check_templates(problems, node.for_each, (*path, "for_each"))
+        _check_for_each(reader, node.for_each)
     if node.outputs is not None:
         own = check_templates(problems, node.outputs, (*path, "outputs"))
         draft.mentions += [mention for mention in own if mention[0] != node.id]
-    if node.compensate is not None:
-        draft.late_mentions += check_templates(problems, node.compensate.config, (*path, "compensate", "config"))
-        draft.late_mentions += check_templates(problems, node.compensate.input, (*path, "compensate", "input"))
+    if (undo := node.compensate) is not None:
+        templates = node_type(undo.type).templates_of(undo.config, repeated=False)
+        draft.late_mentions += check_templates(problems, templates, (*path, "compensate", "config"))
+        draft.late_mentions += check_templates(problems, undo.input, (*path, "compensate", "input"))
 
 
 def _check_for_each(reader: Reader, value: Any) -> None:
-    single = isinstance(value, str) and value.strip().startswith("{{") and value.strip().endswith("}}")
-    if not single and not isinstance(value, list):
-        reader.wrong("for_each", "must be one {{ expression }} that gives an array, or an array")
+    """Whether it can give an array; mistakes in the syntax of its templates were noted before."""
+    if isinstance(value, list):
+        if len(value) > FOR_EACH_ITEMS:
+            reader.wrong("for_each", f"must have at most {FOR_EACH_ITEMS} items, not {len(value)}", "LIMIT_EXCEEDED")
+        return
+    mistakes: list[ExpressionSyntaxError] = []
+    if not isinstance(value, str) or not (compile_template(value, mistakes).typed or mistakes):
+        reader.wrong("for_each", "must be one {{ expression }} that gives an array and nothing around it, or an array")
 
 
 def _read_resources(reader: Reader) -> dict[str, Any] | None:

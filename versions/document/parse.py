@@ -21,14 +21,14 @@ from tenants.limits import (
 )
 from versions.cron import CronError, parse_cron
 from versions.document.assembly import SyncDraft, assemble
-from versions.document.input_schema import check_schema
-from versions.document.model import SPEC, Document, Limits, Milestone, SyncPoint, Trigger
+from versions.document.input_schema import check_schema, validate_input
+from versions.document.model import NO_INPUT, SPEC, Document, Limits, Milestone, SyncPoint, Trigger
 from versions.document.nodes import Reference, Surroundings, read_defaults, read_node, references
 from versions.document.reading import Path, Problems, Reader, check_json
 from versions.document.scanning import check_condition, check_templates
 from versions.document.types import UrlRule
 from versions.durations import MAX_WAIT
-from versions.errors import DocumentInvalid
+from versions.errors import DocumentInvalid, InvalidInput
 
 MAX_RETENTION_MS = 100 * 366 * 86_400_000
 """Sanity bound; what an account may really keep is its limit."""
@@ -121,8 +121,8 @@ def _read_document(
         dialect=dialect,
         flat_input=dialect == _FLAT_INPUT_DIALECT,
     )
-    if document.input_schema is not None:
-        check_schema(problems, document.input_schema, ("input_schema",))
+    if document.input_schema is not None and check_schema(problems, document.input_schema, ("input_schema",)):
+        _check_scheduled_inputs(problems, document)
     mentions = check_templates(problems, document.outputs, ("outputs",))
     reader.done()
     return assemble(
@@ -153,9 +153,7 @@ def _read_limits(problems: Problems, value: Any) -> Limits:
 def _read_sync(problems: Problems, value: Any, position: int) -> SyncDraft | None:
     reader = Reader(problems, value, ("sync_points", position))
     id_ = reader.identifier()
-    required = references(problems, reader.array("required"), reader.at("required"))
-    if reader.readable and not reader.value.get("required"):
-        reader.wrong("required", "must name at least one node")
+    required = _named(problems, reader, "required", "a node")
     point = SyncPoint(
         id=id_ or "",
         name=reader.text("name", "", least=1) or id_ or "",
@@ -168,12 +166,19 @@ def _read_sync(problems: Problems, value: Any, position: int) -> SyncDraft | Non
     return SyncDraft(point, reader.path, required) if id_ else None
 
 
+def _named(problems: Problems, reader: Reader, key: str, what: str) -> list[Reference]:
+    """A list of references that must not be empty."""
+    if not reader.required(key):
+        return []
+    if reader.value[key] == []:
+        reader.wrong(key, f"must name {what}")
+    return references(problems, reader.array(key), reader.at(key))
+
+
 def _read_milestone(problems: Problems, value: Any, position: int) -> tuple[Milestone, Path, list[Reference]] | None:
     reader = Reader(problems, value, ("milestones", position))
     id_ = reader.identifier()
-    after = references(problems, reader.array("after"), reader.at("after"))
-    if reader.readable and not reader.value.get("after"):
-        reader.wrong("after", "must name at least one node or sync point")
+    after = _named(problems, reader, "after", "a node or sync point")
     milestone = Milestone(
         id=id_ or "",
         name=reader.text("name", "", least=1) or id_ or "",
@@ -222,8 +227,11 @@ def _read_trigger(problems: Problems, value: Any, position: int) -> Trigger:
 def _read_schedule(reader: Reader, trigger: Trigger) -> Trigger:
     cron = reader.text("cron", least=1, most=256) or None
     interval = reader.duration("interval", SCHEDULE_INTERVAL_MIN_MS, MAX_WAIT)
-    if (reader.value.get("cron") is None) == (reader.value.get("interval") is None):
-        reader.wrong("cron", "or interval is required, and not both")
+    given = [key for key in ("cron", "interval") if reader.value.get(key) is not None]
+    if not given:
+        reader.wrong("cron", "or interval is required")
+    elif len(given) > 1:
+        reader.wrong("cron", "must not be given together with interval")
     if cron is not None:
         try:
             parse_cron(cron)
@@ -232,16 +240,28 @@ def _read_schedule(reader: Reader, trigger: Trigger) -> Trigger:
     timezone = reader.text("timezone", "UTC", least=1, most=64)
     if not is_timezone(timezone):
         reader.wrong("timezone", "must be the name of an IANA time zone, like Europe/Berlin")
-    limited = "max_runs" in reader and reader.value["max_runs"] is not None
     return msgspec.structs.replace(
         trigger,
         cron=cron,
         interval=interval,
         concurrency=reader.choice("concurrency", "forbid", ("forbid", "allow")),
-        max_runs=reader.integer("max_runs", 1, 1, 2**31 - 1) if limited else reader.take("max_runs"),
+        max_runs=None if reader.take("max_runs") is None else reader.integer("max_runs", 1, 1, 2**31 - 1),
         timezone=timezone,
         input=reader.take("input"),
     )
+
+
+def _check_scheduled_inputs(problems: Problems, document: Document) -> None:
+    """What schedules will create must pass the schema like anything else; nobody would see it refused."""
+    for position, trigger in enumerate(document.triggers):
+        if trigger.type != "schedule":
+            continue
+        try:
+            validate_input(document, NO_INPUT if trigger.input is None else trigger.input)
+        except InvalidInput as error:
+            rule = "is required, and must" if trigger.input is None else "must"
+            path = ("triggers", position, "input")
+            problems.add("INVALID_FIELD", path, f"{rule} match input_schema: {error.message}")
 
 
 def is_timezone(name: str) -> bool:

@@ -7,8 +7,7 @@ answers a value the rest of the parser can work with.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -16,12 +15,14 @@ import msgspec
 from app.errors import Problem
 from tenants.limits import DOCUMENT_BYTES, DOCUMENT_EXPRESSIONS, DOCUMENT_PROBLEMS, JSON_DEPTH
 from versions.durations import parse_duration
+from versions.names import NODE_ID
 
 Path = tuple[str | int, ...]
 """Where a value is: object keys and array positions from the document's root."""
 
-ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
-ID_RULE = "must be 1 to 128 letters, digits, '_' and '-', not beginning with '-'"
+MESSAGE_LENGTH = 4_096
+POINTER_LENGTH = 2_048
+"""Characters of a pointer; a longer one ends at the last ancestor that fits. Keys may be long, and problems many."""
 
 _KINDS = {dict: "an object", list: "an array", str: "a text", bool: "true or false"}
 
@@ -50,11 +51,11 @@ class Problems:
     def say(self, kind: str, path: Path, message: str) -> None:
         """Note a problem in words of its own."""
         if len(self.errors) < DOCUMENT_PROBLEMS:
-            self.errors.append(Problem(message, pointer=self.pointer(path), kind=kind))
+            self.errors.append(Problem(_cut(message, MESSAGE_LENGTH), pointer=self.pointer(path), kind=kind))
 
     def warn(self, kind: str, path: Path, message: str) -> None:
         if len(self.warnings) < DOCUMENT_PROBLEMS:
-            self.warnings.append(Problem(message, pointer=self.pointer(path), kind=kind))
+            self.warnings.append(Problem(_cut(message, MESSAGE_LENGTH), pointer=self.pointer(path), kind=kind))
 
     def spend_expressions(self, count: int, path: Path) -> bool:
         """Whether `count` more expressions may be compiled; the first that may not are a problem at `path`."""
@@ -65,8 +66,8 @@ class Problems:
         return self._expressions >= 0
 
     def pointer(self, path: Path) -> str:
-        """The JSON pointer (RFC 6901) to `path` in what the user sent."""
-        return self._base + "".join(f"/{_escape(part)}" for part in self._located(path))
+        """The JSON pointer to `path` in what the user sent. A required key that is missing has one, too."""
+        return json_pointer(self._base, self._located(path))
 
     def shown(self, path: Path) -> str:
         """The path as messages name it: `nodes/2/timeout`."""
@@ -76,8 +77,15 @@ class Problems:
         return self._locate(path) if self._locate else path
 
 
-def _escape(part: str | int) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")
+def json_pointer(base: str, path: Iterable[str | int]) -> str:
+    """The JSON pointer (RFC 6901) to `path` below what `base` points to, or to the last ancestor it has room for."""
+    pointer = base
+    for part in path:
+        step = str(part).replace("~", "~0").replace("/", "~1")
+        if len(pointer) + len(step) >= POINTER_LENGTH:
+            break
+        pointer += f"/{step}"
+    return pointer
 
 
 def _cut(text: str, length: int = 64) -> str:
@@ -216,8 +224,8 @@ class Reader:
         if not self.required(key):
             return None
         value = self.take(key)
-        if not isinstance(value, str) or not ID.fullmatch(value):
-            self.wrong(key, ID_RULE)
+        if not NODE_ID.holds(value):
+            self.wrong(key, f"must be {NODE_ID.rule}")
         elif value == "_root":
             self.wrong(key, 'must not be "_root", which is reserved')
         else:
@@ -233,26 +241,10 @@ def json_size(value: Any) -> int:
 def check_json(definition: Any, problems: Problems) -> bool:
     """Whether `definition` is plain JSON of bearable size and depth; else the problem is noted.
 
-    Walks without recursion and before anything else looks at the document, so that the rest may recurse and encode.
+    Done before anything else looks at the document, so that the rest may recurse and encode.
     """
-    stack: list[tuple[Any, Path]] = [(definition, ())]
-    while stack:
-        value, path = stack.pop()
-        kind = type(value)
-        if kind is dict or kind is list:
-            if len(path) >= JSON_DEPTH:
-                problems.say("LIMIT_EXCEEDED", (), f"the document must not be nested deeper than {JSON_DEPTH}")
-                return False
-            pairs = value.items() if kind is dict else enumerate(value)
-            for key, inner in pairs:
-                if kind is dict and not (isinstance(key, str) and _encodable(key)):
-                    problems.add("INVALID_FIELD", path, "must have only texts as keys, without lone surrogates")
-                    return False
-                if type(inner) not in (bool, type(None)):
-                    stack.append((inner, (*path, key)))
-        elif rule := _scalar_problem(value):
-            problems.add("INVALID_FIELD", path, rule)
-            return False
+    if not _is_json(definition, problems):
+        return False
     size = json_size(definition)
     if size > DOCUMENT_BYTES:
         problems.say(
@@ -261,10 +253,38 @@ def check_json(definition: Any, problems: Problems) -> bool:
     return size <= DOCUMENT_BYTES
 
 
-def _scalar_problem(value: Any) -> str | None:
+def _is_json(definition: Any, problems: Problems) -> bool:
+    """Walks without recursion, and keeps nothing but the way to where it is."""
+    path: list[str | int] = []
+    trail: list[Iterator[tuple[str | int, Any]]] = []
+    value = definition
+    while True:
+        if len(trail) >= JSON_DEPTH and isinstance(value, dict | list):
+            problems.say("LIMIT_EXCEEDED", (), f"the document must not be nested deeper than {JSON_DEPTH}")
+            return False
+        if rule := _json_problem(value):
+            problems.add("INVALID_FIELD", tuple(path), rule)
+            return False
+        if isinstance(value, dict | list):
+            trail.append(iter(value.items()) if isinstance(value, dict) else enumerate(value))
+            path.append("")
+        step = None
+        while trail and (step := next(trail[-1], None)) is None:
+            trail.pop()
+            path.pop()
+        if step is None:
+            return True
+        path[-1], value = step
+
+
+def _json_problem(value: Any) -> str | None:
+    """Why one value is not JSON, apart from what is in it."""
+    if isinstance(value, dict):
+        sound = all(isinstance(key, str) and _encodable(key) for key in value)
+        return None if sound else "must have only texts as keys, without lone surrogates"
     if isinstance(value, str):
         return None if _encodable(value) else "must not contain lone surrogates"
-    if isinstance(value, bool) or value is None:
+    if value is None or isinstance(value, bool | list):
         return None
     if isinstance(value, int):
         return None if -(2**63) <= value < 2**64 else "must be an integer of at most 64 bits"

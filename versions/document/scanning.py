@@ -14,17 +14,15 @@ Mention = tuple[str, Path]
 
 def check_templates(problems: Problems, value: Any, path: Path) -> list[Mention]:
     """Compile every text inside `value`; all that are wrong are noted, not only the first."""
-    found = 0
-    for inner, _ in _walk(value, path):
-        found += inner.count("{{") if isinstance(inner, str) else 0
+    found = sum(text.count("{{") for text in _texts(value))
     return _compiled(problems, compile_template, value, path) if problems.spend_expressions(found, path) else []
 
 
 def check_condition(problems: Problems, value: Any, path: Path) -> list[Mention]:
     """Compile a condition: a text, `{field, operator, value}`, or a tree of all, any and not."""
-    if not problems.spend_expressions(sum(isinstance(inner, str) for inner, _ in _walk(value, path)), path):
+    if not problems.spend_expressions(sum(1 for _ in _texts(value)), path):
         return []
-    return _compiled(problems, compile_condition, value, path) + _fields(value, path)
+    return [*_compiled(problems, compile_condition, value, path), *_fields(value, path)]
 
 
 def _compiled(problems: Problems, compiler: Callable[..., Any], value: Any, path: Path) -> list[Mention]:
@@ -40,23 +38,27 @@ def _compiled(problems: Problems, compiler: Callable[..., Any], value: Any, path
     ]
 
 
-def _fields(condition: Any, path: Path) -> list[Mention]:
+def _fields(condition: Any, path: Path) -> Iterator[Mention]:
     """Nodes named by the `field`s of a condition, which are plain paths and no expressions."""
-    mentions: list[Mention] = []
-    for value, where in _walk(condition, path):
-        field = value.get("field") if isinstance(value, dict) and where[-1:] != ("value",) else None
+    if isinstance(condition, list):
+        for position, inner in enumerate(condition):
+            yield from _fields(inner, (*path, position))
+    elif isinstance(condition, dict):
+        field = condition.get("field")
         if isinstance(field, str) and field.startswith("steps."):
-            mentions.append((field.split(".")[1], (*where, "field")))
-    return mentions
+            yield field.split(".", 2)[1], (*path, "field")
+        for name in ("all", "any", "not"):
+            yield from _fields(condition.get(name), (*path, name))
 
 
-def _walk(value: Any, path: Path) -> Iterator[tuple[Any, Path]]:
-    """`value` and everything inside it, each with its path."""
-    stack: list[tuple[Any, Path]] = [(value, path)]
+def _texts(value: Any) -> Iterator[str]:
+    """Every text inside `value`."""
+    stack = [value]
     while stack:
-        inner, where = stack.pop()
-        yield inner, where
-        if isinstance(inner, dict):
-            stack.extend((item, (*where, key)) for key, item in inner.items())
+        inner = stack.pop()
+        if isinstance(inner, str):
+            yield inner
+        elif isinstance(inner, dict):
+            stack.extend(inner.values())
         elif isinstance(inner, list):
-            stack.extend((item, (*where, position)) for position, item in enumerate(inner))
+            stack.extend(inner)

@@ -70,8 +70,10 @@ class Comparison:
 
     __slots__ = ("field", "operator", "read", "test", "value")
 
-    def __init__(self, field: str, operator: str, value: Any) -> None:
+    def __init__(self, field: Any, operator: Any, value: Any) -> None:
         """Raises :class:`ExpressionSyntaxError`; its path names the offending member."""
+        if operator is None:
+            raise ExpressionSyntaxError("operator is required", 0, ("operator",))
         if not isinstance(operator, str) or operator not in _TESTS:
             known = ", ".join(sorted(_TESTS))
             raise ExpressionSyntaxError(f"unknown operator {operator!r}; known are {known}", 0, ("operator",))
@@ -128,7 +130,7 @@ class _Compiler:
         unknown = sorted(value.keys() - {"field", "operator", "value"})
         if unknown:
             raise ExpressionSyntaxError(f"unknown key {unknown[0]!r} in a condition", 0, (unknown[0],))
-        comparison = Comparison(value.get("field"), value.get("operator"), value.get("value"))  # type: ignore[arg-type]
+        comparison = Comparison(value.get("field"), value.get("operator"), value.get("value"))
         self.expressions.extend(((*path, "value", *inner), e) for inner, e in comparison.value.expressions)
         return lambda judging: comparison.judge(judging.scope, judging.warn, judging.budget)[0]
 
@@ -152,11 +154,13 @@ def _never(_judging: _Judging) -> bool:
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-def compile_field(field: str) -> Callable[[Any, Budget], Any]:
+def compile_field(field: Any) -> Callable[[Any, Budget], Any]:
     """Reader of a dotted path without braces: `trigger.items.0.sku`. Missing is None.
 
     Raises :class:`ExpressionSyntaxError`.
     """
+    if field is None:
+        raise ExpressionSyntaxError("field is required", 0, ("field",))
     if not isinstance(field, str) or not field or len(field) > MAX_FIELD:
         raise ExpressionSyntaxError(f"a field is a dotted path of 1 to {MAX_FIELD} characters", 0, ("field",))
     if "{{" in field or "}}" in field:

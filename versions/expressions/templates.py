@@ -21,7 +21,7 @@ _OPEN, _CLOSE = "{{", "}}"
 _OPENING = re.compile(r"\\?\{\{")
 # Within an expression: where a quoted part begins, or the end.
 _MARK = re.compile(r"""['"`]|\}\}""")
-# The rest of a quoted part; a backslash hides the next character. Possessive: a part without an end is given up at once.
+# The rest of a quoted part, in which a backslash hides the next character; one without an end is given up at once.
 _QUOTED = {quote: re.compile(rf"(?:[^{quote}\\]|\\.)*+{quote}", re.DOTALL) for quote in "'\"`"}
 
 Renderer = Callable[[Any, "_Spending"], Any]
@@ -40,17 +40,24 @@ class _Spending:
 class Template:
     """A compiled value. `constant`: nothing in it is templated and rendering returns the value itself.
 
-    `expressions` are all the expressions in it with the path to the string each stands in.
+    `typed`: it is one text that is nothing but one expression, whose value it becomes. `expressions` are all the
+    expressions in it with the path to the string each stands in.
     """
 
-    __slots__ = ("_render", "constant", "expressions", "value")
+    __slots__ = ("_render", "constant", "expressions", "typed", "value")
 
     def __init__(
-        self, value: Any, render: Renderer | None, expressions: list[tuple[tuple[str | int, ...], Expression]]
-    ):
+        self,
+        value: Any,
+        render: Renderer | None,
+        expressions: list[tuple[tuple[str | int, ...], Expression]],
+        *,
+        typed: bool,
+    ) -> None:
         self.value = value
         self._render = render
         self.constant = render is None
+        self.typed = typed
         self.expressions = expressions
 
     def render(self, scope: Any, budget: Budget | None = None) -> Any:
@@ -69,13 +76,15 @@ def compile_template(value: Any, problems: list[ExpressionSyntaxError] | None = 
     """Compile a JSON value. Syntax errors are raised, or collected when a list is given for them."""
     compiler = _Compiler(problems)
     render = compiler.compile(value, ())
-    return Template(value, render, compiler.expressions)
+    return Template(value, render, compiler.expressions, typed=compiler.typed)
 
 
 class _Compiler:
     def __init__(self, problems: list[ExpressionSyntaxError] | None) -> None:
         self.problems = problems
         self.expressions: list[tuple[tuple[str | int, ...], Expression]] = []
+        self.typed = False
+        """The whole value is one expression."""
 
     def compile(self, value: Any, path: tuple[str | int, ...]) -> Renderer | None:
         """Renderer of a value, None when it is constant."""
@@ -102,9 +111,12 @@ class _Compiler:
     def _text(self, text: str, path: tuple[str | int, ...]) -> Renderer:
         parts = [part for part in _split(text) if part != ""]
         self.expressions.extend((path, part) for part in parts if isinstance(part, Expression))
-        if len(parts) == 1:
-            return _typed(parts[0]) if isinstance(parts[0], Expression) else _constant(parts[0])
-        return _interpolated(parts)
+        if len(parts) > 1:
+            return _interpolated(parts)
+        if not isinstance(parts[0], Expression):
+            return _constant(parts[0])
+        self.typed = not path
+        return _typed(parts[0])
 
 
 def _split(text: str) -> list[str | Expression]:

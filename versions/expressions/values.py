@@ -18,6 +18,8 @@ MAX_ELEMENTS = 100_000
 MAX_CHARACTERS = 1 << 20
 MAX_DECODED = 16 << 20
 
+READ = 64
+"""Characters of stored text read in the time of one visited node."""
 _SCAN = 256
 """Characters looked at for the price of one visited node."""
 
@@ -38,6 +40,11 @@ class Budget:
         self.characters = characters
         self.decoded = MAX_DECODED
         self._read: set[Hashable] | None = None
+
+    @property
+    def cost(self) -> int:
+        """About how long what was spent has taken, in nodes visited. For budgets of the usual size."""
+        return MAX_NODES - self.nodes + (MAX_DECODED - self.decoded) // READ
 
     def visit(self, count: int = 1) -> None:
         self.nodes -= count

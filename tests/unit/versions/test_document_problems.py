@@ -1,6 +1,7 @@
 """What is wrong with a definition document: every code, the pointer, the words; and hostile input."""
 
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -90,10 +91,20 @@ def only(definition: Any, **options: Any) -> Problem:
         (doc({"id": "a", "compensate": {"depends_on": []}}), "/nodes/0/compensate/depends_on"),
         (doc({"id": "a", "for_each": 3}), "/nodes/0/for_each"),
         (doc({"id": "a", "for_each": "items"}), "/nodes/0/for_each"),
+        (doc({"id": "a", "for_each": "{{ trigger.a }}\n"}), "/nodes/0/for_each"),
+        (doc({"id": "a", "for_each": "{{ trigger.a }}{{ trigger.b }}"}), "/nodes/0/for_each"),
+        (doc({"id": "a", "for_each": "\\{{ trigger.a }}"}), "/nodes/0/for_each"),
+        (doc({"id": "a", "type": "trigger", "async": True}), "/nodes/0/async"),
+        (doc({"id": "a", "type": "set", "config": {"values": {}}, "async": True}), "/nodes/0/async"),
+        (doc({"id": "a", "type": "fail", "async": True}), "/nodes/0/async"),
+        (doc({"id": "a", "type": "wait", "async": True}), "/nodes/0/async"),
+        (doc({"id": "a", "type": "workflow", "config": {"workflow": "w"}, "async": True}), "/nodes/0/async"),
+        (doc({"id": "a", "compensate": {"type": "fail", "async": True}}), "/nodes/0/compensate/async"),
         (doc({"id": "a", "type": "trigger", "for_each": [1]}), "/nodes/0/for_each"),
         (doc({"id": "a", "resources": {"cpu": -1}}), "/nodes/0/resources/cpu"),
         (doc({"id": "a", "resources": {"custom": [{}]}}), "/nodes/0/resources/custom/0/name"),
         (doc(sync_points=[{"id": "s"}]), "/sync_points/0/required"),
+        (doc(sync_points=[{"id": "s", "required": 3}]), "/sync_points/0/required"),
         (
             doc({"id": "a"}, sync_points=[{"id": "s", "required": ["a"], "on_timeout": "x"}]),
             "/sync_points/0/on_timeout",
@@ -124,6 +135,8 @@ def test_invalid_field(definition: Any, pointer: str) -> None:
         ("noop", {"x": 1}, "x"),
         ("send_notification", {}, "message"),
         ("send_notification", {"message": 1}, "message"),
+        ("send_notification", {"message": ""}, "message"),
+        ("send_notification", {"message": "m", "recipient": ""}, "recipient"),
         ("send_notification", {"message": "a", "to": "b"}, "to"),
         ("create_task", {"title": "t", "priority": "high"}, "priority"),
         ("create_task", {"description": "d"}, "title"),
@@ -146,6 +159,8 @@ def test_invalid_field(definition: Any, pointer: str) -> None:
         ("wait_until", {}, "at"),
         ("wait_until", {"at": "tomorrow"}, "at"),
         ("wait_until", {"at": -1}, "at"),
+        ("wait_until", {"at": "20260101T10"}, "at"),
+        ("wait_until", {"at": "2026-01-01T00:00:00Z" + " " * 50}, "at"),
         ("wait_for_event", {}, "event"),
         ("wait_for_event", {"event": "order.paid"}, "event"),
         ("wait_for_event", {"event": "paid", "timeout": 0}, "timeout"),
@@ -183,6 +198,11 @@ def test_invalid_config(type_: str, config: dict[str, Any], pointer: str) -> Non
         ("create_task", {"title": "t", "priority": "{{ trigger.p }}", "assignedTo": None}),
         ("condition", {"all": [{"field": "trigger.a", "operator": "eq", "value": "{{ vars.x }}"}], "onFalse": "fail"}),
         ("trigger", {"any": "thing"}),
+        ("trigger", {"any": "{{ thing"}),
+        ("create_task", {"title": "t", "description": ""}),
+        ("wait_for_event", {"event": "step:" + "a" * 128}),
+        ("wait_for_event", {"event": "e", "match": "payload.text == '{{'"}),
+        ("condition", {"any": ["trigger.text == '{{'", {"field": "a", "operator": "eq", "value": "\\{{"}]}),
         ("set", {"values": "{{ trigger }}"}),
     ],
 )
@@ -276,9 +296,8 @@ class TestCycles:
 
     def test_through_a_verdict(self) -> None:
         config = {"field": "x", "operator": "exists", "then": ["a"]}
-        assert only(doc({"id": "a"}, {"id": "c", "type": "condition", "config": config, "depends_on": ["a"]})).kind == (
-            "CYCLE"
-        )
+        problem = only(doc({"id": "a"}, {"id": "c", "type": "condition", "config": config, "depends_on": ["a"]}))
+        assert (problem.kind, problem.pointer) == ("CYCLE", "/nodes/1/config/then")
 
     def test_beside_other_problems(self) -> None:
         kinds = [
@@ -322,6 +341,63 @@ def test_invalid_expression(definition: Any, pointer: str, words: str) -> None:
     assert words in problem.message
 
 
+@pytest.mark.parametrize(
+    ("part", "pointer"),
+    [
+        ({"type": "condition", "config": {"field": "a", "operator": "eq", "value": "{{ ( }}"}}, "config/value"),
+        ({"type": "condition", "config": {"all": ["("]}}, "config/all/0"),
+        ({"type": "wait_for_event", "config": {"event": "e", "match": {"all": ["("]}}}, "config/match/all/0"),
+        ({"for_each": ["{{ ( }}"]}, "for_each/0"),
+    ],
+)
+def test_a_mistake_is_reported_once(part: dict[str, Any], pointer: str) -> None:
+    assert found(doc({"id": "a", **part})) == [("INVALID_EXPRESSION", f"/nodes/0/{pointer}")]
+
+
+def test_a_comparison_names_what_it_lacks() -> None:
+    assert "operator is required" in only(doc({"id": "a", "when": {"field": "x"}})).message
+    assert "field is required" in only(doc({"id": "a", "when": {"operator": "eq"}})).message
+
+
+def test_what_is_compared_with_mentions_nothing() -> None:
+    when = {"field": "trigger.x", "operator": "eq", "value": {"field": "steps.nobody"}}
+    assert check_document(doc({"id": "a", "when": when})).warnings == ()
+    assert check_document(doc({"id": "a", "when": {"all": [{"not": {**when, "field": "steps.b"}}]}})).warnings[
+        0
+    ].pointer == ("/nodes/0/when/all/0/not/field")
+
+
+def test_schedules_must_pass_the_input_schema() -> None:
+    schema = {"type": "object", "required": ["full"]}
+
+    def triggers(**fields: Any) -> list[dict[str, Any]]:
+        return [{"type": "manual"}, {"type": "schedule", "cron": "0 2 * * *", **fields}]
+
+    missing = only(doc(input_schema=schema, triggers=triggers()))
+    assert (missing.kind, missing.pointer) == ("INVALID_FIELD", "/triggers/1/input")
+    assert "is required, and must match input_schema" in missing.message
+    wrong = only(doc(input_schema=schema, triggers=triggers(input={"fill": 1})))
+    assert wrong.message == "triggers/1/input must match input_schema: 'full' is a required property"
+    assert problems(doc(input_schema=schema, triggers=triggers(input={"full": 1}))) == []
+    assert found(doc(input_schema={"type": 3}, triggers=triggers())) == [("INVALID_FIELD", "/input_schema/type")]
+
+
+def test_answers_stay_small() -> None:
+    long = "k" * 900_000
+    for definition in (
+        doc(outputs={long: ["{{"] * 50}),
+        doc({"id": "a", "when": {"field": "x", "operator": long}}),
+        doc({"id": "a", long: 1}),
+        doc(*({"id": f"n{i}", "name": "same"} for i in range(900)), {"id": "z", "depends_on": ["same"] * 50}),
+        doc(input_schema={"properties": {"k" * 60_000: {"pattern": "("}}}),
+    ):
+        answers = problems(definition)
+        assert answers
+        assert all(len(answer.message) <= 4_096 for answer in answers)
+        assert all(len(answer.pointer or "") <= 2_048 for answer in answers)
+    assert problems(doc(outputs={long: ["{{"]}))[0].pointer == "/outputs"
+
+
 def test_all_problems_at_once_up_to_fifty() -> None:
     definition = doc(*({"id": f"n{i}", "timeout": 0, "x": 1} for i in range(40)))
     assert len(problems(definition)) == 50
@@ -352,6 +428,8 @@ class TestLimits:
             (doc({"id": "a", "meta": {"x": "y" * 8_192}}), "/nodes/0/meta"),
             (doc(vars={"x": "y" * 1_048_576}), ""),
             (doc(input_schema={"title": "y" * 65_536}), "/input_schema"),
+            (doc(input_schema={"allOf": [True] * 5_000}), "/input_schema"),
+            (doc({"id": "a", "for_each": [1] * 10_001}), "/nodes/0/for_each"),
         ],
     )
     def test_over(self, definition: Any, pointer: str) -> None:
@@ -377,6 +455,17 @@ class TestLimits:
     def test_edges(self) -> None:
         nodes = [{"id": f"n{i}", "depends_on": [f"n{j}" for j in range(max(0, i - 11), i)]} for i in range(1_000)]
         assert found(doc(*nodes)) == [("LIMIT_EXCEEDED", "/nodes")]
+
+    @pytest.mark.parametrize("wide", [[1] * 450_000, [[]] * 300_000])
+    def test_a_wide_document_takes_little_memory(self, wide: list[Any]) -> None:
+        for _ in range(58):
+            wide = [wide]
+        tracemalloc.start()
+        try:
+            assert found(doc(vars={"x": wide}, y=1)) == [("INVALID_FIELD", "/y")]
+            assert tracemalloc.get_traced_memory()[1] < 48 << 20
+        finally:
+            tracemalloc.stop()
 
     def test_nesting(self) -> None:
         deep: Any = 1

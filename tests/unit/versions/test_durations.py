@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from versions.durations import DAY, MAX_WAIT, UNITS, parse_duration
+from versions.durations import DAY, MAX_WAIT, UNITS, parse_duration, parse_moment
 
 
 @pytest.mark.parametrize(
@@ -101,3 +101,28 @@ def test_anything_gives_milliseconds_in_range_or_value_error(value, loose):
         return
     assert isinstance(result, int)
     assert 1 <= result <= MAX_WAIT
+
+
+@pytest.mark.parametrize(
+    ("value", "milliseconds"),
+    [
+        (0, 0),
+        (1.5, 1),
+        ("1970-01-02", 86_400_000),
+        ("1970-01-01t00:00:01.0019z", 1_001),
+        ("1970-01-01 02:00+02:00", 0),
+        ("1969-12-31T23:59:59Z", 0),
+        ("0001-01-01T00:00:00+23:59", 0),
+        ("9999-12-31T23:59:59-23:59", 253_402_300_799_999),
+    ],
+)
+def test_moments(value, milliseconds):
+    assert parse_moment(value) == milliseconds
+
+
+@pytest.mark.parametrize(
+    "value", [-1, 10**15, True, None, "", "tomorrow", "2026-13-01", "2026-01-01T25:00Z", "2026-W01-1", "20260101T00Z"]
+)
+def test_what_is_no_moment(value):
+    with pytest.raises(ValueError, match="must be an RFC 3339 timestamp, a date or epoch milliseconds"):
+        parse_moment(value)

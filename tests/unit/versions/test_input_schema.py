@@ -111,6 +111,15 @@ def test_unique_items_tells_true_from_one_and_big_numbers_apart() -> None:
     assert violations({"uniqueItems": True}, [{"a": 1, "b": 2}, {"b": 2, "a": 1.0}])
 
 
+@pytest.mark.parametrize(
+    ("divisor", "value", "fits"),
+    [(0.1, 0.3, True), (0.1, 0.35, False), (1e-300, 1e308, True), (0.5, 10**400, True), (3, 10**400, False), (2, 4.0, True)],
+)
+def test_multiples_are_exact(divisor: float, value: float, fits: bool) -> None:
+    assert (violations({"multipleOf": divisor}, value) == []) is fits
+    assert violations({"multipleOf": divisor}, True) == []
+
+
 def doubling(levels: int) -> dict[str, Any]:
     """A chain of definitions, each of which applies the next one twice."""
     defs: dict[str, Any] = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(levels)}
