@@ -9,19 +9,17 @@ from uuid import UUID, uuid5
 
 from instances.egress import EgressClient
 from instances.runtimes.document.call_api import call_api
-from instances.runtimes.document.failures import CONDITION_FAILED, EXPRESSION_ERROR, ConfigError, rule
+from instances.runtimes.document.failures import CONDITION_FAILED, EXPRESSION_ERROR, ConfigError, fits, printable, rule
 from instances.runtimes.document.handlers import ActionContext, HandlerPool
 from instances.runtimes.document.plan import Action
 from instances.runtimes.document.states import Work
 from instances.runtimes.document.store import ActionStore
 from instances.runtimes.protocol import Attempt, Failure, Raw, StepFailure, StepKind
 from tenants.clock import iso
+from tenants.limits import PAYLOAD_BYTES
+from versions.document.types import MESSAGE_LENGTH, PERSON_LENGTH, PRIORITIES, TITLE_LENGTH
 from versions.expressions import Budget, ExpressionError, decode_json, encode_json
 
-MAX_MESSAGE = 65_536
-MAX_TITLE = 1_024
-MAX_NAME = 255
-PRIORITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 SUCCESS = '"success"'
 
 
@@ -55,11 +53,16 @@ async def perform(work: Work, attempt: Attempt, tools: Tools) -> Raw | None:
         raise StepFailure(rule(EXPRESSION_ERROR, str(error))) from error
 
 
-def reshape(work: Work, output: Raw | None) -> Raw:
+def reshape(work: Work, output: Raw | None, budget: Budget | None = None) -> Raw:
     """The node's `outputs`, with its result in scope. Raises ExpressionError."""
     assert work.plan.outputs is not None
+    budget = budget or Budget()
+    budget.decode("result", len(output or ""))
     result = None if output is None else decode_json(output)
-    return encode_json(work.plan.outputs.render(work.scope.adding(result=result)))
+    reshaped = encode_json(work.plan.outputs.render(work.scope.adding(result=result), budget))
+    if not fits(reshaped):
+        raise ExpressionError(f"outputs make more than {PAYLOAD_BYTES} bytes")
+    return reshaped
 
 
 def _render(work: Work) -> dict[str, Any]:
@@ -131,7 +134,7 @@ _PURE: dict[Action, Callable[[Work, Attempt], Raw | None]] = {
 
 async def _notify(work: Work, attempt: Attempt, tools: Tools) -> Raw:
     config, run = _render(work), work.facts.run
-    message = _stored(config.get("message"), "message", MAX_MESSAGE)
+    message = _stored(config.get("message"), "message", MESSAGE_LENGTH)
     recipient = _person(config.get("recipient"), "recipient", run.triggered_by)
     now = attempt.now()
     await tools.store.add_notification(
@@ -162,7 +165,7 @@ async def _create_task(work: Work, attempt: Attempt, tools: Tools) -> Raw:
         instance_key=run.key,
         node=work.plan.node.id,
         title=title,
-        description=_stored(config.get("description") or "", "description", MAX_MESSAGE, empty=True),
+        description=_stored(config.get("description") or "", "description", MESSAGE_LENGTH, empty=True),
         priority=priority,
         assigned_to=_person(config.get("assignedTo"), "assignedTo", run.triggered_by),
         at=attempt.now(),
@@ -174,7 +177,7 @@ def _task(config: dict[str, Any]) -> tuple[str, str]:
     priority = config.get("priority") or "MEDIUM"
     if priority not in PRIORITIES:
         raise ConfigError(f"config/priority must be one of {', '.join(PRIORITIES)}")
-    return _stored(config.get("title"), "title", MAX_TITLE), priority
+    return _stored(config.get("title"), "title", TITLE_LENGTH), priority
 
 
 async def _call(work: Work, attempt: Attempt, tools: Tools) -> Raw:
@@ -230,7 +233,7 @@ def simulate(work: Work, attempt: Attempt) -> Raw | None:
     match work.body.action:
         case Action.NOTIFICATION:
             recipient = _person(config.get("recipient"), "recipient", work.facts.run.triggered_by)
-            return _notified(_stored(config.get("message"), "message", MAX_MESSAGE), recipient, iso(attempt.now()))
+            return _notified(_stored(config.get("message"), "message", MESSAGE_LENGTH), recipient, iso(attempt.now()))
         case Action.TASK:
             title, _ = _task(config)
             return encode_json({"taskId": str(_row_id(work, "task")), "title": title, "status": "TODO"})
@@ -258,8 +261,7 @@ def _idempotency_key(work: Work, attempt: Attempt) -> str:
 
 def _plain(value: Any) -> str:
     """A value as text the database can hold."""
-    text = value if isinstance(value, str) else encode_json(value)
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return printable(value if isinstance(value, str) else encode_json(value))
 
 
 def _stored(value: Any, key: str, most: int, *, empty: bool = False) -> str:
@@ -270,4 +272,4 @@ def _stored(value: Any, key: str, most: int, *, empty: bool = False) -> str:
 
 
 def _person(value: Any, key: str, default: str | None) -> str | None:
-    return default if value is None else _stored(value, key, MAX_NAME)
+    return default if value is None else _stored(value, key, PERSON_LENGTH)

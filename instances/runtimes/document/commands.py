@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from instances.runtimes.document.failures import EXPRESSION_ERROR, ConfigError, rule
@@ -12,14 +10,13 @@ from instances.runtimes.document.plan import Action
 from instances.runtimes.document.scope import PayloadScope
 from instances.runtimes.document.states import Work
 from instances.runtimes.protocol import Child, Do, Failure, Raw, Retry, Sleep, StepFailure, StepKey, StepKind, Wait
-from tenants.limits import EVENT_TIMEOUT_DEFAULT_MS, EVENT_TYPE
-from versions.durations import MAX_WAIT, parse_duration
+from tenants.limits import EVENT_TIMEOUT_DEFAULT_MS
+from versions.document import NO_INPUT
+from versions.durations import MAX_WAIT, parse_duration, parse_moment
 from versions.expressions import Budget, ExpressionError, encode_json
+from versions.names import EVENT_RULE, may_be_awaited
 
 DEFAULT_WAIT_MS = 1_000
-LAST_MOMENT_MS = 253_402_300_799_999
-_STEP_EVENT = re.compile(r"step:[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Config = dict[str, Any]
 Allow = Callable[[Work, Failure, int], bool]
@@ -59,7 +56,7 @@ def _do(work: Work, allow: Allow, child: Child | None = None) -> Do:
         key=work.key,
         retry=body.retry if not body.retry.limit else _retry(work, allow),
         timeout=body.timeout,
-        total_timeout=plan.total_timeout if forward else None,
+        total_timeout=body.total_timeout,
         config=body.start,
         external=body.external and not reports and not work.facts.dry_run,
         guarded=plan.guarded and forward,
@@ -99,8 +96,8 @@ def _sleep_until(work: Work, _allow: Allow, config: Config) -> Sleep:
 
 def _wait(work: Work, allow: Allow, config: Config) -> Wait | Do:
     event = config.get("event")
-    if not isinstance(event, str) or not (EVENT_TYPE.holds(event) or _STEP_EVENT.fullmatch(event)):
-        raise ConfigError(f"config/event must be {EVENT_TYPE.rule}")
+    if not may_be_awaited(event):
+        raise ConfigError(f"config/event must be {EVENT_RULE}")
     timeout = config.get("timeout")
     milliseconds = EVENT_TIMEOUT_DEFAULT_MS if timeout is None else _duration(timeout, "timeout", minimum=1)
     if work.facts.dry_run:
@@ -131,8 +128,8 @@ def _child(work: Work, allow: Allow, config: Config) -> Do:
     if work.facts.dry_run:
         work.settled = True
         return _report(work, allow)
-    given = config.get("input")
-    return _do(work, allow, Child(workflow, None if given is None else encode_json(given), wait is not False))
+    given = encode_json(config.get("input", NO_INPUT))
+    return _do(work, allow, Child(workflow, given, wait is not False))
 
 
 _PLANNED: dict[Action, Callable[[Work, Allow, Config], Do | Sleep | Wait]] = {
@@ -151,14 +148,7 @@ def _duration(value: Any, key: str, *, minimum: int = 0) -> int:
 
 
 def _moment(value: Any) -> int:
-    """Epoch milliseconds of a timestamp (RFC 3339 or a bare date, UTC unless it says otherwise) or of such a number."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LAST_MOMENT_MS:
-        return int(value)
-    if isinstance(value, str) and 10 <= len(value) <= 64:
-        try:
-            moment = datetime.fromisoformat(value)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return max(0, (moment - _EPOCH) // timedelta(milliseconds=1))
-        except (ValueError, OverflowError):
-            pass
-    raise ConfigError("config/at must be an RFC 3339 timestamp, a date or epoch milliseconds")
+    try:
+        return parse_moment(value)
+    except ValueError as error:
+        raise ConfigError(f"config/at {error}") from None

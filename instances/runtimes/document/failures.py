@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from instances.runtimes.protocol import Failure, StepFailure
+from tenants.limits import PAYLOAD_BYTES
 
 EXPRESSION_ERROR = "EXPRESSION_ERROR"
 INVALID_CONFIG = "INVALID_CONFIG"
+INVALID_INPUT = "INVALID_INPUT"
 LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
 EXECUTION_TIMEOUT = "EXECUTION_TIMEOUT"
 STEP_TIMEOUT = "STEP_TIMEOUT"
@@ -32,8 +34,18 @@ def named(failure: Failure) -> Failure:
     return dataclasses.replace(failure, name=failure.code) if failure.code in _TIMEOUTS else failure
 
 
+def printable(text: str) -> str:
+    """Text the database can hold: NUL and lone surrogates replaced."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def fits(output: str) -> bool:
+    """Whether JSON text is not too large for an output."""
+    return len(output) <= PAYLOAD_BYTES // 4 or len(output.encode("utf-8", "surrogatepass")) <= PAYLOAD_BYTES
+
+
 class ConfigError(StepFailure):
     """A rendered config does not fit its node type."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(rule(INVALID_CONFIG, message))
+        super().__init__(rule(INVALID_CONFIG, printable(message)))

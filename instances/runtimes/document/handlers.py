@@ -20,7 +20,7 @@ import jsonschema.exceptions
 import msgspec
 import structlog
 
-from instances.runtimes.document.failures import UNKNOWN_ACTION, ConfigError, rule
+from instances.runtimes.document.failures import UNKNOWN_ACTION, ConfigError, printable, rule
 from instances.runtimes.protocol import Failure, Raw, StepFailure
 from versions.document.types import NODE_TYPES
 
@@ -213,7 +213,7 @@ def _check(handler: ActionHandler, config: Any) -> None:
 def _raised(error: Exception) -> Failure:
     return Failure(
         type(error).__name__,
-        str(error) or type(error).__name__,
+        printable(str(error)) or type(error).__name__,
         permanent=getattr(error, "permanent", False) is True,
     )
 
@@ -242,9 +242,9 @@ def _reported(returned: dict[str, Any]) -> Failure:
     if isinstance(error, dict):
         code = error.get("code")
         return Failure(
-            str(error.get("name") or "Error"),
-            str(error.get("message") or "the handler failed"),
-            None if code is None else str(code),
+            printable(str(error.get("name") or "Error")),
+            printable(str(error.get("message") or "the handler failed")),
+            None if code is None else printable(str(code)),
             permanent=permanent or error.get("permanent") is True,
         )
-    return Failure("Error", str(error) if error else "the handler failed", permanent=permanent)
+    return Failure("Error", printable(str(error)) if error else "the handler failed", permanent=permanent)

@@ -15,6 +15,7 @@ import msgspec
 
 from instances.runtimes.protocol import Raw, Retry, StepKey, StepKind
 from versions.document import Compensate, Document, Milestone, Node, Retries, SyncPoint
+from versions.document.types import condition_of, node_type
 from versions.expressions import Comparison, Condition, Template, compile_condition, compile_template
 
 
@@ -43,8 +44,6 @@ _REPEATABLE = frozenset({Action.NOTIFICATION, Action.TASK})
 """Their rows have ids made from instance and node: a second attempt finds the row of the first."""
 _KEPT = frozenset({Action.SET, Action.CONDITION})
 """The session needs what these stored when it replays: their output is kept whatever `save_output` says."""
-_CONDITION_KEYS = ("field", "operator", "value", "all", "any", "not")
-_NOT_TEMPLATED = frozenset({*_CONDITION_KEYS, "match", "then", "else", "onFalse"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,8 @@ class Body:
     retry: Retry
     retry_when: Condition | None
     timeout: int | None
+    """Of each attempt."""
+    total_timeout: int | None
     external: bool
     start: Raw
     """Payload of the journal's start entry."""
@@ -112,14 +113,16 @@ class NodePlan:
     dependents: tuple[int, ...]
     single: int | None
     """The node it depends on when that is the only dependency."""
-    stops: tuple[int, ...]
-    """Nodes a condition skips when it stops the branch: all that come after it."""
-    jumps: tuple[int, ...]
-    """Nodes left out when this one fails and skips to another."""
+    stops: int
+    """Nodes a condition skips when it stops the branch: all that come after it. A set of bits: there may be many."""
+    jumps: int
+    """Nodes left out when this one fails and skips to another, likewise."""
     milestones: tuple[int, ...]
     compensation: CompensationPlan | None
-    guarded: bool
-    total_timeout: int | None
+
+    @property
+    def guarded(self) -> bool:
+        return self.compensation is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,8 @@ class _Compiler:
         for position, milestone in enumerate(document.milestones):
             for id in milestone.after:
                 self.milestones_of.setdefault(id, []).append(position)
-        self.dependents = {unit.id: unit.dependents for unit in (*document.nodes, *document.sync_points)}
+        self.nodes = (1 << len(document.nodes)) - 1
+        self.after = self._descendants() if any(map(_looks_ahead, document.nodes)) else {}
 
     def compile(self) -> Plan:
         document = self.document
@@ -210,7 +214,6 @@ class _Compiler:
         comparison, condition = _condition(node) if action is Action.CONDITION else (None, None)
         match = node.config.get("match") if action is Action.EVENT else None
         dependencies = self._numbers(node.depends_on)
-        compensation = None if node.compensate is None else self._compensation(node, node.compensate)
         return NodePlan(
             index=self.number[node.id],
             node=node,
@@ -231,12 +234,10 @@ class _Compiler:
             dependencies=dependencies,
             dependents=tuple(number for number in self._numbers(node.dependents) if number < len(self.document.nodes)),
             single=dependencies[0] if len(dependencies) == 1 and dependencies[0] < len(self.document.nodes) else None,
-            stops=self._after(node.id) if action is Action.CONDITION else (),
-            jumps=self._between(node.id, node.skip_to) if node.skip_to is not None else (),
+            stops=self.after[node.id] & self.nodes if action is Action.CONDITION else 0,
+            jumps=0 if node.skip_to is None else self._between(node.id, node.skip_to),
             milestones=tuple(self.milestones_of.get(node.id, ())),
-            compensation=compensation,
-            guarded=compensation is not None,
-            total_timeout=_total_timeout(node, action),
+            compensation=None if node.compensate is None else self._compensation(node, node.compensate),
         )
 
     def _sync(self, point: SyncPoint) -> SyncPlan:
@@ -264,54 +265,49 @@ class _Compiler:
 
     def _body(self, part: Node | Compensate, retries: Retries, *, async_: bool) -> Body:
         action = _ACTIONS.get(part.type, Action.HANDLER)
-        config = {key: value for key, value in part.config.items() if key not in _NOT_TEMPLATED}
-        if action is Action.HANDLER:
-            config = {key: value for key, value in part.config.items() if key != "handler" or part.type != "handler"}
-        if isinstance(part, Node) and part.for_each is not None:
-            config.pop("parallel", None)
+        repeated = isinstance(part, Node) and part.for_each is not None
+        child = action is Action.CHILD
+        # Nothing of ours runs while a child does: the timeout of an attempt is one more limit of the whole step.
+        limits = [part.timeout if child else None, part.total_timeout if isinstance(part, Node) else None]
         return Body(
             action=action,
             type=part.type,
             handler=part.handler,
-            config=compile_template(config),
+            config=compile_template(node_type(part.type).templates_of(part.config, repeated=repeated)),
             retry=_retry(retries),
             retry_when=None if retries.when is None else compile_condition(retries.when),
-            timeout=None if action is Action.CHILD else part.timeout,
-            external=async_ and action is not Action.CHILD and action not in _STEP_KINDS,
+            timeout=None if child else part.timeout,
+            total_timeout=min((limit for limit in limits if limit is not None), default=None),
+            external=async_,
             start=_start_payload(part, retries),
             pure=action in _PURE,
             repeatable=action in _REPEATABLE,
-            planned=action in _STEP_KINDS or action is Action.CHILD,
+            planned=action in _STEP_KINDS or child,
         )
 
-    def _after(self, id: str) -> tuple[int, ...]:
-        """Numbers of all nodes that depend on `id`, directly or not."""
-        found: set[str] = set()
-        stack = list(self.dependents[id])
-        while stack:
-            current = stack.pop()
-            if current not in found:
-                found.add(current)
-                stack.extend(self.dependents[current])
-        return tuple(sorted(number for each in found if (number := self.number[each]) < len(self.document.nodes)))
+    def _descendants(self) -> dict[str, int]:
+        """All units that depend on each, directly or not, as bit sets over their numbers."""
+        dependents = {unit.id: unit.dependents for unit in (*self.document.nodes, *self.document.sync_points)}
+        found: dict[str, int] = {}
+        for id in reversed(self.document.order):
+            found[id] = 0
+            for dependent in dependents[id]:
+                found[id] |= found[dependent] | 1 << self.number[dependent]
+        return found
 
-    def _between(self, id: str, target: str) -> tuple[int, ...]:
-        kept = {self.number[target], *self._after(target)}
-        return tuple(number for number in self._after(id) if number not in kept)
+    def _between(self, id: str, target: str) -> int:
+        return self.after[id] & ~(self.after[target] | 1 << self.number[target]) & self.nodes
+
+
+def _looks_ahead(node: Node) -> bool:
+    return node.type == Action.CONDITION.value or node.skip_to is not None
 
 
 def _condition(node: Node) -> tuple[Comparison | None, Condition | None]:
-    config = node.config
-    if config.get("field") is not None:
-        return Comparison(config["field"], config.get("operator") or "", config.get("value")), None
-    tree: dict[str, Any] = {key: config[key] for key in _CONDITION_KEYS if config.get(key) is not None}
-    return None, compile_condition(tree)
-
-
-def _total_timeout(node: Node, action: Action) -> int | None:
-    """Nothing of ours runs while a child does: its node's `timeout` is one more limit of the whole step."""
-    limits = [node.total_timeout, node.timeout if action is Action.CHILD else None]
-    return min((limit for limit in limits if limit is not None), default=None)
+    condition = condition_of(node.config)
+    if "field" in condition:
+        return Comparison(condition["field"], condition.get("operator"), condition.get("value")), None
+    return None, compile_condition(condition)
 
 
 def _retry(retries: Retries) -> Retry:

@@ -7,11 +7,13 @@ from datetime import datetime
 import msgspec
 
 from instances.payloads import decode_stored
+from instances.runtimes.document.failures import EXPRESSION_ERROR, LIMIT_EXCEEDED, fits, rule
 from instances.runtimes.document.plan import Action, Plan
 from instances.runtimes.document.scope import RunFacts, Scope
 from instances.runtimes.document.states import Work
-from instances.runtimes.protocol import Done, Raw, StepKind
-from versions.expressions import encode_json
+from instances.runtimes.protocol import Done, Raw, StepFailure, StepKind
+from tenants.limits import PAYLOAD_BYTES
+from versions.expressions import ExpressionError, encode_json
 
 
 class _Received(msgspec.Struct):
@@ -43,11 +45,27 @@ def _slept(milliseconds: int) -> Raw:
 def instance_output(plan: Plan, facts: RunFacts) -> Raw:
     """The document's `outputs`; without them the output of the one node nothing follows, or of all such by id.
 
-    Raises ExpressionError.
+    Raises StepFailure.
     """
-    if plan.outputs is not None:
+    output = _made(plan, facts) if plan.outputs is not None else _collected(plan, facts)
+    if output is None or not fits(output):
+        raise StepFailure(rule(LIMIT_EXCEEDED, f"the output of the instance has more than {PAYLOAD_BYTES} bytes"))
+    return output
+
+
+def _made(plan: Plan, facts: RunFacts) -> Raw:
+    assert plan.outputs is not None
+    try:
         return encode_json(plan.outputs.render(Scope(facts)))
+    except ExpressionError as error:
+        raise StepFailure(rule(EXPRESSION_ERROR, str(error))) from error
+
+
+def _collected(plan: Plan, facts: RunFacts) -> Raw | None:
+    """None when it would be far too large to put together."""
     outputs = [(plan.nodes[number].node.id, facts.by_node[number].output or "null") for number in plan.sinks]
     if len(outputs) == 1:
         return outputs[0][1]
+    if sum(len(text) for _, text in outputs) > PAYLOAD_BYTES:
+        return None
     return "{" + ",".join(f'"{id}":{text}' for id, text in outputs) + "}"

@@ -5,20 +5,40 @@ from __future__ import annotations
 import asyncio
 
 from instances.egress import EgressClient
+from instances.payloads import loads
 from instances.runtimes.document.actions import Tools
+from instances.runtimes.document.failures import INVALID_INPUT, printable, rule
 from instances.runtimes.document.handlers import HandlerPool
 from instances.runtimes.document.plan import Plan, compile_plan
 from instances.runtimes.document.session import DocumentSession
 from instances.runtimes.document.store import ActionStore
-from instances.runtimes.protocol import RUNTIME_DOCUMENT, RunContext, StoredVersion
-from versions.document import decode_document
+from instances.runtimes.protocol import RUNTIME_DOCUMENT, Failure, RunContext, StoredVersion
+from versions.document import Document, decode_document, validate_input
+from versions.errors import InvalidInput
 
-LARGE = 32_768
+LARGE = 8_192
 """Characters of a document from which on compiling it is left to a thread: thousands of expressions take a while."""
 
 
 def _compile(source: str) -> Plan:
     return compile_plan(decode_document(source))
+
+
+def _checked_at_the_door(run: RunContext) -> bool:
+    """Whether the input was held against this very version when somebody sent it.
+
+    That of children and schedules was not, and a restart may have moved the instance to another version.
+    """
+    return run.trigger.get("source") == "api" and run.run == 1
+
+
+def _refusal(document: Document, text: str | None) -> Failure | None:
+    """Why the document does not run on this input."""
+    try:
+        validate_input(document, loads(text))
+    except InvalidInput as error:
+        return rule(INVALID_INPUT, printable(f"the input does not match input_schema: {error.message}"))
+    return None
 
 
 class DocumentProgram:
@@ -30,7 +50,10 @@ class DocumentProgram:
         self._tools = tools
 
     async def start(self, run: RunContext) -> DocumentSession:
-        return DocumentSession(self.plan, run, self._version, self._tools)
+        document, refusal = self.plan.document, None
+        if document.input_schema is not None and not _checked_at_the_door(run):
+            refusal = await asyncio.to_thread(_refusal, document, run.input)
+        return DocumentSession(self.plan, run, self._version, self._tools, refusal)
 
 
 class DocumentRuntime:

@@ -6,7 +6,7 @@ The scheduler decides; the session sends the work off and hands outcomes back.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
@@ -18,11 +18,8 @@ from instances.runtimes.document.plan import NodePlan, Plan
 from instances.runtimes.document.scope import Finished, RunFacts, Scope
 from instances.runtimes.document.states import WORDS, Child, Loop, State, Work
 from instances.runtimes.protocol import CommandMessage, Failure, Log, Raw, Record, StepKey, StepKind
+from tenants.limits import FOR_EACH_ITEMS
 from versions.expressions import Budget, ExpressionError
-from versions.expressions.values import MAX_NODES
-
-MAX_ITEMS = 10_000
-"""Items of a `for_each`."""
 
 
 class Sender(Protocol):
@@ -136,10 +133,13 @@ class Scheduler:
         self.facts.add(Finished(node, 0, WORDS[state], None, None, 0, now, now))
         self.settle(node.index, passes)
 
-    def _skip_all(self, numbers: Sequence[int], state: State, reason: str) -> None:
-        for number in numbers:
-            if self.graph.not_started(self.plan.nodes[number]):
-                self._skip(self.plan.nodes[number], state, reason)
+    def _skip_all(self, nodes: int, state: State, reason: str) -> None:
+        """Leave out what has not started of a set of nodes, in document order."""
+        while nodes:
+            node = self.plan.nodes[(nodes & -nodes).bit_length() - 1]
+            nodes &= nodes - 1
+            if self.graph.not_started(node):
+                self._skip(node, state, reason)
 
     # --- starting ------------------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Scheduler:
             work.failure = rule(EXPRESSION_ERROR, str(error))
             return True
         finally:
-            self._sender.spent += MAX_NODES - budget.nodes
+            self._sender.spent += budget.cost
 
     def _warner(self, node: NodePlan) -> Callable[[str], None]:
         return lambda text: self._sender.emit(Log("warn", text, node.node.id))
@@ -224,8 +224,8 @@ class Scheduler:
         items = node.for_each.render(work.scope, budget)
         if not isinstance(items, list):
             work.failure = rule(EXPRESSION_ERROR, "for_each must give an array")
-        elif len(items) > MAX_ITEMS:
-            work.failure = rule(LIMIT_EXCEEDED, f"for_each takes at most {MAX_ITEMS} items, not {len(items)}")
+        elif len(items) > FOR_EACH_ITEMS:
+            work.failure = rule(LIMIT_EXCEEDED, f"for_each takes at most {FOR_EACH_ITEMS} items, not {len(items)}")
         elif not items:
             work.settled, work.result = True, "[]"
         else:
@@ -245,6 +245,8 @@ class Scheduler:
         if not loop.active:
             output = loop.output if node.save_output and loop.state is not State.CANCELLED else None
             self.node_ended(node, loop.state, output, loop.failure, loop.attempts, loop.started_at)
+            if node.compensation is None:
+                loop.children.clear()  # Each is only needed again to be undone.
 
     def _start_child(self, node: NodePlan, index: int) -> None:
         loop = self.loops[node.index]

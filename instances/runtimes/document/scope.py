@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from instances.runtimes.protocol import Failure, Raw
+from instances.runtimes.document.failures import LIMIT_EXCEEDED, rule
+from instances.runtimes.protocol import Failure, Raw, StepFailure
 from tenants.clock import iso
+from tenants.limits import OUTPUTS_CHARACTERS, VARIABLES_CHARACTERS
 from versions.expressions import Budget, Lazy, decode_json
 
 if TYPE_CHECKING:
@@ -38,15 +40,16 @@ class Finished:
     value: Any = _UNREAD
     result: dict[str, Any] | None = None
 
-    @property
-    def error(self) -> dict[str, Any] | None:
-        return None if self.failure is None else error_value(self.failure)
+    def error(self, budget: Budget | None) -> dict[str, Any] | None:
+        return None if self.failure is None else error_value(self.failure, budget)
 
 
-def error_value(failure: Failure) -> dict[str, Any]:
+def error_value(failure: Failure, budget: Budget | None = None) -> dict[str, Any]:
     """A failure as expressions see it. `output` is what a failed action still produced."""
     value: dict[str, Any] = {"name": failure.name, "message": failure.message, "code": failure.code}
     if failure.output is not None:
+        if budget is not None:
+            budget.decode(failure, len(failure.output))
         value["output"] = decode_json(failure.output)
     return value
 
@@ -66,6 +69,7 @@ class RunFacts:
         overrides = run.trigger.get("variables")
         self.vars: dict[str, Any] = {**plan.document.vars, **(overrides if isinstance(overrides, dict) else {})}
         self.dry_run = run.trigger.get("dryRun") is True
+        self._held = self._set = 0
         self._input: Any = _UNREAD
         self._cached = 0
         self._decoded: list[Finished] = []
@@ -78,6 +82,22 @@ class RunFacts:
             finished.order = len(self.finished)
             self.finished.append(finished)
         self.by_node[finished.plan.index] = finished
+
+    def set_vars(self, text: Raw) -> None:
+        """A `set` node made these values. Raises StepFailure beyond what all of them may make together."""
+        self._set += len(text)
+        if self._set > VARIABLES_CHARACTERS:
+            message = f"the set nodes of the instance make more than {VARIABLES_CHARACTERS} characters"
+            raise StepFailure(rule(LIMIT_EXCEEDED, message))
+        self.vars = {**self.vars, **decode_json(text)}
+
+    def hold(self, text: Raw) -> None:
+        """An output will be kept in memory. Raises StepFailure when there are too many."""
+        self._held += len(text)
+        if self._held > OUTPUTS_CHARACTERS:
+            self._held -= len(text)
+            message = f"the outputs of the instance have more than {OUTPUTS_CHARACTERS} characters"
+            raise StepFailure(rule(LIMIT_EXCEEDED, message))
 
     def input(self, budget: Budget | None) -> Any:
         text = self.run.input
@@ -131,7 +151,13 @@ class RunFacts:
 
     def execution(self) -> dict[str, Any]:
         run = self.run
-        return {"id": run.instance_id, "startedAt": iso(self.started_at), "triggeredBy": run.triggered_by}
+        at = run.trigger.get("scheduledTime")
+        return {
+            "id": run.instance_id,
+            "startedAt": iso(self.started_at),
+            "triggeredBy": run.triggered_by,
+            "schedule": None if at is None else {"cron": run.trigger.get("cron"), "scheduledTime": at},
+        }
 
     def context(self) -> dict[str, Any]:
         run = self.run
@@ -238,7 +264,7 @@ class _Step(Lazy):
             case "status":
                 return finished.status
             case "error":
-                return finished.error
+                return finished.error(budget)
             case "attempts":
                 return finished.attempts
             case "startedAt":

@@ -7,6 +7,7 @@ messages give the same commands, however they are batched.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from instances.runtimes.document.actions import Tools, perform, reshape
 from instances.runtimes.document.commands import command_of
 from instances.runtimes.document.failures import (
     CANCELLED,
+    CONDITION_FAILED,
     EXECUTION_TIMEOUT,
     EXPRESSION_ERROR,
     LIMIT_EXCEEDED,
@@ -46,15 +48,15 @@ from instances.runtimes.protocol import (
     RollbackRequested,
     RunContext,
     Started,
+    StepFailure,
     StepKey,
     StopRollback,
     StoredVersion,
     Timer,
     TimerFired,
 )
-from tenants.limits import PAYLOAD_BYTES
 from versions.expressions import Budget, ExpressionError, decode_json
-from versions.expressions.values import MAX_NODES
+from versions.expressions.values import READ
 
 DEADLINE = "timeout"
 """Timer of the instance's own time limit."""
@@ -65,12 +67,16 @@ YIELD_AFTER = 100_000
 class DocumentSession:
     """A run in memory. See :class:`instances.runtimes.protocol.Session`."""
 
-    def __init__(self, plan: Plan, run: RunContext, version: StoredVersion, tools: Tools) -> None:
+    def __init__(
+        self, plan: Plan, run: RunContext, version: StoredVersion, tools: Tools, refusal: Failure | None = None
+    ) -> None:
+        """`refusal`: why the run may not even begin."""
         self.plan = plan
         self.facts = RunFacts(plan, run, version)
         self.now = run.created_at
         self.spent = 0
         self._tools = tools
+        self._refusal = refusal
         self._limits = plan.document.limits
         self._commands: list[CommandMessage] = []
         self._mode = Mode.FORWARD
@@ -110,6 +116,9 @@ class DocumentSession:
 
     def _begin(self, message: Started) -> None:
         self.facts.started_at = message.at
+        if self._refusal is not None:
+            self.fail(self._refusal)
+            return
         if self._limits.timeout is not None:
             self.emit(Timer(DEADLINE, self._limits.timeout))
         self._scheduler.begin()
@@ -125,6 +134,8 @@ class DocumentSession:
             output = self._output(work, message)
         except ExpressionError as error:
             self._ended(work, State.FAILED, None, rule(EXPRESSION_ERROR, str(error)), message)
+        except StepFailure as error:
+            self._ended(work, State.FAILED, None, error.failure, message)
         else:
             self._ended(work, State.COMPLETE, output, None, message)
 
@@ -135,9 +146,16 @@ class DocumentSession:
         failure = named(message.failure)
         if work.compensation is not None:
             self._undone(failure)
-        else:
-            state = State.TIMED_OUT if message.timed_out else State.FAILED
-            self._ended(work, state, failure.output, failure, message)
+            return
+        if failure.code == CONDITION_FAILED:
+            self.facts.verdicts[work.plan.index] = False
+        if failure.output is not None:
+            try:
+                self.facts.hold(failure.output)
+            except StepFailure:
+                failure = dataclasses.replace(failure, output=None)
+        state = State.TIMED_OUT if message.timed_out else State.FAILED
+        self._ended(work, state, failure.output, failure, message)
 
     def _timer_fired(self, message: TimerFired) -> None:
         if message.id == DEADLINE:
@@ -152,7 +170,7 @@ class DocumentSession:
         work = next((work for work in self._flight.values() if work.timer == message.id), None)
         if work is not None:
             work.timer = None
-            failure = rule(STEP_TIMEOUT, f"not finished within {work.plan.total_timeout} ms")
+            failure = rule(STEP_TIMEOUT, f"not finished within {work.body.total_timeout} ms")
             self.emit(Cancel(work.key, failure))
             self._land(work.key, 1)
             self._ended(work, State.TIMED_OUT, None, failure, message)
@@ -161,12 +179,13 @@ class DocumentSession:
         if self._mode in (Mode.FORWARD, Mode.DRAINING):
             self._requested = True
             self._drain(message.failure)
-            self._cut(lambda work: work.body.external or work.body.action is Action.CHILD)
+            self._cut(_waits_outside)
 
     def _stop_rollback(self, _message: StopRollback) -> None:
         self._stopped = True
         if self._rollback is not None:
             self._rollback.stop()
+        self._cut(_waits_outside)
 
     def _deadline(self) -> None:
         """The instance's time is up: what runs is given up, and what was done is undone."""
@@ -185,7 +204,7 @@ class DocumentSession:
         budget = Budget() if work.body.planned else None
         command = command_of(work, self._may_retry, budget)
         if budget is not None:
-            self.spent += MAX_NODES - budget.nodes
+            self.spent += budget.cost
         if forward:
             if type(command) is Do and command.counts:
                 if self._attempts >= self._limits.max_steps:
@@ -195,12 +214,23 @@ class DocumentSession:
             self._scheduler.sent(work)
         self._flight[command.key] = work
         self.emit(command)
-        if forward and type(command) is not Do and node.total_timeout is not None:
+        if type(command) is not Do and work.body.total_timeout is not None:
             work.timer = f"total:{command.key.counted}"
-            self.emit(Timer(work.timer, node.total_timeout))
-        if node.body.action is Action.TRIGGER:
-            # Its step is only a record: the input is known, nobody waits for it.
-            self._scheduler.node_ended(node, State.COMPLETE, self.facts.run.input, None, 1, self.now)
+            self.emit(Timer(work.timer, work.body.total_timeout))
+        if node.body.action is Action.TRIGGER and forward:
+            self._told(work)
+
+    def _told(self, work: Work) -> None:
+        """A trigger ended: its step is only a record, for the input is known, and nobody waits for it."""
+        node, output, failure = work.plan, self.facts.run.input, work.failure
+        try:
+            output = output if node.outputs is None or failure else reshape(work, output)
+        except ExpressionError as error:
+            failure = rule(EXPRESSION_ERROR, str(error))
+        if failure is not None:
+            self._scheduler.node_ended(node, State.FAILED, None, failure, 1, self.now)
+        else:
+            self._scheduler.node_ended(node, State.COMPLETE, output if node.save_output else None, None, 1, self.now)
 
     def _may_retry(self, work: Work, failure: Failure, attempt: int) -> bool:
         """Asked live, once per failed attempt that has retries left; what was decided is in the journal."""
@@ -234,17 +264,23 @@ class DocumentSession:
         return work
 
     def _output(self, work: Work, message: Done) -> Raw | None:
-        """What the others see of a node's result. Raises ExpressionError."""
+        """What the others see of a node's result. Raises ExpressionError, StepFailure."""
         node, output = work.plan, result_of(work, message)
         if work.settled and node.for_each is not None and work.index < 0:
             return output  # A loop without items.
         if output is not None and node.body.action is Action.SET:
-            self.facts.vars = {**self.facts.vars, **decode_json(output)}
+            self.spent += len(output) // READ
+            self.facts.set_vars(output)
         elif output is not None and node.body.action is Action.CONDITION:
             self.facts.verdicts[node.index] = decode_json(output)["conditionMet"]
         if node.outputs is not None and node.reshaped_late:
-            output = reshape(work, output)
-        return output if node.save_output else None
+            budget = Budget()
+            output = reshape(work, output, budget)
+            self.spent += budget.cost
+        if output is None or not node.save_output:
+            return None
+        self.facts.hold(output)
+        return output
 
     def _ended(self, work: Work, state: State, output: Raw | None, failure: Failure | None, message: Any) -> None:
         """An outcome of a node, or of one child of it; `message` brought it."""
@@ -279,11 +315,8 @@ class DocumentSession:
     def _complete(self) -> None:
         try:
             output = instance_output(self.plan, self.facts)
-        except ExpressionError as error:
-            self.fail(rule(EXPRESSION_ERROR, str(error)))
-            return
-        if len(output) > PAYLOAD_BYTES // 4 and len(output.encode()) > PAYLOAD_BYTES:
-            self.fail(rule(LIMIT_EXCEEDED, f"the output of the instance has more than {PAYLOAD_BYTES} bytes"))
+        except StepFailure as error:
+            self.fail(error.failure)
             return
         self._mode = Mode.ENDED
         self._scheduler.barriers.complete()
@@ -312,7 +345,9 @@ class DocumentSession:
             if which(work):
                 self.emit(Cancel(key, CANCELLED))
                 self._land(key, 1)
-                if work.plan.body.action is not Action.TRIGGER:
+                if work.compensation is not None:
+                    self._undone(CANCELLED)
+                elif work.plan.body.action is not Action.TRIGGER:
                     self._scheduler.given_up(work)
 
     # --- compensation --------------------------------------------------------------------------------------------
@@ -353,6 +388,11 @@ class DocumentSession:
         self._mode = Mode.ENDED
         if not self._requested and self._failure is not None:
             self.emit(Fail(self._failure))
+
+
+def _waits_outside(work: Work) -> bool:
+    """Whether somebody else decides when the work is over, perhaps never."""
+    return work.body.external or work.body.action is Action.CHILD
 
 
 _TAKE: dict[type[Message], Callable[[DocumentSession, Any], None]] = {

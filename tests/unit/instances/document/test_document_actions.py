@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from instances.egress import EgressFailed, EgressRefused, EgressResponse
+from instances.engine.replay import encode_failure
 from instances.runtimes.document import (
     NonRetryableError,
     known_handlers,
@@ -400,6 +401,27 @@ async def test_outputs_of_handlers(pool, register, returned, output):
 
     register("greet", greet)
     assert (await handled(pool)).output == output
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda text: RuntimeError(text),
+        lambda text: {"success": False, "error": text},
+        lambda text: {"success": False, "error": {"name": text, "message": text, "code": text}},
+    ],
+)
+async def test_what_handlers_say_can_be_stored(pool, register, how):
+    def greet(_action, _context):
+        answer = how("lost \ud800 and \0")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    register("greet", greet)
+    run = await handled(pool)
+    assert run.error.message == "lost ? and \ufffd"
+    encode_failure(run.error)
 
 
 async def test_a_schema_is_held_against_the_rendered_config(pool, register):

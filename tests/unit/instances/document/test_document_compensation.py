@@ -295,14 +295,35 @@ async def test_terminate_with_rollback_before_anything_was_done():
 
 
 async def test_stop_rollback_finishes_what_is_in_flight_only():
-    nodes = [noop("a", **UNDO), noop("b", "a", compensate={"type": "external"}), fails("c", "b")]
-    run = await drive(nodes)
+    attempts = []
+
+    async def perform(do, attempt):
+        attempts.append((do.key.kind, do.key.name, attempt.number))
+        if len(attempts) == 1:
+            raise StepFailure(Failure("Error", "once more"))
+        return "null"
+
+    undo = {"type": "call_api", "config": {"url": "https://example.com"}, "retries": {"limit": 1, "delay": 1000}}
+    run = await drive([noop("a", **UNDO), noop("b", "a", compensate=undo), fails("c", "b")], perform=perform)
     assert undone(run) == ["b"]
     await run.stop_rollback()
     assert marks(run) == ["BeginRollback"]
-    await run.complete("b", kind=StepKind.ROLLBACK)
+    await run.finish()
+    assert attempts == [(StepKind.ROLLBACK, "b", 1), (StepKind.ROLLBACK, "b", 2)]
     assert undone(run) == ["b"]
     assert run.rollback is not None
+    assert not run.rollback.complete
+    await run.check_replay()
+
+
+@pytest.mark.parametrize("compensate", [{"type": "external"}, {"type": "workflow", "config": {"workflow": "w"}}])
+async def test_stop_rollback_gives_up_compensations_that_others_may_never_complete(compensate):
+    run = await drive([noop("a", **UNDO), noop("b", "a", compensate=compensate), fails("c", "b")])
+    assert marks(run) == ["BeginRollback"]
+    await run.stop_rollback()
+    assert run.cancelled() == ["b"]
+    assert marks(run) == ["BeginRollback", "EndRollback", "Fail"]
+    assert undone(run) == ["b"]
     assert not run.rollback.complete
     await run.check_replay()
 
@@ -310,10 +331,20 @@ async def test_stop_rollback_finishes_what_is_in_flight_only():
 async def test_stop_rollback_while_draining():
     run = await drive([{"id": "x", "type": "external", **UNDO}, fails("b")])
     await run.stop_rollback()
-    await run.complete("x")
+    assert run.cancelled() == ["x"]
     assert undone(run) == []
     assert run.rollback is not None
     assert not run.rollback.complete
+    await run.check_replay()
+
+
+async def test_the_timeout_of_a_compensating_child_bounds_it():
+    undo = {"type": "workflow", "config": {"workflow": "w"}, "timeout": "2 hours"}
+    run = await drive([noop("a", compensate=undo), fails("b", "a")])
+    [do] = [c for c in run.commands if isinstance(c, Do) and c.key.kind is StepKind.ROLLBACK]
+    assert (do.timeout, do.total_timeout) == (None, 7_200_000)
+    await run.finish()
+    assert run.rollback.failure.name == "STEP_TIMEOUT"
 
 
 @pytest.mark.parametrize("mode", ["auto", "never"])

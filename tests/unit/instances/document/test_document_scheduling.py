@@ -3,6 +3,7 @@
 import pytest
 
 from instances.lifecycle import Kind
+from instances.runtimes.document import scope
 from instances.runtimes.protocol import Do, Fail, Failure, Finish, Log, StepFailure, StepKind
 from tests.support.document_runs import drive, fails, gate, noop, run_context, sets
 
@@ -198,6 +199,15 @@ async def test_then_and_else(go, ran, left_out):
     assert run.skipped() == {left_out: "branch"}
 
 
+async def test_a_fork_that_fails_has_a_verdict():
+    config = {"onFalse": "fail", "then": ["yes"], "else": ["no"]}
+    nodes = [{**gate("g", **config), "on_error": "continue"}, noop("yes"), noop("no")]
+    run = await drive(nodes, input={"go": False})
+    assert run.started() == ["g", "no"]
+    assert run.skipped() == {"yes": "branch"}
+    await run.check_replay()
+
+
 async def test_a_fork_stops_when_it_says_so():
     run = await drive([gate("g", onFalse="stop", then=["yes"]), noop("yes"), noop("after", "yes")], input={"go": False})
     assert run.skipped() == {"yes": "stopped", "after": "stopped"}
@@ -326,6 +336,40 @@ async def test_too_large_an_output_fails_the_instance():
     assert run.error.name == "LIMIT_EXCEEDED"
 
 
+async def test_many_outputs_are_not_put_together_first():
+    text = "x" * 1_000_000
+    run = await drive([sets(f"n{i}", values={"v": "{{ trigger }}"}) for i in range(7)], input=text)
+    assert (run.error.name, run.error.message) == (
+        "LIMIT_EXCEEDED",
+        "the output of the instance has more than 1048576 bytes",
+    )
+
+
+async def test_reshaped_outputs_are_limited():
+    node = {**sets("a"), "outputs": {"v": "{{ [trigger, trigger, trigger] }}"}}
+    run = await drive([node], input=[0.1234567890123456] * 20_000)
+    assert run.error.name == "EXPRESSION_ERROR"
+    assert "1048576 bytes" in run.error.message
+
+
+async def test_variables_are_limited(monkeypatch):
+    monkeypatch.setattr(scope, "VARIABLES_CHARACTERS", 100)
+    nodes = [sets("a", values={"v": "x" * 40}), sets("b", "a", values={"w": "x" * 60}, on_error="continue")]
+    run = await drive([*nodes, sets("c", "b", values={"seen": "{{ keys(vars) }}"}, on_error="continue")])
+    assert run.skipped() == {}
+    assert run.output is None, "c is over the limit, too"
+    assert run.executed == [("a-1", 1), ("b-1", 1), ("c-1", 1)]
+
+
+async def test_outputs_together_are_limited(monkeypatch):
+    monkeypatch.setattr(scope, "OUTPUTS_CHARACTERS", 100)
+    nodes = [sets("a", values={"v": "x" * 40}), sets("b", "a", values={"v": "x" * 60})]
+    run = await drive(nodes)
+    assert run.error.name == "LIMIT_EXCEEDED"
+    assert "outputs of the instance" in run.error.message
+    assert (await drive([nodes[0], {**nodes[1], "save_output": False}])).end is not None
+
+
 async def test_outputs_of_a_node_reshape_its_result():
     nodes = [sets("a", values={"x": {"y": 2}}, outputs={"z": "{{ result.x.y }}"}), noop("b", "a")]
     run = await drive(nodes, outputs={"a": "{{ steps.a.output }}", "vars": "{{ vars }}"})
@@ -355,6 +399,28 @@ async def test_a_trigger_completes_at_start_with_the_input():
     assert not first[0].counts
     assert run.result("a") == {"x": "44"}
     assert run.result("t") == {"x": 4}
+
+
+async def test_outputs_of_a_trigger():
+    trigger = {"id": "t", "type": "trigger", "outputs": {"n": "{{ result.n }}", "all": "{{ trigger }}"}}
+    run = await drive([trigger, sets("a", "t", values={"t": "{{ steps.t.output }}"})], input={"n": 1})
+    assert run.result("t") == run.result("a")["t"] == {"n": 1, "all": {"n": 1}}
+    await run.check_replay()
+
+
+async def test_a_trigger_whose_outputs_fail():
+    trigger = {"id": "t", "type": "trigger", "outputs": {"n": "{{ sum(result) }}"}}
+    run = await drive([trigger, noop("a", "t")], input={"n": 1})
+    assert run.error.name == "EXPRESSION_ERROR"
+    assert run.started() == ["t"]
+    await run.check_replay()
+
+
+async def test_the_output_of_a_trigger_may_be_kept_from_others():
+    trigger = {"id": "t", "type": "trigger", "save_output": False}
+    run = await drive([trigger, sets("a", "t", values={"t": "{{ steps.t }}"})], input={"n": 1})
+    assert run.result("a")["t"]["output"] is None
+    assert run.result("a")["t"]["status"] == "complete"
 
 
 async def test_a_trigger_does_not_count_towards_the_attempts():

@@ -42,7 +42,8 @@ A_B = [sets("task-1", values={"x": 1}), sets("b", "task-1", values={"x": 2})]
         ("vars.x", 2),
         ("workflow.name", "Test"),
         ("workflow.version", 3),
-        ("execution", {"id": "i-1", "startedAt": "2026-01-01T00:00:00.000Z", "triggeredBy": "user-7"}),
+        ("execution", {"id": "i-1", "startedAt": "2026-01-01T00:00:00.000Z", "triggeredBy": "user-7",
+                       "schedule": None}),
         ("context.userId", "user-7"),
         ("context.workspaceId", None),
         ("n", None),
@@ -102,6 +103,14 @@ async def test_input_keys_at_the_root_for_documents_of_dialect_001():
     assert "email" in await seen("keys(@)", input=given, source=source)
     assert await seen("email.body", input=given) is None
     assert await seen("email", input=[1], source=source) is None
+
+
+async def test_a_scheduled_run_knows_its_schedule():
+    trigger = {"source": "cron", "scheduledTime": 1_767_225_600_000, "cron": "0 0 * * *"}
+    run = run_context(trigger=trigger)
+    assert await seen("execution.schedule", run=run) == {"scheduledTime": 1_767_225_600_000, "cron": "0 0 * * *"}
+    run = run_context(trigger={"source": "cron", "scheduledTime": 5})
+    assert await seen("execution.schedule", run=run) == {"scheduledTime": 5, "cron": None}
 
 
 async def test_no_input_is_null():

@@ -328,7 +328,16 @@ async def test_a_child_nobody_waits_for():
     run = await drive([{"id": "c", "type": "workflow", "config": {"workflow": "w", "wait": False}}])
     [do] = [c for c in run.commands if isinstance(c, Do)]
     assert do.child is not None
-    assert (do.child.input, do.child.wait) == (None, False)
+    assert (do.child.input, do.child.wait) == ("{}", False)
+
+
+@pytest.mark.parametrize(
+    ("config", "given"), [({}, "{}"), ({"input": None}, "null"), ({"input": "{{ nothing }}"}, "null")]
+)
+async def test_the_input_of_a_child(config, given):
+    run = await drive([{"id": "c", "type": "workflow", "config": {"workflow": "w", **config}}])
+    [do] = [c for c in run.commands if isinstance(c, Do)]
+    assert do.child.input == given
 
 
 @pytest.mark.parametrize("config", [{"workflow": "{{ missing }}"}, {"workflow": "w", "wait": "{{ 'maybe' }}"}])
