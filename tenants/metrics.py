@@ -32,7 +32,9 @@ STEP_SECONDS = Histogram("millrace_step_seconds", "Time of one step attempt.", [
 LEASE_LOSSES = Counter("millrace_lease_losses", "Times this worker found its lease gone.")
 FENCED_FLUSHES = Counter("millrace_fenced_flushes", "Changes refused because the run had been replaced from outside.")
 TAKEOVERS = Counter("millrace_takeovers", "Runs taken over from workers that stopped renewing their lease.")
-SANDBOX_KILLS = Counter("millrace_sandbox_kills", "Sandbox processes killed.", ["reason"])
+SANDBOXES = Gauge("millrace_sandboxes", "Sandbox processes alive.", ["language"])
+SANDBOX_STARTS = Counter("millrace_sandbox_starts", "Sandbox processes started.", ["language"])
+SANDBOX_KILLS = Counter("millrace_sandbox_kills", "Sandbox processes that ended, by what ended them.", ["reason"])
 
 LOOP_LAG_SECONDS = Gauge("millrace_loop_lag_seconds", "How late the event loop ran a timer, last measured.")
 LOOP_LAG_MAX_SECONDS = Gauge("millrace_loop_lag_max_seconds", "The most the event loop was late lately (decaying).")

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import msgspec
 
-from instances.sandbox.process import SandboxProcess
+from instances.sandbox.child.control import CANARY
+from instances.sandbox.errors import SandboxDied, SandboxUnavailable
+from instances.sandbox.zygote import Zygote
 
-
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """What this machine's sandbox is worth. `reason` is empty when scripts may run, else one sentence."""
-
-    reason: str
-    facts: dict[str, Any] = field(default_factory=dict)
+DEADLINE = 10.0
 
 
-async def release_canary(child: SandboxProcess) -> list[str]:
-    """Let a child forked in canary mode try; what it could do although it must not (empty: the walls stand)."""
-    raise NotImplementedError
-
-
-async def examine() -> Examination:
-    """Start a zygote without a language on this machine, release the canary, end both. For `millrace doctor`."""
-    raise NotImplementedError
+async def release_canary(zygote: Zygote) -> None:
+    """Let a child try to get out (`child/attempts.py`). Raises :class:`SandboxUnavailable` unless all of it failed."""
+    child = await zygote.fork(CANARY)
+    try:
+        escapes = msgspec.json.decode(await child.exchange([], DEADLINE), type=list[str])
+    except SandboxDied as death:
+        raise SandboxUnavailable(f"the sandbox could not be tested: its canary died (status {death.status})") from None
+    finally:
+        await child.close()
+    if escapes:
+        raise SandboxUnavailable(f"the sandbox does not hold here: {', '.join(escapes)} got through", permanent=True)

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+import asyncio
 from typing import Any
 
-from instances.sandbox.child.control import Limits
+import structlog
+
+from instances.sandbox.canary import release_canary
+from instances.sandbox.errors import SandboxUnavailable
+from instances.sandbox.options import SandboxOptions
 from instances.sandbox.process import SandboxProcess
+from instances.sandbox.zygote import Zygote
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxOptions:
-    """How the sandboxes of one language are made."""
-
-    engine: Path
-    """Python file, run on the other side of the wall, that defines `engine()`: see `child/zygote.py`. Its folder is on
-    the sandbox's `sys.path`, after this package's `child` folder and before `paths`."""
-    paths: tuple[Path, ...] = ()
-    """More folders for the sandbox's `sys.path` (site-packages, for engines that come as wheels)."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """For the interpreter's start only (PYTHONHASHSEED); nothing of it is left when children run."""
-    limits: Limits = field(default_factory=Limits)
-    forks: int = 1000
-    """After so many forks a fresh zygote takes over: children of one share its address layout and hash seeds."""
-    python: Path = Path(sys.executable)
-    landlock: bool = True
-    """False: do without Landlock although the kernel has it (tests of seccomp alone)."""
-    stderr: int | None = None
-    """Descriptor zygotes and children complain to; None: nowhere. For development: tenants' code can write to it."""
+log = structlog.get_logger(__name__)
 
 
 class SandboxHost:
@@ -39,19 +22,88 @@ class SandboxHost:
     def __init__(self, language: str, options: SandboxOptions) -> None:
         self.language = language
         self.options = options
+        self._zygote: Zygote | None = None
+        self._zygotes: set[Zygote] = set()
+        self._starting: asyncio.Task[Zygote] | None = None
+        self._refused: SandboxUnavailable | None = None
+        self._closed = False
 
     async def start(self) -> dict[str, Any]:
         """Start a zygote unless one runs, and let the canary try to get out of a child of it.
 
-        Returns facts for people: `{landlock: ABI or 0, uid…}`. Raises :class:`SandboxUnavailable`; once that was
+        Returns facts for people: `{landlock: ABI or 0, uid, gid}`. Raises :class:`SandboxUnavailable`; once that was
         permanent, always.
         """
-        raise NotImplementedError
+        return (await self._current()).facts
 
     async def spawn(self) -> SandboxProcess:
         """A fresh process (see :meth:`SandboxProcess.ready`). Raises :class:`SandboxUnavailable`."""
-        raise NotImplementedError
+        zygote = await self._current()
+        try:
+            return await zygote.fork()
+        except SandboxUnavailable:
+            if zygote.alive or self._closed:
+                raise
+        return await (await self._current()).fork()  # it died this very moment, which is nobody's fault
 
     async def close(self) -> None:
         """Kill all children, end the zygotes, wait for both. The host can not be used again."""
-        raise NotImplementedError
+        self._closed = True
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        await asyncio.gather(*(zygote.close() for zygote in list(self._zygotes)))
+
+    async def _current(self) -> Zygote:
+        """A zygote to fork from, tested. Many may ask at once; one is started."""
+        if self._closed:
+            raise SandboxUnavailable("the sandbox host is closed", permanent=True)
+        if self._refused is not None:
+            raise SandboxUnavailable(self._refused.reason, permanent=True)
+        zygote = self._zygote
+        if zygote is not None and zygote.alive:
+            if zygote.forks >= self.options.forks:
+                self._start()  # and go on with this one until the new one is ready
+            return zygote
+        starting = self._start()
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if starting.cancelled():
+                raise SandboxUnavailable("the sandbox host is closed", permanent=True) from None
+            raise
+
+    def _start(self) -> asyncio.Task[Zygote]:
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._replace(), name=f"{self.language} zygote")
+            self._starting.add_done_callback(self._started)
+        return self._starting
+
+    def _started(self, task: asyncio.Task[Zygote]) -> None:
+        self._starting = None
+        failure = None if task.cancelled() else task.exception()
+        if isinstance(failure, SandboxUnavailable):
+            log.warning("sandbox unavailable", language=self.language, reason=failure.reason)
+            if failure.permanent:
+                self._refused = failure
+
+    async def _replace(self) -> Zygote:
+        zygote = Zygote(self.language, self.options, when_over=self._over)
+        self._zygotes.add(zygote)
+        try:
+            await zygote.ready()
+            await release_canary(zygote)
+        except BaseException:
+            await zygote.close()
+            raise
+        previous, self._zygote = self._zygote, zygote
+        if previous is not None:
+            previous.retire()
+        return zygote
+
+    def _over(self, zygote: Zygote) -> None:
+        self._zygotes.discard(zygote)
+        if self._zygote is zygote:
+            self._zygote = None
+            if not self._closed:
+                log.warning("a sandbox zygote ended", language=self.language)
