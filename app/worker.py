@@ -46,6 +46,7 @@ async def worker_services(platform: Platform) -> AsyncIterator[WorkerServices]:
             engine=engine,
             client=platform.engine,
             tenants=platform.tenants,
+            scripts=platform.versions.scripts,
             feed=feed,
         )
 

@@ -23,6 +23,7 @@ from jobs.loops.backlog import ReportBacklog
 from jobs.loops.loop import Loop
 from jobs.loops.retention import ExpireRows, Forgetful, RetireInstances
 from jobs.loops.roll_up import FoldCounters, MeasureNodes
+from jobs.loops.rotation import RenewSecrets, Sealed
 from jobs.loops.schedules import Creator, FireSchedules
 from jobs.metrics import WORKER_HEARTBEAT, WORKER_READY
 from jobs.termination import Terminator
@@ -60,6 +61,8 @@ class WorkerServices:
     engine: EngineWorker
     client: Creator
     """The engine's client, started: schedules create instances with it."""
+    scripts: Sealed | None = None
+    """Whose secrets are renewed while `MILLRACE_SECRET_PREVIOUS` is set."""
     feed: FeedPublisher | None = None
     """What the engine's worker was given as `on_flushed`; closed at the end."""
 
@@ -83,6 +86,8 @@ class WorkerProcess:
             Loop("backlog", ReportBacklog(db, clock).tick, interval=5 * SOON),
             Loop("heartbeat", self._beat, interval=SOON),
         ]
+        if services.scripts is not None and services.settings.secret_previous:
+            self._loops.append(Loop("secrets", RenewSecrets(services.scripts).tick, interval=SELDOM))
         self._arq: WakeWorker | None = None
         self._listener: PokeListener | None = None
 

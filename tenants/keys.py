@@ -20,7 +20,8 @@ from app.settings import MIN_SECRET_BYTES, Settings, SettingsError
 from tenants.errors import CannotDecrypt
 
 FORMAT = 1  # first byte of every ciphertext
-_ID_BYTES = 8
+ID_BYTES = 8
+"""Length of a secret's fingerprint, with which every token hash and (behind the format) every ciphertext begins."""
 _NONCE_BYTES = 12
 
 
@@ -30,7 +31,7 @@ class _Ring:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self.token_hash = self.derive("token hash")
-        self.id = hashlib.sha256(self.derive("key id")).digest()[:_ID_BYTES]
+        self.id = hashlib.sha256(self.derive("key id")).digest()[:ID_BYTES]
         self.cipher = AESGCM(self.derive("encryption at rest"))
 
     def derive(self, purpose: str) -> bytes:
@@ -61,8 +62,11 @@ class Keys:
         return [ring.derive(purpose) for ring in self._rings]
 
     def token_hashes(self, token: str) -> list[bytes]:
-        """What may be stored for `token`: its hash under the current secret, then under the previous one."""
-        return [hmac.digest(ring.token_hash, token.encode(), "sha256") for ring in self._rings]
+        """What may be stored for `token`: its hash under the current secret, then under the previous one.
+
+        A hash begins with the fingerprint of its secret, so that one can tell which secrets are still needed.
+        """
+        return [ring.id + hmac.digest(ring.token_hash, token.encode(), "sha256") for ring in self._rings]
 
     def encrypt(self, plain: bytes, context: str) -> bytes:
         """`plain` sealed with AES-256-GCM. The same `context` must be named to open it.
@@ -76,7 +80,7 @@ class Keys:
 
     def decrypt(self, sealed: bytes, context: str) -> bytes:
         """The text :meth:`encrypt` sealed. Raises :class:`CannotDecrypt`, saying whether key or data is at fault."""
-        start = 1 + _ID_BYTES
+        start = 1 + ID_BYTES
         head, nonce, body = sealed[:start], sealed[start : start + _NONCE_BYTES], sealed[start + _NONCE_BYTES :]
         if len(nonce) < _NONCE_BYTES or head[0] != FORMAT:
             raise CannotDecrypt("the stored ciphertext is damaged or was written by a newer release")
@@ -93,4 +97,9 @@ class Keys:
 
     def needs_rewrite(self, sealed: bytes) -> bool:
         """Whether `sealed` still uses the previous secret and should be encrypted anew before that is dropped."""
-        return sealed[1 : 1 + _ID_BYTES] != self._current.id
+        return self.key_of(sealed) in self.key_ids[1:]
+
+    @staticmethod
+    def key_of(sealed: bytes) -> bytes:
+        """The fingerprint of the secret that opens `sealed`."""
+        return sealed[1 : 1 + ID_BYTES]

@@ -80,6 +80,15 @@ class TokenRow(msgspec.Struct, frozen=True):
         return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
 
 
+class OutdatedToken(msgspec.Struct, frozen=True):
+    """A token that is stored under a secret that is not the current one."""
+
+    account_id: UUID
+    id: UUID
+    name: str
+    last_used_at: datetime | None
+
+
 class AuditRow(msgspec.Struct, frozen=True):
     account_id: UUID
     id: UUID

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -24,14 +24,19 @@ from tenants.ids import Ids
 from tenants.keys import Keys
 from tenants.limits import AUDIT_KEEP_MS, IDEMPOTENCY_KEEP_MS, Limits
 from tenants.rates import CreationRates
+from tenants.schemas import OutdatedToken
 from tenants.store import Credential
 from tenants.tokens import TokenService
 from tenants.users import UserService
 from tenants.workspaces import WorkspaceService
 
-STRANGE_KEYS = (
+STRANGE_KEY = (
     "MILLRACE_SECRET is not the secret this database was set up with. Start with that one; to change it, set the new"
     " one as MILLRACE_SECRET and the old one as MILLRACE_SECRET_PREVIOUS. If it is lost: millrace token reset-secret"
+)
+REPLACED_KEY = (
+    "MILLRACE_SECRET was replaced by another one, which other processes use: start with that one. To go back, set it as"
+    " MILLRACE_SECRET_PREVIOUS"
 )
 FORGET_AFTER = {
     "idempotency_key": timedelta(milliseconds=IDEMPOTENCY_KEEP_MS),
@@ -114,23 +119,37 @@ class TenantService:
         if wait:
             await written
 
-    async def check_secret(self) -> None:
-        """Refuse to go on with a secret this database was not used with: every token would silently stop working.
+    async def check_secret(self, *, accept: bool = True) -> None:
+        """Refuse to go on with a secret this database was not used with last: tokens would silently stop working.
 
-        A new secret is accepted beside its predecessor. Raises :class:`SettingsError`.
+        A new secret is accepted beside its predecessor, and from then on the old one alone is refused, too. With
+        `accept` False nothing is noted. Raises :class:`SettingsError`.
         """
-        current, *previous = self.keys.key_ids
+        current = self.keys.key_ids[0]
         async with self._db.across_accounts(transaction=True) as connection:
+            if accept:
+                await store.lock_keyring(connection)
             known = await store.keyring(connection)
-            if known and not known.intersection([current, *previous]):
-                raise SettingsError(STRANGE_KEYS)
-            await store.add_to_keyring(connection, current, self._clock.now())
+            if known and known[0] not in self.keys.key_ids:
+                raise SettingsError(REPLACED_KEY if current in known else STRANGE_KEY)
+            if accept and known[:1] != [current]:
+                await store.drop_from_keyring(connection, [current])
+                await store.add_to_keyring(connection, current, self._clock.now())
 
     async def reset_secret(self) -> None:
         """Accept the current secret alone. What earlier ones hashed and encrypted stays unusable: they are lost."""
         async with self._db.across_accounts(transaction=True) as connection:
-            await store.empty_keyring(connection)
+            await store.lock_keyring(connection)
+            await store.drop_from_keyring(connection, await store.keyring(connection))
             await store.add_to_keyring(connection, self.keys.key_ids[0], self._clock.now())
+
+    async def tokens_by_key(self) -> dict[bytes, int]:
+        """How many tokens (of all accounts, expired ones left out) need which secret; see `Keys.key_ids`."""
+        return await store.tokens_by_key(self._db.engine, self._clock.now())
+
+    async def tokens_of_keys(self, key_ids: Sequence[bytes], limit: int) -> list[OutdatedToken]:
+        """Up to `limit` tokens that need one of these secrets."""
+        return await store.tokens_of_keys(self._db.engine, key_ids, self._clock.now(), limit)
 
     async def forget_expired(self, limit: int = 1000) -> int:
         """Delete up to `limit` rows per kind that are past keeping (idempotency keys, tickets, sessions, audit lines).

@@ -88,6 +88,15 @@ class VersionOrigin(msgspec.Struct, frozen=True):
     original: str | None
 
 
+class SealedRow(msgspec.Struct, frozen=True):
+    """An upload's secrets, encrypted: JSON text, by binding."""
+
+    account_id: UUID
+    id: UUID
+    name: str
+    secrets: str
+
+
 class ScriptRow(msgspec.Struct, frozen=True):
     """One upload of a script. `metadata`, `bindings` and `secrets` are JSON text; secrets are encrypted."""
 

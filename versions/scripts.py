@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.database import Database
+from tenants.errors import CannotDecrypt
 from tenants.ids import Ids, account_hex
+from tenants.keys import Keys
 from tenants.limits import SCRIPT_NAME, Limits
 from tenants.service import TenantService
 from versions import store
 from versions.errors import InvalidScriptName, ScriptNotFound, ScriptTooLarge, TooManyScripts
-from versions.schemas import ScriptRow
+from versions.schemas import ScriptRow, SealedRow
 from versions.uploads import Bindings, Module, Upload, read_bindings, read_upload
+
+SEALED_PAGE = 100
+
+log = structlog.get_logger(__name__)
 
 _MODULES = msgspec.json.Decoder(list[Module])
 
@@ -134,6 +142,47 @@ class ScriptService:
             ).decode()
             for binding, cipher in sealed.items()
         }
+
+    async def renew_secrets(self) -> int:
+        """Encrypt with the current secret what uploads of all accounts still have under the previous one.
+
+        How many uploads were changed. What cannot be decrypted stays as it is. Safe in many processes at once.
+        """
+        renewed = 0
+        async for row in self._sealed():
+            old: dict[str, str] = msgspec.json.decode(row.secrets)
+            new = {binding: self._renewed(row, binding, cipher) for binding, cipher in old.items()}
+            if new != old:
+                text = _text(new)
+                renewed += await store.replace_secrets(self._db.engine, row.account_id, row.id, row.secrets, text)
+        return renewed
+
+    async def secrets_by_key(self) -> Counter[bytes]:
+        """How many secrets of all accounts' scripts need which secret of the platform; see `Keys.key_ids`."""
+        found: Counter[bytes] = Counter()
+        async for row in self._sealed():
+            ciphers: dict[str, str] = msgspec.json.decode(row.secrets)
+            found.update(Keys.key_of(base64.b64decode(cipher)) for cipher in ciphers.values())
+        return found
+
+    async def _sealed(self) -> AsyncIterator[SealedRow]:
+        """Every upload that has secrets."""
+        after = SealedRow(UUID(int=0), UUID(int=0), "", "")
+        while page := await store.sealed(self._db.engine, after.account_id, after.id, SEALED_PAGE):
+            for row in page:
+                yield row
+            after = page[-1]
+
+    def _renewed(self, row: SealedRow, binding: str, cipher: str) -> str:
+        sealed, context = base64.b64decode(cipher), _context(row.account_id, row.name, binding)
+        if not self._tenants.keys.needs_rewrite(sealed):
+            return cipher
+        try:
+            plain = self._tenants.keys.decrypt(sealed, context)
+        except CannotDecrypt as error:
+            log.error("secret_not_renewed", account=row.account_id.hex, script=row.name, error=str(error))
+            return cipher
+        return base64.b64encode(self._tenants.keys.encrypt(plain, context)).decode()
 
     async def delete(self, caller: Caller, name: str) -> None:
         """Delete a script. Versions made from it go on running. Raises :class:`ScriptNotFound`."""

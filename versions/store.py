@@ -17,6 +17,7 @@ import msgspec
 from versions.schemas import (
     ScheduleRow,
     ScriptRow,
+    SealedRow,
     VersionListed,
     VersionOrigin,
     VersionRow,
@@ -380,6 +381,15 @@ insert into script (account_id, id, name, metadata, modules, bindings, secrets, 
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
 """
 
+# Of all accounts, for the operator's secret: engine role.
+SEALED = """
+select account_id, id, name, secrets from script where (account_id, id) > ($1, $2) and secrets <> '{}'
+order by account_id, id limit $3
+"""
+REPLACE_SECRETS = """
+update script set secrets = $4 where account_id = $1 and id = $2 and secrets = $3 returning id
+"""
+
 DELETE_SCRIPT = """
 update script set deleted_at = $3 where account_id = $1 and name = $2 and deleted_at is null returning id
 """
@@ -408,6 +418,16 @@ async def count_other_scripts(connection: Connection, account_id: UUID, name: st
 async def insert_script(connection: Connection, *values: Any) -> None:
     """`values` in the order of :data:`INSERT_SCRIPT`."""
     await connection.execute(INSERT_SCRIPT, *values)
+
+
+async def sealed(engine: Any, account_id: UUID, script_id: UUID, limit: int) -> list[SealedRow]:
+    """Uploads with secrets, behind this one, in order of account and id."""
+    return [SealedRow(**row) for row in await engine.fetch(SEALED, account_id, script_id, limit)]
+
+
+async def replace_secrets(engine: Any, account_id: UUID, script_id: UUID, old: str, new: str) -> bool:
+    """Whether they still were `old`."""
+    return await engine.fetchval(REPLACE_SECRETS, account_id, script_id, old, new) is not None
 
 
 async def delete_script(connection: Connection, account_id: UUID, name: str, now: datetime) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ import click
 import redis.asyncio
 
 from app import __version__
-from app.cli.environment import find_installation
+from app.cli.environment import find_installation, opened
 from app.cli.installation import SYSTEM_DIRECTORY, Installation, InstallationError
 from app.cli.migrate import described
 from app.cli.output import Output
@@ -28,15 +29,19 @@ from app.embedded.errors import EmbeddedError
 from app.embedded.service_user import ServiceUser
 from app.migrations import pending
 from app.settings import MIN_SECRET_BYTES, Settings, load_settings
+from versions.scripts import ScriptService
 
 CONNECT_SECONDS = 5.0
 OLDEST_REDIS = (6, 2)
 FREE_BYTES = 1 << 30
+NAMED = 10
+"""Tokens named in a hint at most."""
 
 HINTS = {
     "database": "Check MILLRACE_DATABASE_URL, and that the server is up and reachable from here.",
     "redis": "Check MILLRACE_REDIS_URL, and that the server is up and reachable from here.",
-    "postgres": "Or set MILLRACE_DATABASE_URL to a server you have.",
+    "postgres server": "Or set MILLRACE_DATABASE_URL to a server you have.",
+    "redis server": "Or set MILLRACE_REDIS_URL to a server you have.",
 }
 """Where the hint of the error itself would send the reader back to the doctor."""
 
@@ -79,17 +84,21 @@ async def examine() -> list[Finding]:
         installation = find_installation(settings)
     except Exception as error:
         return [*findings, _failure("settings", error)]
-    findings += [_installation(installation), _secret(settings, installation), _space(installation), *_orphans()]
+    secret = _secret(settings, installation)
+    findings += [_installation(installation), secret, _space(installation), *_orphans()]
     database_url = settings.database_url or (installation.marker.database_url if installation else None)
     redis_url = settings.redis_url or (installation.marker.redis_url if installation else None)
     if not database_url:
-        findings.append(_binaries("postgres", _postgres_binaries))
+        findings.append(_binaries("postgres server", _postgres_binaries))
         database_url = _running_postgres(installation)
     if not redis_url:
-        findings.append(_binaries("redis", _redis_binaries))
+        findings.append(_binaries("redis server", _redis_binaries))
         redis_url = _running_redis(installation)
     if database_url:
         findings.append(await _tried("database", _database, database_url))
+        if findings[-1].state == secret.state == "ok":
+            text = settings.secret or (installation.secret() if installation else "")
+            findings += await _secret_use(dataclasses.replace(settings, database_url=database_url, secret=text))
     if redis_url:
         findings.append(await _tried("redis", _redis, redis_url))
     return findings
@@ -225,6 +234,41 @@ async def _redis(url: str) -> Finding:
         policy = memory["maxmemory_policy"]
         return Finding("redis", "warning", f"{detail}, evicts ({policy})", "Set maxmemory-policy to noeviction.")
     return Finding("redis", "ok", detail)
+
+
+async def _secret_use(settings: Settings) -> list[Finding]:
+    """Whether the secret is the database's, and what still needs the previous one or one that is gone."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS), opened(settings) as at:
+            await at.tenants.check_secret(accept=False)
+            current, *previous = at.tenants.keys.key_ids
+            tokens = await at.tenants.tokens_by_key()
+            outdated = await at.tenants.tokens_of_keys([key for key in tokens if key != current], NAMED)
+            sealed = await ScriptService(at.db, at.clock, at.ids, at.tenants).secrets_by_key()
+    except Exception as error:
+        return [_failure("tokens", error)]
+    names = ", ".join(f"{token.name} ({token.id.hex} of account {token.account_id.hex})" for token in outdated)
+    renewed = "A token is stored anew when it is used, and the rest stop working without the previous secret"
+    return [
+        _keyed("tokens", tokens, current, previous, f"{renewed}: {names}.", f"Revoke them and make others: {names}."),
+        _keyed(
+            "script secrets", sealed, current, previous, "A worker encrypts them anew.", "Upload the scripts again."
+        ),
+    ]
+
+
+def _keyed(
+    check: str, counts: Mapping[bytes, int], current: bytes, previous: list[bytes], renewed: str, lost: str
+) -> Finding:
+    """How many things need which secret; `renewed` and `lost` say what becomes of those of an earlier one."""
+    total, waiting = sum(counts.values()), sum(counts.get(key, 0) for key in previous)
+    gone = total - waiting - counts.get(current, 0)
+    if gone:
+        hint = f"If you have it, set it as MILLRACE_SECRET_PREVIOUS. {lost}"
+        return Finding(check, "warning", f"{gone} of {total} were made with a secret that is gone", hint)
+    if waiting:
+        return Finding(check, "warning", f"{waiting} of {total} still need MILLRACE_SECRET_PREVIOUS", renewed)
+    return Finding(check, "ok", f"{total}, all under the current secret")
 
 
 def _failure(check: str, error: Exception) -> Finding:

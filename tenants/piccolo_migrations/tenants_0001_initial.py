@@ -151,10 +151,10 @@ create table audit_line (
 );
 create index audit_line_age on audit_line (at);
 
--- Fingerprints of the secrets this database was used with; a process with another secret refuses to start.
+-- Fingerprints of the secrets this database was used with; a process that has not the newest one refuses to start.
 create table keyring (
   id bytea primary key,
-  first_used_at timestamptz not null
+  first_used_at timestamptz not null       -- since another one was the newest
 );
 grant select, insert, delete on keyring to millrace_engine;
 

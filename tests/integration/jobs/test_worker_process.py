@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -167,3 +168,27 @@ async def test_it_works_without_redis(db, clock, recorder: Engine, engine, world
     stop.set()
     async with asyncio.timeout(10):
         await running
+
+
+@pytest.mark.parametrize("previous", ["", "the secret before, long enough as well"])
+async def test_secrets_are_renewed_only_while_there_is_a_previous_one(
+    services: WorkerServices, recorder: Engine, previous: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Scripts:
+        renewed = 0
+
+        async def renew_secrets(self) -> int:
+            self.renewed += 1
+            return 1
+
+    monkeypatch.setattr("jobs.worker.SELDOM", 0.01)
+    scripts, stop = Scripts(), asyncio.Event()
+    settings = dataclasses.replace(services.settings, secret_previous=previous)
+    rotating = dataclasses.replace(services, settings=settings, scripts=scripts)
+    running = asyncio.create_task(run(rotating, stop=stop))
+    await until(lambda: WORKER_READY._value.get() == 1 and bool(scripts.renewed) == bool(previous))
+    recorder.may_drain.set()
+    stop.set()
+    async with asyncio.timeout(10):
+        await running
+    assert bool(scripts.renewed) == bool(previous)

@@ -15,10 +15,14 @@ import pytest
 import app
 from app.cli import main as command_line
 from app.cli.connection import find_connection
+from app.cli.doctor import Finding, examine
 from app.cli.installation import FORMAT, Installation, InstallationError, Ready, write_private
 from app.cli.output import Output
 from app.cli.problems import CommandFailed, describe
 from app.settings import Settings, SettingsError
+from tenants.auth import operator
+from tenants.service import TenantService
+from tenants.tokens import TokenGrant
 from tests.support.servers import CHECKOUT
 
 
@@ -188,6 +192,61 @@ class TestDoctor:
         failed = {row["check"]: row for row in json.loads(out) if row["state"] == "failed"}
         assert set(failed) == {"secret", "database", "redis"}
         assert all(row["hint"] for row in failed.values())
+
+
+class TestDoctorOnSecrets:
+    """What `millrace doctor` says while MILLRACE_SECRET is being replaced."""
+
+    OLD, NEW = "the old secret, long enough for all", "the new secret, long enough for all"
+
+    @pytest.fixture
+    def examined(self, monkeypatch, dsn):
+        async def examined(**variables: str) -> dict[str, Finding]:
+            monkeypatch.setenv("MILLRACE_DATABASE_URL", dsn)
+            monkeypatch.setenv("MILLRACE_REDIS_URL", "redis://127.0.0.1:1")
+            for name in ("SECRET", "SECRET_PREVIOUS"):
+                monkeypatch.setenv(f"MILLRACE_{name}", variables.get(name, ""))
+            return {finding.check: finding for finding in await examine()}
+
+        return examined
+
+    @pytest.fixture
+    async def token(self, db, clock, ids):
+        tenants = TenantService(db, clock, ids, Settings(secret=self.OLD))
+        await tenants.check_secret()
+        account = await tenants.accounts.create("ours")
+        return await tenants.tokens.create(operator(account.account_id), TokenGrant(name="ci", scopes=["admin"]))
+
+    async def test_before_it(self, examined, token):
+        found = await examined(SECRET=self.OLD)
+        assert (found["tokens"].state, found["tokens"].detail) == ("ok", "1, all under the current secret")
+        assert (found["script secrets"].state, found["script secrets"].detail[:2]) == ("ok", "0,")
+
+    async def test_while_it_lasts(self, examined, token, db, clock, ids):
+        row, text = token
+        found = await examined(SECRET=self.NEW, SECRET_PREVIOUS=self.OLD)
+        assert found["tokens"].state == "warning"
+        assert found["tokens"].detail == "1 of 1 still need MILLRACE_SECRET_PREVIOUS"
+        assert f"ci ({row.id.hex} of account {row.account_id.hex})" in found["tokens"].hint
+        both = TenantService(db, clock, ids, Settings(secret=self.NEW, secret_previous=self.OLD))
+        await both.authenticate(text)
+        await both.close()
+        assert (await examined(SECRET=self.NEW, SECRET_PREVIOUS=self.OLD))["tokens"].state == "ok"
+
+    async def test_after_it(self, examined, token):
+        await examined(SECRET=self.NEW, SECRET_PREVIOUS=self.OLD)
+        found = await examined(SECRET=self.NEW)
+        assert (found["tokens"].state, "not the secret this database" in found["tokens"].detail) == ("failed", True)
+        assert found["tokens"].hint
+
+    async def test_when_it_is_lost(self, examined, token, db, clock, ids):
+        await TenantService(db, clock, ids, Settings(secret=self.NEW)).reset_secret()
+        found = await examined(SECRET=self.NEW)
+        assert (found["tokens"].state, found["tokens"].detail) == (
+            "warning",
+            "1 of 1 were made with a secret that is gone",
+        )
+        assert "Revoke them and make others: ci (" in found["tokens"].hint
 
 
 class TestConnection:

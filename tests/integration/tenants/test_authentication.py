@@ -14,6 +14,7 @@ from tenants import store
 from tenants.auth import SCOPES
 from tenants.authentication import CACHE_TIME
 from tenants.errors import AlreadyExists
+from tenants.keys import ID_BYTES
 from tenants.service import TenantService
 from tenants.tokens import TokenGrant
 
@@ -64,7 +65,7 @@ async def test_only_a_keyed_hash_is_stored(make_token, admin):
     assert token.text not in dump
     assert token.text[3:34] not in dump
     [row] = await admin.fetch("select hash from api_token")
-    assert len(row["hash"]) == 32
+    assert len(row["hash"]) == ID_BYTES + 32
 
 
 async def test_times_bound_a_token(tenants, make_token, clock):
@@ -210,7 +211,17 @@ async def test_a_strange_secret_is_refused_at_start(tenants, db, clock, ids, set
     await tenants.check_secret()
     with pytest.raises(SettingsError, match="not the secret this database was set up with"):
         await TenantService(db, clock, ids, other).check_secret()
-    await TenantService(db, clock, ids, dataclasses.replace(other, secret_previous=settings.secret)).check_secret()
+    clock.advance(1)
+    rotating = dataclasses.replace(other, secret_previous=settings.secret)
+    await TenantService(db, clock, ids, rotating).check_secret(accept=False)
+    await tenants.check_secret()
+    await TenantService(db, clock, ids, rotating).check_secret()
+    await TenantService(db, clock, ids, other).check_secret()
+    with pytest.raises(SettingsError, match="was replaced by another one"):
+        await tenants.check_secret()
+    for undecided in (rotating, dataclasses.replace(settings, secret_previous=other.secret), rotating):
+        clock.advance(1)
+        await TenantService(db, clock, ids, undecided).check_secret()
     await TenantService(db, clock, ids, other).check_secret()
     lost = TenantService(db, clock, ids, dataclasses.replace(settings, secret="a third secret after losing the others"))
     await lost.reset_secret()

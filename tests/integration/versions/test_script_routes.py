@@ -1,5 +1,7 @@
 """Scripts over HTTP: both clients' uploads, what is refused, secrets at rest."""
 
+import base64
+import dataclasses
 import json
 from typing import Any
 from uuid import UUID
@@ -7,6 +9,10 @@ from uuid import UUID
 import cloudflare
 import pytest
 from multipart import MultipartParser, parse_options_header
+
+from tenants.errors import CannotDecrypt
+from tenants.service import TenantService
+from versions.scripts import ScriptService
 
 MAIN = b"export default {}"
 METADATA: dict[str, Any] = {"main_module": "index.js", "bindings": [], "compatibility_date": "2026-11-01"}
@@ -139,6 +145,35 @@ async def test_secrets_are_sealed_and_kept(api, admin, versions, boss):
     await upload(api)
     row = await versions.scripts.deployed(boss.account_id, "worker")
     assert versions.scripts.secrets(row) == {}
+
+
+async def test_secrets_are_renewed_while_the_platforms_secret_is_replaced(
+    api, make_api, stranger, admin, versions, boss, db, clock, ids, settings, monkeypatch
+):
+    def scripts(**secrets: str) -> ScriptService:
+        return ScriptService(db, clock, ids, TenantService(db, clock, ids, dataclasses.replace(settings, **secrets)))
+
+    monkeypatch.setattr("versions.scripts.SEALED_PAGE", 2)
+    one, two = ({"type": "secret_text", "name": name, "text": name.lower()} for name in ("ONE", "TWO"))
+    for name, bindings in (("a", [one, two]), ("b", []), ("c", [two]), ("d", [one])):
+        await upload(api, name=name, metadata=METADATA | {"bindings": bindings})
+    await upload(await make_api(stranger), metadata=METADATA | {"bindings": [one]})
+    new = "another secret, long enough as well"
+    rotating, after = scripts(secret=new, secret_previous=settings.secret), scripts(secret=new)
+
+    assert await after.renew_secrets() == 0, "without the previous secret nothing can be done"
+    cipher = base64.b64decode(await admin.fetchval("select secrets::json->>'ONE' from script where name = 'd'"))
+    damaged = json.dumps({"ONE": base64.b64encode(cipher[:-1]).decode()})
+    await admin.execute("update script set secrets = $1 where name = 'd'", damaged)
+    [old] = await versions.scripts.secrets_by_key()
+    assert await rotating.renew_secrets() == 3
+    assert await rotating.renew_secrets() == 0
+    counts = await rotating.secrets_by_key()
+    assert (counts.pop(old), sorted(counts.values())) == (1, [4])
+    row = await after.deployed(boss.account_id, "a")
+    assert after.secrets(row) == {"ONE": "one", "TWO": "two"}
+    with pytest.raises(CannotDecrypt):
+        versions.scripts.secrets(row)
 
 
 async def test_inherit_without_anything_to_inherit(api):

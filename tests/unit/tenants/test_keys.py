@@ -6,7 +6,7 @@ import pytest
 
 from app.settings import Settings, SettingsError
 from tenants.errors import CannotDecrypt
-from tenants.keys import Keys
+from tenants.keys import ID_BYTES, Keys
 
 OLD, NEW = "the old secret, long enough for all", "the new secret, long enough for all"
 
@@ -49,6 +49,8 @@ def test_while_rotating_the_previous_secret_opens_and_the_new_one_seals():
     assert both.needs_rewrite(sealed)
     again = both.encrypt(b"value", "x")
     assert not both.needs_rewrite(again)
+    assert [Keys.key_of(text) for text in (again, sealed)] == both.key_ids
+    assert not keys(NEW).needs_rewrite(sealed), "the secret that opens it is gone: it cannot be encrypted anew"
     assert keys(NEW).decrypt(again, "x") == b"value"
 
 
@@ -62,6 +64,7 @@ def test_a_token_is_stored_under_the_current_secret_and_found_under_both():
     token = "sk_whatever"
     assert keys(NEW, OLD).token_hashes(token) == [*keys(NEW).token_hashes(token), *keys(OLD).token_hashes(token)]
     assert keys(NEW).token_hashes(token) != keys(OLD).token_hashes(token)
+    assert [hash[:ID_BYTES] for hash in keys(NEW, OLD).token_hashes(token)] == keys(NEW, OLD).key_ids
 
 
 def test_every_purpose_has_its_own_key():
