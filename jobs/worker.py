@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
+from uuid import UUID
 
 import structlog
 
@@ -24,11 +25,12 @@ from jobs.loops.loop import Loop
 from jobs.loops.retention import ExpireRows, Forgetful, RetireInstances
 from jobs.loops.roll_up import FoldCounters, MeasureNodes
 from jobs.loops.rotation import RenewSecrets, Sealed
-from jobs.loops.schedules import Creator, FireSchedules
+from jobs.loops.schedules import Announcer, FireSchedules
 from jobs.metrics import WORKER_HEARTBEAT, WORKER_READY
 from jobs.termination import Terminator
 from tenants.clock import Clock
 from tenants.database import Database
+from tenants.limits import Limits
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,14 @@ class EngineWorker(Claimer, Protocol):
     async def stop(self) -> None: ...
 
 
+class Tenants(Forgetful, Protocol):
+    """`tenants.service.TenantService`."""
+
+    async def limits(self, account_id: UUID) -> Limits:
+        """What the account may use."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerServices:
     """What a worker process works with. All of it is open; :func:`run` starts and stops `engine` only."""
@@ -57,10 +67,10 @@ class WorkerServices:
     db: Database
     clock: Clock
     settings: Settings
-    tenants: Forgetful
+    tenants: Tenants
     engine: EngineWorker
-    client: Creator
-    """The engine's client, started: schedules create instances with it."""
+    client: Announcer
+    """The engine's client, started: it rings for what schedules create."""
     scripts: Sealed | None = None
     """Whose secrets are renewed while `MILLRACE_SECRET_PREVIOUS` is set."""
     feed: FeedPublisher | None = None
@@ -78,7 +88,7 @@ class WorkerProcess:
         self._termination = Loop("termination", terminator.tick, interval=SOON)
         self._loops = [
             self._termination,
-            Loop("schedules", FireSchedules(db, clock, services.client).tick, interval=SOON),
+            Loop("schedules", FireSchedules(db, clock, services.client, services.tenants.limits).tick, interval=SOON),
             Loop("retention", RetireInstances(db, clock).tick, interval=SOON),
             Loop("expiry", ExpireRows(db, clock, services.tenants).tick, interval=SELDOM),
             Loop("counters", FoldCounters(db).tick, interval=SELDOM),

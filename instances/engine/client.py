@@ -144,6 +144,13 @@ class EngineClient:
         """Create instances in one commit; answers in the order of `items`. Raises :class:`app.errors.Unavailable`."""
         return await self._answer(self._creates.submit(items))
 
+    def announce(self, created: Sequence[NewInstance]) -> None:
+        """Instances were created by a statement that is not ours, and are committed: count them, and ring."""
+        for item in created:
+            _CREATED[item.trigger_source].inc()
+        if created:
+            self._ring("run_instances", [])
+
     async def send_event(
         self, account_id: UUID, key: UUID, type: str, payload: str | None, *, dedupe: str | None = None
     ) -> SendEvent:
@@ -291,11 +298,9 @@ class EngineClient:
 
     def _ring_created(self, committed: list[tuple[Sequence[NewInstance], list[Created]]]) -> None:
         created = [n for request, answers in committed for n, a in zip(request, answers, strict=True) if a.outcome == 0]
-        for item in created:
-            _CREATED[item.trigger_source].inc()
         if created:
             faults.point("created-not-answered")
-            self._ring("run_instances", [])
+        self.announce(created)
 
     def _ring_events(self, committed: list[tuple[_Event, tuple[SendEvent, int | None]]]) -> None:
         refs = [(e.account_id, e.key, owner) for e, (outcome, owner) in committed if outcome is SendEvent.STORED]

@@ -1,8 +1,8 @@
 """Firing schedules: `schedule.next_at` is the truth, the instance's id and key are the second guard.
 
-A firing first creates its instance, whose key and id follow from the schedule and the scheduled time, then moves
-`next_at` on if it still is what was read. A crash in between, or two workers at once, create the same instance again,
-which is harmless; so every firing happens exactly once.
+One statement moves `next_at` on, if it still is what was read, and creates the instance, whose key and id follow from
+the schedule and the scheduled time. So every firing happens exactly once, however many workers look at the same time,
+crash or freeze, and whatever became of the instance meanwhile.
 
 Firings missed while no worker ran are caught up, oldest first, but only the latest ten; older ones are left out. When
 firings may not overlap, one whose predecessor is unfinished is left out. A firing the account has no room for (queue
@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -23,12 +22,14 @@ from zoneinfo import ZoneInfoNotFoundError
 import msgspec
 import structlog
 
-from instances.engine.client import Create, Created, NewInstance
+from instances.engine.client import Create, NewInstance
+from instances.payloads import EMPTY
 from jobs import store
 from jobs.metrics import SCHEDULES_FIRED
-from jobs.store import DueSchedule, ScheduleMove
+from jobs.store import TRIGGER_CRON, DueSchedule, ScheduleMove
 from tenants.clock import Clock
 from tenants.database import Database
+from tenants.limits import Limits
 from versions.cron import next_after
 
 log = structlog.get_logger(__name__)
@@ -36,22 +37,27 @@ log = structlog.get_logger(__name__)
 BATCH = 200
 CATCH_UP = 10
 """Missed firings that are caught up."""
-TRIGGER_CRON = 4
 
 
-class Creator(Protocol):
+class Announcer(Protocol):
     """The part of the engine's client that schedules need."""
 
-    async def create(self, items: Sequence[NewInstance]) -> list[Created]: ...
+    def announce(self, created: Sequence[NewInstance]) -> None: ...
 
 
 class FireSchedules:
-    """Creates the instances of schedules that are due. Safe on any number of workers at once."""
+    """Creates the instances of schedules that are due. Safe on any number of workers at once.
 
-    def __init__(self, db: Database, clock: Clock, engine: Creator) -> None:
+    `limits` tells what an account may use.
+    """
+
+    def __init__(
+        self, db: Database, clock: Clock, engine: Announcer, limits: Callable[[UUID], Awaitable[Limits]]
+    ) -> None:
         self._db = db
         self._clock = clock
         self._engine = engine
+        self._limits = limits
 
     async def tick(self) -> bool:
         """Fire what is due, once per schedule; whether more is due."""
@@ -59,60 +65,34 @@ class FireSchedules:
         due = await store.due_schedules(self._db, now, BATCH)
         if not due:
             return False
-        firings = [firing for schedule in due if (firing := _decide(schedule, now)) is not None]
-        outcomes = await self._create([firing for firing in firings if firing.instance is not None])
-        moved = await store.move_schedules(self._db, [firing.move(outcomes.get(firing.id)) for firing in firings])
-        return moved > 0
-
-    async def _create(self, firings: list[Firing]) -> dict[UUID, Create]:
-        """Create the firings' instances; the outcome by schedule id."""
-        if not firings:
-            return {}
-        created = await self._engine.create([firing.instance for firing in firings if firing.instance is not None])
-        outcomes = {firing.id: answer.outcome for firing, answer in zip(firings, created, strict=True)}
-        for outcome, n in Counter(outcomes.values()).items():
-            SCHEDULES_FIRED.labels(Create(outcome).name.lower()).inc(n)
-        return outcomes
+        room = {account: (await self._limits(account)).queued for account in {schedule.account_id for schedule in due}}
+        moves = [_decide(schedule, now, room[schedule.account_id]) for schedule in due]
+        outcomes = await store.fire_schedules(self._db, moves, now)
+        fired = [outcome for outcome in outcomes.values() if outcome is not None]
+        for outcome, n in Counter(fired).items():
+            SCHEDULES_FIRED.labels(outcome.name.lower()).inc(n)
+        self._engine.announce([m.instance for m in moves if m.instance and outcomes.get(m.id) is Create.CREATED])
+        return bool(outcomes)
 
 
-@dataclass(frozen=True, slots=True)
-class Firing:
-    """What to do about one due schedule."""
-
-    schedule: DueSchedule
-    instance: NewInstance | None
-    """To create; None: this firing is left out."""
-    following: datetime | None
-    """The next scheduled time, None: never again."""
-
-    @property
-    def id(self) -> UUID:
-        return self.schedule.id
-
-    def move(self, outcome: Create | None) -> ScheduleMove:
-        """Where the schedule stands after the firing."""
-        schedule, following = self.schedule, self.following
-        fired = self.instance.key if self.instance is not None and outcome in (Create.CREATED, Create.EXISTS) else None
-        last = schedule.max_runs is not None and schedule.runs + (fired is not None) >= schedule.max_runs
-        if last or outcome is Create.NO_WORKFLOW:
-            following = None
-        return ScheduleMove(schedule.account_id, schedule.id, schedule.next_at, following, fired)
-
-
-def _decide(schedule: DueSchedule, now: datetime) -> Firing | None:
-    """The firing that is due; None when the schedule cannot be worked out (it stays as it is and is logged)."""
+def _decide(schedule: DueSchedule, now: datetime, room: int | None) -> ScheduleMove:
+    """What to do about a schedule that is due. One that cannot be worked out is logged, and fires no more."""
     try:
         at = catch_up(schedule, now)
         following = _following(schedule, at)
     except (ValueError, ZoneInfoNotFoundError, OverflowError) as error:
         log.error("schedule_invalid", account=schedule.account_id.hex, schedule=str(schedule.id), error=str(error))
-        return Firing(schedule, None, None)
+        return _move(schedule, None, None)
     if schedule.handle is None:
-        return Firing(schedule, None, None)
+        return _move(schedule, None, None)
     if not schedule.enabled or schedule.busy:
         SCHEDULES_FIRED.labels("busy" if schedule.enabled else "disabled").inc()
-        return Firing(schedule, None, following)
-    return Firing(schedule, _instance(schedule, schedule.handle, at), following)
+        return _move(schedule, following, None)
+    return _move(schedule, following, _instance(schedule, schedule.handle, at, room))
+
+
+def _move(schedule: DueSchedule, following: datetime | None, instance: NewInstance | None) -> ScheduleMove:
+    return ScheduleMove(schedule.account_id, schedule.id, schedule.next_at, following, instance)
 
 
 def catch_up(schedule: DueSchedule, now: datetime) -> datetime:
@@ -144,8 +124,10 @@ def _following(schedule: DueSchedule, moment: datetime) -> datetime | None:
     return next_after(schedule.cron or "", moment, schedule.timezone)
 
 
-def _instance(schedule: DueSchedule, handle: str, at: datetime) -> NewInstance:
-    """The instance of a firing. All of it follows from the schedule and the scheduled time."""
+def _instance(schedule: DueSchedule, handle: str, at: datetime, room: int | None) -> NewInstance:
+    """The instance of a firing. All of it follows from the schedule and the scheduled time, but for the `room` there
+    is in the workflow's queue.
+    """
     milliseconds = round(at.timestamp() * 1000)
     detail: dict[str, object] = {"scheduledTime": milliseconds}
     if schedule.cron is not None:
@@ -153,11 +135,12 @@ def _instance(schedule: DueSchedule, handle: str, at: datetime) -> NewInstance:
     return NewInstance(
         account_id=schedule.account_id,
         key=firing_key(schedule.id, milliseconds),
-        instance_id=f"{schedule.cron or schedule.id}-{milliseconds}",
-        input=schedule.input,
+        instance_id=f"{schedule.id if schedule.cron is None or schedule.shadowed else schedule.cron}-{milliseconds}",
+        input=EMPTY if schedule.input is None else schedule.input,
         handle=handle,
         trigger_source=TRIGGER_CRON,
         trigger_detail=msgspec.json.encode(detail).decode(),
+        max_queued=room,
     )
 
 

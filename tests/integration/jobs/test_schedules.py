@@ -9,21 +9,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
-from instances.engine.client import Create, Created, EngineClient, NewInstance
-from instances.lifecycle import Status
-from jobs.loops.schedules import CATCH_UP, FireSchedules
+from instances.engine.client import EngineClient, NewInstance
+from jobs import store
+from jobs.loops.schedules import CATCH_UP, FireSchedules, _decide
 from tenants.clock import ManualClock
 from tenants.database import Database
+from tenants.limits import Limits
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
+async def open_limits(_account: UUID) -> Limits:
+    return Limits()
+
+
 @pytest.fixture
 def firing(db: Database, clock: ManualClock, engine: EngineClient) -> FireSchedules:
-    return FireSchedules(db, clock, engine)
+    return FireSchedules(db, clock, engine, open_limits)
 
 
 async def add(world: Any, next_at: datetime = START + MINUTE, **fields: Any) -> UUID:
@@ -53,6 +59,10 @@ async def fired(world: Any) -> list[datetime]:
     """Scheduled times of the instances there are, in order."""
     rows = await world.admin.fetch("select trigger_detail from instance where trigger_source = 4 order by key")
     return [datetime.fromtimestamp(json.loads(row[0])["scheduledTime"] / 1000, UTC) for row in rows]
+
+
+async def keys(world: Any) -> list[UUID]:
+    return [one["key"] for one in await world.admin.fetch("select key from instance order by key")]
 
 
 async def run_all(firing: FireSchedules) -> None:
@@ -99,30 +109,76 @@ async def test_time_zones(world, firing, clock) -> None:
     assert [moment.hour for moment in await fired(world)] == [8, 7]  # summer time begins on the 29th
 
 
-async def test_a_crash_between_creating_and_moving_fires_once(world, firing, clock, db, engine) -> None:
-    class Crash(Exception):
-        pass
-
-    class Crashing:
-        async def create(self, items: Sequence[NewInstance]) -> list[Created]:
-            await engine.create(items)
-            raise Crash
-
-    schedule = await add(world)
+async def test_whoever_comes_late_fires_nothing_whatever_became_of_the_instance(world, firing, clock, db) -> None:
+    """A worker read what is due and froze; another fired it, and the instance ended and was deleted."""
+    schedule = await add(world, max_runs=3)
     clock.advance(61)
-    with pytest.raises(Crash):
-        await FireSchedules(db, clock, Crashing()).tick()
-    assert (await row(world, schedule))["next_at"] == START + MINUTE
-    clock.advance(1)
+    due = await store.due_schedules(db, clock.now(), 10)
+    await run_all(firing)
+    await world.admin.execute(
+        "select * from delete_instances($1, $2, $3)", world.account, await keys(world), clock.now()
+    )
+    assert await fired(world) == []
+    moves = [_decide(one, clock.now(), None) for one in due]
+    assert moves[0].instance is not None
+    assert await store.fire_schedules(db, moves, clock.now()) == {}
+    assert await fired(world) == []
+    assert tuple(await row(world, schedule))[:2] == (START + 2 * MINUTE, 1)
+
+
+async def test_what_cannot_be_stored_moves_nothing(world, firing, clock) -> None:
+    schedule = await add(world, input='"before"')
+    await world.admin.execute("alter table instance add constraint no_input check (input is null)")
+    try:
+        clock.advance(61)
+        with pytest.raises(asyncpg.CheckViolationError):
+            await firing.tick()
+        assert tuple(await row(world, schedule)) == (START + MINUTE, 0, None)
+    finally:
+        await world.admin.execute("alter table instance drop constraint no_input")
     await run_all(firing)
     assert await fired(world) == [START + MINUTE]
-    assert (await row(world, schedule))["runs"] == 1
+
+
+async def test_schedules_of_one_expression_fire_each(world, firing, clock) -> None:
+    """Their instances cannot all have the id made of it."""
+    first = await add(world, cron="0 9 * * *", timezone="Europe/Berlin", next_at=START + MINUTE, input='"Berlin"')
+    second = await add(world, cron="0 9 * * *", timezone="Europe/Paris", next_at=START + MINUTE, input='"Paris"')
+    clock.advance(61)
+    await run_all(firing)
+    found = await world.admin.fetch("select instance_id, input from instance order by input")
+    milliseconds = int((START + MINUTE).timestamp() * 1000)
+    assert [tuple(one) for one in found] == [
+        (f"0 9 * * *-{milliseconds}", '"Berlin"'),
+        (f"{second}-{milliseconds}", '"Paris"'),
+    ]
+    assert (await row(world, first))["runs"] == (await row(world, second))["runs"] == 1
+
+
+async def test_input_that_was_left_out_is_an_empty_object(world, firing, clock) -> None:
+    await add(world)
+    clock.advance(61)
+    await run_all(firing)
+    assert await world.admin.fetchval("select input from instance") == "{}"
+
+
+async def test_new_instances_are_announced(world, clock, db) -> None:
+    announced: list[NewInstance] = []
+
+    class Client:
+        def announce(self, created: Sequence[NewInstance]) -> None:
+            announced.extend(created)
+
+    await add(world)
+    clock.advance(61)
+    await run_all(FireSchedules(db, clock, Client(), open_limits))
+    assert [one.key for one in announced] == await keys(world)
 
 
 async def test_workers_side_by_side_fire_once(world, clock, db, engine) -> None:
     schedules = [await add(world, cron=None, interval_ms=60_000) for _ in range(5)]
     clock.advance(61)
-    workers = [FireSchedules(db, clock, engine) for _ in range(6)]
+    workers = [FireSchedules(db, clock, engine, open_limits) for _ in range(6)]
     await asyncio.gather(*(run_all(worker) for worker in workers))
     assert await fired(world) == [START + MINUTE] * 5
     assert [(await row(world, schedule))["runs"] for schedule in schedules] == [1] * 5
@@ -130,9 +186,10 @@ async def test_workers_side_by_side_fire_once(world, clock, db, engine) -> None:
 
 async def test_an_instance_with_the_firings_id_is_the_firing(world, firing, clock) -> None:
     """A replaced schedule (a new row for the same expression) does not fire a second time."""
-    await add(world)
+    before = await add(world)
     clock.advance(61)
     await run_all(firing)
+    await world.admin.execute("delete from schedule where id = $1", before)
     again = await add(world)
     await run_all(firing)
     assert await fired(world) == [START + MINUTE]
@@ -218,12 +275,13 @@ async def test_a_schedule_that_cannot_be_read_stops_alone(world, firing, clock) 
     assert (await row(world, lost))["next_at"] is None
 
 
-async def test_no_room_in_the_queue_leaves_the_firing_out(world, clock, db) -> None:
-    class Full:
-        async def create(self, items: Sequence[NewInstance]) -> list[Created]:
-            return [Created(Create.QUEUE_FULL, item.key, None, None, None, Status.QUEUED) for item in items]
+async def test_no_room_in_the_queue_leaves_the_firing_out(world, clock, db, engine) -> None:
+    async def narrow(_account: UUID) -> Limits:
+        return Limits(queued=1)
 
     schedule = await add(world, max_runs=5)
-    clock.advance(61)
-    await FireSchedules(db, clock, Full()).tick()
-    assert tuple(await row(world, schedule)) == (START + 2 * MINUTE, 0, None)
+    firing = FireSchedules(db, clock, engine, narrow)
+    clock.advance(121)
+    await run_all(firing)
+    assert await fired(world) == [START + MINUTE]
+    assert tuple(await row(world, schedule))[:2] == (START + 3 * MINUTE, 1)

@@ -22,6 +22,7 @@ from jobs.worker import WorkerServices, run
 from tenants.clock import ManualClock
 from tenants.database import Database
 from tenants.ids import Ids
+from tenants.limits import Limits
 
 ACCOUNT, KEY = UUID(int=1), UUID(int=2)
 
@@ -58,6 +59,9 @@ class Engine:
 class Tenants:
     async def forget_expired(self, limit: int = 1000) -> int:
         return 0
+
+    async def limits(self, account_id: UUID) -> Limits:
+        return Limits()
 
 
 async def until(condition: Callable[[], Any]) -> None:

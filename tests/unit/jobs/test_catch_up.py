@@ -30,6 +30,7 @@ def schedule(**fields: Any) -> DueSchedule:
         "handle": "orders",
         "enabled": True,
         "busy": False,
+        "shadowed": False,
     }
     return DueSchedule(**{**values, **fields})
 
