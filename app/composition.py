@@ -10,7 +10,7 @@ from typing import Literal
 from redis.asyncio import Redis
 
 from app.settings import Settings, SettingsError
-from instances.egress_policy import EgressPolicy
+from instances.egress import EgressClient, EgressPolicy
 from instances.engine.client import EngineClient
 from instances.live_feed import LiveFeed
 from instances.runtimes.document.handlers import known_handlers
@@ -36,6 +36,7 @@ class Platform:
     redis: Redis
     clock: Clock
     ids: Ids
+    egress: EgressClient
     tenants: TenantService
     versions: VersionService
     engine: EngineClient
@@ -82,13 +83,17 @@ class Platform:
         self.jobs = TerminationJobs(db, clock, ids, doorbell)
         self.tenants = TenantService(db, clock, ids, settings, self.redis)
         stack.push_async_callback(self.tenants.close)
+        # One for all who call out in this process, so that limits on calls hold for all of them together.
+        self.egress = EgressClient(EgressPolicy.from_settings(settings))
+        stack.push_async_callback(self.egress.close)
         self.versions = VersionService(
             db,
             clock,
             ids,
             self.tenants,
             handlers=known_handlers,
-            check_url=EgressPolicy.from_settings(settings).problem,
+            check_url=self.egress.policy.problem,
+            vet_url=self.egress.vet,
         )
         self.engine = EngineClient(db, clock, doorbell)
         await self.engine.start()

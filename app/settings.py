@@ -41,6 +41,10 @@ class Settings:
     """Origins browsers may call from. Empty: CORS is off."""
     egress_allow: tuple[str, ...] = ()
     """CIDRs and host names `call_api` may reach although they are not public; plain http is allowed for these."""
+    egress_deny: tuple[str, ...] = ()
+    """CIDRs and host names that are never called, even if they are public or allowed."""
+    egress_plain_http: bool = False
+    """Whether public addresses may be called by plain http, too."""
     metrics_bind: str = "127.0.0.1:0"
     """Address of `/metrics`; port 0 picks a free one, empty turns it off."""
     bind: str = "127.0.0.1:8484"
@@ -85,6 +89,8 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
 
 
 def _convert(name: str, text: str, kind: Any) -> Any:
+    if kind is bool:
+        return _switch(name, text)
     try:
         if kind is int or kind is float:
             return kind(text)
@@ -95,3 +101,9 @@ def _convert(name: str, text: str, kind: Any) -> Any:
     except ValueError:
         raise SettingsError(f"{name} must be a number, not {text!r}.") from None
     return text
+
+
+def _switch(name: str, text: str) -> bool:
+    if (lower := text.strip().lower()) not in ("true", "false", "1", "0", ""):
+        raise SettingsError(f"{name} must be true or false, not {text!r}.")
+    return lower in ("true", "1")

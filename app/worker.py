@@ -9,7 +9,6 @@ from uuid import UUID
 
 from app.composition import Platform
 from app.settings import Settings
-from instances.egress import EgressClient, EgressPolicy
 from instances.engine.worker import EngineWorker, WorkerOptions
 from instances.runtimes.document import ActionStore, DocumentRuntime
 from instances.runtimes.protocol import Runtime, StoredVersion
@@ -53,14 +52,12 @@ async def worker_services(platform: Platform) -> AsyncIterator[WorkerServices]:
 
 @asynccontextmanager
 async def _runtimes(platform: Platform) -> AsyncIterator[list[Runtime]]:
-    """Every runtime of this process. They share one way out, so that limits on calls hold for all of them together."""
-    egress = EgressClient(EgressPolicy.from_settings(platform.settings))
-    documents = DocumentRuntime(ActionStore(platform.db), egress)
+    """Every runtime of this process."""
+    documents = DocumentRuntime(ActionStore(platform.db), platform.egress)
     try:
         yield [documents]
     finally:
         await documents.close()
-        await egress.close()
 
 
 def _loader(platform: Platform) -> Callable[[UUID, UUID], Awaitable[StoredVersion]]:

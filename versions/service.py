@@ -6,7 +6,6 @@ in line; whatever is created after it answered runs the new version. A PUT that 
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from datetime import datetime
@@ -47,6 +46,7 @@ from versions.schemas import (
 from versions.scripts import ScriptService
 from versions.settings import Settings, checked_settings
 from versions.sources import ScriptParser, Source, document_source, require_class, script_source
+from versions.vetting import UrlVet, vetted
 
 CACHED_VERSIONS = 2_000
 CACHED_CHARACTERS = 64 << 20
@@ -64,7 +64,8 @@ class Deployed(msgspec.Struct, frozen=True):
 class VersionService:
     """Workflows, versions and scripts of accounts.
 
-    `handlers` gives the names of registered action handlers, `check_url` the egress rule for `call_api` nodes;
+    `handlers` gives the names of registered action handlers; `check_url` and `vet_url` are the egress rules for URLs
+    of `call_api` nodes, as they are written and with their names resolved;
     `parser` reads workflow classes out of scripts, without one workflows are documents only.
     """
 
@@ -77,6 +78,7 @@ class VersionService:
         *,
         handlers: Callable[[], Collection[str]] = tuple,
         check_url: UrlRule | None = None,
+        vet_url: UrlVet | None = None,
         parser: ScriptParser | None = None,
     ) -> None:
         self._db = db
@@ -84,7 +86,8 @@ class VersionService:
         self._ids = ids
         self._tenants = tenants
         self._handlers = handlers
-        self._check_url = check_url
+        self._check_url = check_url or _any_url
+        self._vet_url = vet_url or _any_name
         self._parser = parser
         self._cache: OrderedDict[tuple[UUID, UUID], VersionRow] = OrderedDict()
         self._cached_characters = 0
@@ -200,20 +203,24 @@ class VersionService:
 
     async def _source(self, caller: Caller, handle: str, body: WorkflowBody) -> Source:
         if body.definition is not None:
-            # In a thread: a document of a thousand nodes takes tenths of a second.
-            return await asyncio.to_thread(
-                document_source,
-                body.definition,
-                handle,
-                self._clock.now(),
-                known_handlers=self._handlers(),
-                check_url=self._check_url,
-                pointer="/definition",
-            )
+            return await self.compile(caller.account_id, body.definition, handle, pointer="/definition")
         class_name, script_name = require_class(body.class_name, body.script_name)
         script = await self.scripts.deployed(caller.account_id, script_name)
         modules = list(await self.scripts.modules(caller.account_id, script.id))
         return await script_source(script, modules, class_name, handle, self._parser)
+
+    async def compile(self, account_id: UUID, definition: Any, handle: str, **form: Any) -> Source:
+        """A definition ready for :meth:`deploy`; `form` says what its user wrote, as in :func:`document_source`.
+
+        Raises :class:`DocumentInvalid` with every problem, names in URLs that lead inside included.
+        """
+
+        now, handlers = self._clock.now(), self._handlers()
+
+        def compiled(rule: UrlRule) -> Source:
+            return document_source(definition, handle, now, known_handlers=handlers, check_url=rule, **form)
+
+        return await vetted(compiled, self._check_url, self._vet_url, account_id)
 
     async def deploy(self, caller: Caller, handle: str, source: Source, body: WorkflowBody) -> Deployed:
         """Make `source`, with the settings of `body`, the current version of the workflow; create that if need be.
@@ -352,3 +359,11 @@ def check_handle(handle: str) -> None:
 
 def _text(value: Any) -> str:
     return msgspec.json.encode(value, order="sorted").decode()
+
+
+def _any_url(url: str) -> None:
+    """The rule where nobody gave one."""
+
+
+async def _any_name(url: str, *, lane: UUID) -> None:
+    """The rule where nobody gave one."""

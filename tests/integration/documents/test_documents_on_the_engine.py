@@ -41,7 +41,7 @@ async def test_an_address_that_is_not_allowed(documents):
     error = await documents.run("inside", {"host": "169.254.169.254"}, Status.ERRORED)
     assert error == {
         "name": "API_CALL_FAILED",
-        "message": "API call failed: calls to this address are not allowed",
+        "message": "API call failed: the URL must lead to an address that may be called",
     }
 
 

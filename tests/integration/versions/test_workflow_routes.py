@@ -9,6 +9,7 @@ from uuid import UUID
 import cloudflare
 import pytest
 
+from instances.egress import EgressClient, EgressPolicy
 from instances.lifecycle import BY_WIRE
 from tenants.clock import iso
 from versions.schemas import STATUS_NAMES
@@ -438,3 +439,26 @@ async def test_schedules_keep_their_next_firing(api, versions, boss, clock, admi
     assert after[before[0]["id"]] == before[0]["next_at"]
     assert before[1]["id"] not in after
     assert len(after) == 2
+
+
+async def test_a_name_that_leads_inside_is_refused_when_it_is_written(versions, api):
+    async def resolver(host, _port):
+        if host == "unknown.example":
+            raise OSError
+        return {"db.example": ["10.0.0.1"], "api.example": ["93.184.216.34"]}[host]
+
+    egress = EgressClient(EgressPolicy(), resolver=resolver)
+    versions._check_url, versions._vet_url = egress.policy.problem, egress.vet
+
+    def calling(*urls):
+        return doc(*({"id": f"n{n}", "type": "call_api", "config": {"url": url}} for n, url in enumerate(urls)))
+
+    status, _, envelope = await put(api, definition=calling("https://api.example/", "https://db.example/"))
+    assert status == 400
+    [error] = envelope["errors"]
+    assert error["source"] == {"pointer": "/definition/nodes/1/config/url"}
+    assert error["message"] == "nodes/1/config/url must lead to an address that may be called"
+    assert "10.0" not in str(envelope)
+    status, _, _ = await put(api, definition=calling("https://api.example/", "https://unknown.example/"))
+    assert status == 200
+    await egress.close()

@@ -37,7 +37,8 @@ def test_defaults_are_right(field: dataclasses.Field[object]) -> None:
     if field.name == "data_dir":
         return  # its default depends on where one is
     shown = SETTINGS[f"MILLRACE_{field.name.upper()}"].strip("`")
-    assert shown == ("" if field.default in ("", ()) else str(field.default))
+    default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+    assert shown == ("" if field.default in ("", ()) else default)
 
 
 def test_every_metric_is_described_and_no_other() -> None:

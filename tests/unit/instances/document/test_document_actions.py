@@ -180,7 +180,7 @@ async def test_compensations_have_a_key_of_their_own():
 
 
 @pytest.mark.parametrize(
-    ("error", "attempts"), [(EgressRefused("calls to this address are not allowed"), 1), (EgressFailed("gone"), 3)]
+    ("error", "attempts"), [(EgressRefused("the URL must start with https://"), 1), (EgressFailed("gone"), 3)]
 )
 async def test_calls_that_get_no_answer(error, attempts):
     run, calls = await called({"url": "https://e.example"}, error, retries={"limit": 2, "delay": 0})
