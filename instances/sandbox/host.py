@@ -69,9 +69,9 @@ class SandboxHost:
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            if starting.cancelled():
-                raise SandboxUnavailable("the sandbox host is closed", permanent=True) from None
-            raise
+            if was_cancelled():
+                raise
+            raise SandboxUnavailable("the sandbox host is closed", permanent=True) from None
 
     def _start(self) -> asyncio.Task[Zygote]:
         if self._starting is None:
@@ -107,3 +107,9 @@ class SandboxHost:
             self._zygote = None
             if not self._closed:
                 log.warning("a sandbox zygote ended", language=self.language)
+
+
+def was_cancelled() -> bool:
+    """In `except CancelledError`: whether it is this task that was cancelled, not one it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

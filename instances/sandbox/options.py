@@ -30,4 +30,5 @@ class SandboxOptions:
     landlock: bool = True
     """False: do without Landlock although the kernel has it (tests of seccomp alone)."""
     stderr: int | None = None
-    """Descriptor zygotes and children complain to; None: nowhere. For development: tenants' code can write to it."""
+    """Descriptor zygotes and children complain to; None: nowhere. For development: tenants' code can write to it. Not a
+    file: they may write to none, not even to an open one."""

@@ -59,6 +59,11 @@ def check_platform() -> None:
             raise CannotLock(f"this kernel, or the container around it, allows no seccomp filters ({error})") from None
 
 
+def filter_children(more: Iterable[str]) -> bytes:
+    """What `lock_child` wants, made before the fork."""
+    return seccomp.child_filter(arch(), more)
+
+
 def lock_zygote(parent: int, *, landlock: bool = True) -> dict[str, int]:
     """Give up what no child will need: root, groups, capabilities, files, sockets, programs. Facts for people."""
     machine = arch()
@@ -96,11 +101,11 @@ def enter_child(zygote: int, limits: Limits, *, landlock: bool = True) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, soft + 1))  # SIGXCPU, which code can ignore; a second later SIGKILL
 
 
-def lock_child(more: Iterable[str]) -> None:
-    """Last thing before the first frame: from here on only `seccomp.BASE` and `more`, in every thread."""
+def lock_child(child_filter: bytes) -> None:
+    """Last thing before the first frame: from here on only what the filter allows, in every thread."""
     os.environ.clear()
     _limit(resource.RLIMIT_NPROC, 0)  # counts threads, too; those the engine has are there already
-    install(seccomp.child_filter(arch(), os.getpid(), more))
+    install(seccomp.for_process(child_filter, os.getpid()))
     # The canary tries everything, once per zygote; every single child tries two calls nothing but the filter refuses.
     for name, arguments in (("socket", (1, 1, 0)), ("capget", (0, 0))):
         with suppress(PermissionError):

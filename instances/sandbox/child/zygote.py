@@ -72,6 +72,7 @@ def main(control: int, load: Callable[[], Engine], *, worker: int, landlock: boo
         lockdown.check_platform()
         engine = load()
         engine.prepare()
+        child_filter = lockdown.filter_children(engine.syscalls)
         _require_one_thread()
         gc.collect()
         gc.freeze()  # a collection in a child would write to, and so copy, every page it shares with the others
@@ -83,7 +84,7 @@ def main(control: int, load: Callable[[], Engine], *, worker: int, landlock: boo
     except BaseException as failure:
         traceback.print_exc()
         _refuse(channel, f"the engine did not start: {failure!r}", permanent=True)
-    _Zygote(channel, engine, landlock=bool(facts["landlock"])).run(facts)
+    _Zygote(channel, engine, child_filter, landlock=bool(facts["landlock"])).run(facts)
 
 
 def _require_one_thread() -> None:
@@ -99,10 +100,11 @@ def _refuse(channel: socket.socket, reason: str, *, permanent: bool) -> NoReturn
 
 
 class _Zygote:
-    def __init__(self, channel: socket.socket, engine: Engine, *, landlock: bool) -> None:
+    def __init__(self, channel: socket.socket, engine: Engine, child_filter: bytes, *, landlock: bool) -> None:
         self._channel = channel
         self._engine = engine
         self._landlock = landlock
+        self._filter = child_filter
         self._children: dict[int, int] = {}
         self._requests: dict[int, int] = {}
         self._pid = os.getpid()
@@ -159,7 +161,7 @@ class _Zygote:
             code = EXIT_OPEN
             self._engine.open(order.limits)
             code = EXIT_LOCK
-            lockdown.lock_child(self._engine.syscalls)
+            lockdown.lock_child(self._filter)
             code = EXIT_ENGINE
             frames.send(READY)
             if order.mode == CANARY:
