@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -18,6 +17,7 @@ from tenants.clock import ManualClock
 from tenants.database import Database
 from tenants.ids import Ids
 from tests.support.engine import Engine
+from tests.support.http_server import HttpServer, Request, message
 from versions.document import encode_document, parse_document
 
 
@@ -71,46 +71,23 @@ async def documents(
     await egress.close()
 
 
-class Service:
+class Service(HttpServer):
     """A local HTTP service that counts calls and answers JSON."""
 
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, str, bytes]] = []
-        self.failing = 0
-        """Calls still to be answered with 503."""
+    failing = 0
+    """Calls still to be answered with 503."""
 
-    async def __aenter__(self) -> Service:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                method, path, _ = head[0].split(" ")
-                headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
-                body = await reader.readexactly(int(headers.get("content-length", "0")))
-                self.calls.append((method, path, body))
-                status = "503 Busy" if self.failing else "200 OK"
-                self.failing = max(self.failing - 1, 0)
-                answer = msgspec.json.encode({"path": path, "n": len(self.calls), "key": headers["idempotency-key"]})
-                head_out = (
-                    f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
-                )
-                writer.write(head_out.encode() + answer)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+    def answer_to(self, request: Request) -> bytes:
+        status = "503 Busy" if self.failing else "200 OK"
+        self.failing = max(self.failing - 1, 0)
+        key = {name.lower(): value for name, value in request.headers}["idempotency-key"]
+        body = msgspec.json.encode({"path": request.path, "n": len(self.requests), "key": key})
+        return message(body, status, ["Content-Type: application/json"])
 
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    async with Service() as service:
-        yield service
+    service = Service()
+    await service.start()
+    yield service
+    await service.stop()

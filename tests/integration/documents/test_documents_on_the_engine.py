@@ -24,13 +24,13 @@ async def test_a_chain(documents):
 
 async def test_a_call_with_retries(documents, service):
     service.failing = 2
-    config = {"url": service.url + "/{{ trigger.id }}", "method": "POST", "body": {"n": "{{ trigger.n }}"}}
+    config = {"url": service.url("/{{ trigger.id }}"), "method": "POST", "body": {"n": "{{ trigger.n }}"}}
     node = call("a", config=config, retries={"limit": 3, "delay": 0})
     await documents.deploy("call", [node])
     await documents.engine.worker()
     key = await documents.start("call", {"id": "x y", "n": 5})
     row = await documents.engine.until(key, Status.COMPLETE)
-    assert [(method, body) for method, _, body in service.calls] == [("POST", b'{"n":5}')] * 3
+    assert [(request.method, request.body) for request in service.requests] == [("POST", b'{"n":5}')] * 3
     assert f'"key":"call:{key}:a:invoke"' in row["output"]
     assert (await documents.engine.kinds(key)).count(Kind.ATTEMPT_FAILED) == 2
 
