@@ -105,6 +105,14 @@ def single_values(params: Mapping[str, Sequence[str]], known: frozenset[str]) ->
     return {name: params[name][0] for name in known if params.get(name)}
 
 
+def one_of(query: Mapping[str, str], name: str, values: Sequence[str]) -> str:
+    """The parameter's value, the first of `values` unless given. Raises :class:`InvalidRequest`."""
+    value = query.get(name, values[0])
+    if value not in values:
+        raise InvalidRequest(f"{name} must be {', '.join(values[:-1])} or {values[-1]}")
+    return value
+
+
 def list_query(params: Mapping[str, Sequence[str]]) -> ListQuery:
     """The list a query string asks for. Raises :class:`InvalidRequest` naming the parameter and its rule."""
     query = single_values(params, _PARAMETERS)

@@ -6,7 +6,7 @@ when the instance is gone, and after an hour (clients come back with `Last-Event
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -36,12 +36,18 @@ PING = b": ping\n\n"
 @dataclass(frozen=True, slots=True)
 class LogPage:
     """Log lines, oldest first. `cursor` begins the next page, None when there is none; `status` is the instance's as
-    of before the lines were read, so nothing follows the last line of one that had ended.
+    of before the lines were read, so nothing follows the last line of one that had ended. `seen`: the last entry there
+    was then, whether it gave a line or not.
     """
 
     lines: list[LogLine]
     cursor: int | None
     status: Status
+    seen: int
+
+
+Voids = dict[int, frozenset[int]]
+"""Seqs of the entries that restarts have made void, by run: what one restart made void does not change any more."""
 
 
 class LogReader:
@@ -52,24 +58,30 @@ class LogReader:
         self._clock = clock
         self._feed = feed
 
-    async def page(self, account_id: UUID, key: UUID, *, after: int, level: str, per_page: int) -> LogPage | None:
-        """Lines after seq `after`, of `level` and above. None when the instance is gone."""
+    async def page(
+        self, account_id: UUID, key: UUID, *, after: int, level: str, per_page: int, voids: Voids | None = None
+    ) -> LogPage | None:
+        """Lines after seq `after`, of `level` and above. None when the instance is gone. Who asks for page after page
+        passes the same `voids`.
+        """
         async with self._db.scope(account_id) as connection:
             state = await store.log_state(connection, account_id, key)
             if state is None:
                 return None
-            void = await _void(connection, account_id, key, state) if state.run > 1 else frozenset()
-            lines: list[LogLine] = []
             after = max(after, state.live_from - 1)
+            if state.seq <= after:
+                return LogPage([], None, state.status, state.seq)
+            void = await _void(connection, account_id, key, state, {} if voids is None else voids)
+            lines: list[LogLine] = []
             for _ in range(CHUNKS_PER_PAGE):
                 entries = await store.log_entries(connection, account_id, key, after, kinds_of_level(level), CHUNK)
                 lines += log_lines((entry for entry in entries if entry.seq not in void), level)
                 if len(lines) > per_page:
-                    return LogPage(lines[:per_page], lines[per_page - 1].id, state.status)
+                    return LogPage(lines[:per_page], lines[per_page - 1].id, state.status, state.seq)
                 if len(entries) < CHUNK:
-                    return LogPage(lines, None, state.status)
+                    return LogPage(lines, None, state.status, state.seq)
                 after = entries[-1].seq
-        return LogPage(lines, after, state.status)
+        return LogPage(lines, after, state.status, state.seq)
 
     async def stream(
         self,
@@ -79,16 +91,17 @@ class LogReader:
         after: int,
         level: str,
         still_allowed: Callable[[], Awaitable[object]],
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """Server-sent events: `log`, one per line, its id the seq; then, once the instance has ended, `end`.
 
         `still_allowed` raises a :class:`MillraceError` once the credential no longer holds.
         """
         begun = last_sent = self._clock.now()
+        voids: Voids = {}
         yield RETRY
         async with self._feed.follow(account_id, key) as follower:
             while True:
-                page = await self.page(account_id, key, after=after, level=level, per_page=CHUNK)
+                page = await self.page(account_id, key, after=after, level=level, per_page=CHUNK, voids=voids)
                 if page is None:
                     return
                 now = self._clock.now()
@@ -101,6 +114,7 @@ class LogReader:
                 if page.cursor is not None:
                     after = page.cursor
                     continue
+                after = max(after, page.seen)
                 if page.status.finished:
                     yield b'event: end\ndata: {"status":"%b"}\n\n' % page.status.wire.encode()
                     return
@@ -113,10 +127,16 @@ class LogReader:
                     return
 
 
-async def _void(connection: asyncpg.Connection, account_id: UUID, key: UUID, state: store.LogState) -> frozenset[int]:
+async def _void(
+    connection: asyncpg.Connection, account_id: UUID, key: UUID, state: store.LogState, known: Voids
+) -> frozenset[int]:
     """Seqs of the entries that restarts have made void."""
-    heads = await store.entry_heads(connection, account_id, key, state.live_from)
-    return frozenset(entry.seq for entry in heads) - frozenset(entry.seq for entry in living(heads))
+    if state.run == 1:
+        return frozenset()
+    if state.run not in known:
+        heads = await store.entry_heads(connection, account_id, key, state.live_from)
+        known[state.run] = frozenset(entry.seq for entry in heads) - frozenset(entry.seq for entry in living(heads))
+    return known[state.run]
 
 
 def _frame(line: LogLine) -> bytes:

@@ -1,4 +1,4 @@
-"""Routes of the Cloudflare face that are about instances, and the log of one, which is ours.
+"""Routes of the Cloudflare face that are about instances.
 
 The gateway has made sure that `instance_id` is the decoded remainder of the path, whatever it contains, that a body is
 within its size, and that its JSON is not nested too deeply.
@@ -6,7 +6,8 @@ within its size, and that its JSON is not nested too deeply.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import dataclasses
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -15,16 +16,16 @@ from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.params import FromPath
 
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, MillraceError
 from instances.creation import Wanted, check_batch_length
 from instances.engine.client import Create, Created
 from instances.errors import DuplicateInBatch, InstanceExists, InstanceNotFound
-from instances.event_stream import EventStream
 from instances.lifecycle import BY_WIRE, Status
-from instances.listing import list_query, single_values
+from instances.listing import list_query, one_of, single_values
+from instances.log_routes import get_logs
 from instances.payloads import Decoded, decode, json_value
+from instances.projections.history import RESTART_TYPES
 from instances.projections.instance_view import TRIGGER_SOURCES
-from instances.projections.log_lines import LEVELS
 from instances.projections.step_view import STEP_TYPES
 from instances.schemas import (
     LOCATION_HINTS,
@@ -42,19 +43,23 @@ from instances.schemas import (
     TerminatedInstances,
     TerminationStatus,
 )
-from instances.service import InstanceList, InstanceService
+from instances.service import WRITE, Deletion, InstanceList, InstanceService
 from tenants.auth import Caller
 from tenants.clock import Clock, iso
 from tenants.idempotency import Answer, Claim
+from tenants.limits import STEP_NAME
 from tenants.paging import whole_number
 from tenants.results import Envelope, ok
 from tenants.service import TenantService
 
 INSTANCES = "/accounts/{account_id:str}/workflows/{workflow_name:str}/instances"
 INSTANCE = INSTANCES + "/{instance_id:str}"
-LINES_PER_PAGE = 100
-LINES_PER_PAGE_MAX = 1000
-MAX_SEQ = 2**63 - 1
+TERMINABLE = tuple(
+    status.wire for status in (Status.QUEUED, Status.RUNNING, Status.PAUSED, Status.WAITING_FOR_PAUSE, Status.WAITING)
+)
+"""What terminate-all takes for its `status`."""
+RESTART_NAME = dataclasses.replace(STEP_NAME, minimum=1)
+RESTART_COUNT_MAX = 2**31 - 1
 
 AnyRequest = Request[Any, Any, Any]
 Instances = NamedDependency[InstanceService]
@@ -145,12 +150,23 @@ def _left_out(created: Created, wanted: Wanted) -> dict[str, Any]:
 
 
 async def _once(
-    request: AnyRequest, tenants: TenantService, caller: Caller, operation: str, body: bytes, work: Any
+    request: AnyRequest,
+    tenants: TenantService,
+    caller: Caller,
+    operation: str,
+    body: bytes,
+    work: Callable[[Claim | None], Awaitable[Envelope]],
 ) -> Envelope | Response[bytes]:
-    """Do `work(claim)`; under an `Idempotency-Key` once, and answer repeats with the first answer."""
+    """Do `work(claim)`; under an `Idempotency-Key` once, and answer repeats with the first answer.
+
+    A stored answer is for who may do the work: it takes the scope, and does not leave the workspace it was given in.
+    """
     key = request.headers.get("idempotency-key")
     if key is None:
         return await work(None)
+    caller.require(WRITE)
+    if caller.workspace_id is not None:
+        operation = f"{operation} in {caller.workspace_id}"
 
     async def answer(claim: Claim) -> Answer:
         return Answer(200, msgspec.json.encode(await work(claim)).decode())
@@ -209,8 +225,8 @@ async def get_instance(
 ) -> Envelope:
     """An instance with its steps, oldest first; `simple=true` leaves the steps out."""
     query = single_values(request.query_params.dict(), frozenset({"simple", "order"}))
-    simple = _one_of(query, "simple", ("false", "true")) == "true"
-    newest_first = _one_of(query, "order", ("asc", "desc")) == "desc"
+    simple = one_of(query, "simple", ("false", "true")) == "true"
+    newest_first = one_of(query, "order", ("asc", "desc")) == "desc"
     return ok(await instances.view(caller, workflow_name, instance_id, newest_first=newest_first, simple=simple))
 
 
@@ -228,20 +244,12 @@ async def get_step(
         raise InvalidRequest("name is required")
     if "type" not in query:
         raise InvalidRequest("type is required")
-    kind = _one_of(query, "type", STEP_TYPES)
+    kind = one_of(query, "type", STEP_TYPES)
     attempt = whole_number(query, "attempt", default=0, minimum=1, maximum=None) or None
     detail = await instances.step(caller, workflow_name, instance_id, query["name"], kind, attempt)
     if isinstance(detail, bytes):
         return Response(detail, media_type="application/octet-stream")
     return ok(detail)
-
-
-def _one_of(query: dict[str, str], name: str, values: tuple[str, ...]) -> str:
-    """The parameter's value, the first of `values` unless given. Raises :class:`InvalidRequest`."""
-    value = query.get(name, values[0])
-    if value not in values:
-        raise InvalidRequest(f"{name} must be {' or '.join(values)}")
-    return value
 
 
 # --- events and commands ---------------------------------------------------------------------------------------
@@ -264,7 +272,8 @@ async def send_event(
 
     async def work(claim: Claim | None) -> Envelope:
         dedupe = None if claim is None else f"key:{claim.seed}"
-        await instances.send_event(caller, workflow_name, instance_id, event_type, payload, dedupe=dedupe)
+        first = claim is not None and claim.fresh
+        await instances.send_event(caller, workflow_name, instance_id, event_type, payload, dedupe=dedupe, first=first)
         return ok(InstanceTouched(instance_id, iso(clock.now())))
 
     operation = f"instances.events {workflow_name}/{instance_id}/{event_type}"
@@ -281,7 +290,8 @@ async def change_status(
     clock: NamedDependency[Clock],
 ) -> Envelope:
     """Pause, resume, terminate or restart."""
-    change = decode(await request.body(), _change).value
+    decoded = decode(await request.body(), _change)
+    change = decoded.value
     if change.rollback is not msgspec.UNSET and change.status != "terminate":
         raise InvalidRequest("rollback goes with status terminate only", pointer="/rollback")
     if change.from_ is not msgspec.UNSET and change.status != "restart":
@@ -294,21 +304,21 @@ async def change_status(
         rollback = change.rollback is True
         status = await instances.terminate(caller, workflow_name, instance_id, rollback=rollback)
     elif change.status == "restart":
-        status = await instances.restart(caller, workflow_name, instance_id, _restart_from(change))
+        status = await instances.restart(caller, workflow_name, instance_id, _restart_from(decoded))
     else:
         raise InvalidRequest("status must be pause, resume, terminate or restart", pointer="/status")
     return ok(ChangedStatus(status.wire, iso(clock.now())))
 
 
-def _restart_from(change: ChangeStatus) -> RestartFrom | None:
-    start = change.from_
+def _restart_from(decoded: Decoded[ChangeStatus]) -> RestartFrom | None:
+    start = decoded.value.from_
     if isinstance(start, msgspec.UnsetType) or start is None:
         return None
-    if not 1 <= len(start.name) <= 256:
-        raise InvalidRequest("from.name must have 1 to 256 characters", pointer="/from/name")
-    if not 1 <= start.count < 2**31:
-        raise InvalidRequest("from.count must be at least 1", pointer="/from/count")
-    if start.type not in ("do", "sleep", "waitForEvent"):
+    if not RESTART_NAME.holds(start.name) or not decoded.as_sent(start.name):
+        raise InvalidRequest(f"from.name must be {RESTART_NAME.rule}", pointer="/from/name")
+    if not 1 <= start.count <= RESTART_COUNT_MAX:
+        raise InvalidRequest(f"from.count must be a whole number from 1 to {RESTART_COUNT_MAX}", pointer="/from/count")
+    if start.type not in RESTART_TYPES:
         raise InvalidRequest("from.type must be do, sleep or waitForEvent", pointer="/from/type")
     return start
 
@@ -345,24 +355,17 @@ async def delete_instances(
     """Delete up to 100 instances."""
     ids = decode(await request.body(), _deletion).value.instances
     outcomes = await instances.delete_batch(caller, workflow_name, ids)
-    missing = InstanceNotFound()
     return ok(
         DeletedInstances(
             deleted=[DeletedInstance(one.instance_id) for one in outcomes if one.deleted],
-            errors=[
-                NotDeleted(one.instance_id, 10001, "workflows.api.error.internal_server")
-                if one.found
-                else NotDeleted(one.instance_id, missing.code, missing.message)
-                for one in outcomes
-                if not one.deleted
-            ],
+            errors=[_not_deleted(one) for one in outcomes if not one.deleted],
         )
     )
 
 
-TERMINABLE = tuple(
-    status.wire for status in (Status.QUEUED, Status.RUNNING, Status.PAUSED, Status.WAITING_FOR_PAUSE, Status.WAITING)
-)
+def _not_deleted(one: Deletion) -> NotDeleted:
+    why = MillraceError() if one.found else InstanceNotFound()
+    return NotDeleted(one.instance_id, why.code, why.message)
 
 
 @put(INSTANCES + "/terminate")
@@ -371,7 +374,7 @@ async def terminate_all(
 ) -> Envelope:
     """Have all unfinished instances ended in the background, or those of one `status`."""
     query = single_values(request.query_params.dict(), frozenset({"status"}))
-    status = BY_WIRE[_one_of(query, "status", TERMINABLE)] if "status" in query else None
+    status = BY_WIRE[one_of(query, "status", TERMINABLE)] if "status" in query else None
     started = await instances.terminate_all(caller, workflow_name, status)
     return ok(TerminationStatus("ok" if started else "already_running"))
 
@@ -381,67 +384,6 @@ async def get_termination(workflow_name: FromPath[str], caller: Who, instances: 
     """Whether such a job is under way."""
     running = await instances.terminating_all(caller, workflow_name)
     return ok(TerminationStatus("running" if running else "not_running"))
-
-
-# --- the log ---------------------------------------------------------------------------------------------------
-
-
-@get(INSTANCE + "/logs")
-async def get_logs(
-    request: AnyRequest,
-    workflow_name: FromPath[str],
-    instance_id: FromPath[str],
-    caller: Who,
-    instances: Instances,
-    tenants: Tenants,
-) -> Envelope | Response[Any]:
-    """Log lines, oldest first; with `Accept: text/event-stream` also those to come, until the instance has ended."""
-    query = single_values(request.query_params.dict(), frozenset({"level", "cursor", "per_page"}))
-    level = _one_of(query, "level", LEVELS)
-    per_page = whole_number(query, "per_page", default=LINES_PER_PAGE, minimum=1, maximum=LINES_PER_PAGE_MAX)
-    live = "text/event-stream" in request.headers.get("accept", "")
-    after = _after(query.get("cursor"), request.headers.get("last-event-id") if live else None)
-    located = await instances.find(caller, workflow_name, instance_id)
-    assert located.key is not None
-    page = await instances.logs.page(caller.account_id, located.key, after=after, level=level, per_page=per_page)
-    if page is None:
-        raise InstanceNotFound()
-    if not live:
-        info: dict[str, Any] = {"count": len(page.lines), "per_page": per_page}
-        if page.cursor is not None:
-            info["cursor"] = str(page.cursor)
-        return ok(page.lines, info=info)
-    if "last-event-id" in request.headers and page.status.finished and not page.lines:
-        return Response(None, status_code=204)  # stops a browser from connecting again and again
-    limit = (await tenants.limits(caller.account_id)).streams
-    credential = caller.token_id or caller.user_id or caller.account_id
-    instances.feed.require_slot(credential, limit)
-    headers = dict(request.headers)
-
-    async def frames() -> AsyncIterator[bytes]:
-        with instances.feed.slot(credential, limit):
-            stream = instances.logs.stream(
-                caller.account_id,
-                located.key,  # type: ignore[arg-type]
-                after=after,
-                level=level,
-                still_allowed=lambda: tenants.authenticate_headers(headers),
-            )
-            async for frame in stream:
-                yield frame
-
-    return EventStream(frames())
-
-
-def _after(cursor: str | None, last_event_id: str | None) -> int:
-    """The seq to go on after. Raises :class:`InvalidRequest`."""
-    text = last_event_id if last_event_id is not None else cursor
-    if not text:
-        return 0
-    if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > MAX_SEQ:
-        name = "cursor" if last_event_id is None else "Last-Event-ID"
-        raise InvalidRequest(f"{name} must be the id of a log line")
-    return int(text)
 
 
 route_handlers = [

@@ -39,21 +39,19 @@ from instances.projections.history import History, find_step_start, fold
 from instances.projections.instance_view import InstanceFacts, InstanceView, instance_view
 from instances.projections.step_view import StepDetail, find_step, step_detail
 from instances.schemas import RestartFrom
-from instances.store import Located
 from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.ids import Ids
-from tenants.limits import ADDRESSABLE_INSTANCE_ID, EVENT_TYPE
+from tenants.limits import ADDRESSABLE_INSTANCE_ID
 from tenants.service import TenantService
 from versions.errors import WorkflowNotFound
+from versions.names import EVENT_RULE, may_be_sent
 from versions.service import VersionService
 
 log = structlog.get_logger(__name__)
 
 READ, WRITE, DELETE = "executions:read", "executions:write", "executions:delete"
-STEP_EVENT = "step:"
-"""`step:<node id>` completes a document's step from outside: the one kind of event type with a colon."""
 
 
 class StartedJob(Protocol):
@@ -207,11 +205,10 @@ class InstanceService:
             raise StepNotFound()
         return detail
 
-    async def find(self, caller: Caller, handle: str, instance_id: str) -> Located:
-        """Where an instance is. Raises :class:`WorkflowNotFound`, :class:`InstanceNotFound`."""
+    async def find(self, caller: Caller, handle: str, instance_id: str) -> UUID:
+        """The key of an instance. Raises :class:`WorkflowNotFound`, :class:`InstanceNotFound`."""
         caller.require(READ)
-        located, _ = await self._locate(caller, handle, instance_id)
-        return located
+        return await self._locate(caller, handle, instance_id)
 
     async def history(self, caller: Caller, key: UUID) -> tuple[InstanceFacts, History]:
         """Everything about the instance of this key, outputs whole. Raises :class:`InstanceNotFound`."""
@@ -233,27 +230,51 @@ class InstanceService:
         payload: str | None,
         *,
         dedupe: str | None = None,
+        first: bool = False,
     ) -> None:
-        """Store an event, whatever the status of the unfinished instance. The same `dedupe` again changes nothing.
+        """Store an event of a type that callers may name, see :meth:`tell`. The same `dedupe` again changes nothing.
 
-        Raises :class:`InvalidEventType`, `PayloadTooLarge`, :class:`WorkflowNotFound`, :class:`InstanceNotFound`,
-        :class:`CannotSendEvent` (it is finished), :class:`TooManyEvents`.
+        Raises :class:`InvalidEventType` and what `tell` raises.
         """
         caller.require(WRITE)
-        if not EVENT_TYPE.holds(event_type) and not EVENT_TYPE.holds(event_type.removeprefix(STEP_EVENT)):
-            raise InvalidEventType(f"event_type must be {EVENT_TYPE.rule}")
+        if not may_be_sent(event_type):
+            raise InvalidEventType(f"event_type must be {EVENT_RULE}")
+        await self.tell(caller, handle, instance_id, event_type, payload, dedupe=dedupe, first=first)
+
+    async def tell(
+        self,
+        caller: Caller,
+        handle: str,
+        instance_id: str,
+        fact: str,
+        payload: str | None,
+        *,
+        dedupe: str | None = None,
+        first: bool = False,
+    ) -> bool:
+        """Store a fact from outside, whatever the status of the unfinished instance; False when one with this `dedupe`
+        was stored before. `first`: no such one can have been read already, so the journal need not be searched for it.
+
+        For faces, which choose `fact`: an event's type, or what answers a step (`step:<node>`, `step-failed:<node>`,
+        for its compensation each with `:compensate`). Raises `PayloadTooLarge`, :class:`WorkflowNotFound`,
+        :class:`InstanceNotFound`, :class:`CannotSendEvent` (it is finished), :class:`TooManyEvents`.
+        """
+        caller.require(WRITE)
         if payload is not None:
             limits = await self._tenants.limits(caller.account_id)
             check_size(payload, limits.payload_bytes, "the event")
-        _, key = await self._locate(caller, handle, instance_id)
-        if dedupe is not None and await self._received(caller.account_id, key, dedupe):
-            return
-        outcome = await self._engine.send_event(caller.account_id, key, event_type, payload, dedupe=dedupe)
+        key = await self._locate(caller, handle, instance_id)
+        if dedupe is not None and not first and await self._received(caller.account_id, key, dedupe):
+            return False
+        outcome = await self._engine.send_event(caller.account_id, key, fact, payload, dedupe=dedupe)
         if outcome is SendEvent.NOT_LIVE:
-            raise CannotSendEvent()
+            raise await self._unless_gone(caller, handle, instance_id, CannotSendEvent())
         if outcome is SendEvent.TOO_MANY:
             raise TooManyEvents(retry_after=1)
-        await self._audit(caller, "instance.send_event", handle, instance_id, {"type": event_type})
+        if outcome is SendEvent.DUPLICATE:
+            return False
+        await self._audit(caller, "instance.send_event", handle, instance_id, {"type": fact})
+        return True
 
     async def pause(self, caller: Caller, handle: str, instance_id: str) -> Status:
         """Pause; the status after it. Of a paused one nothing changes. Raises :class:`CannotPause`, …NotFound."""
@@ -282,7 +303,7 @@ class InstanceService:
         caller.require(WRITE)
         from_seq = expected_run = None
         if start is None:
-            _, key = await self._locate(caller, handle, instance_id)
+            key = await self._locate(caller, handle, instance_id)
         else:
             record = await self._read(caller, handle, instance_id, store.STARTS)
             key, expected_run = record.facts.key, record.facts.run
@@ -291,8 +312,9 @@ class InstanceService:
                 raise CannotRestart(f'(instance.cannot_restart) Step "{start.name}" not found in execution history')
         await self._tenants.admit_creations(caller.account_id, handle)
         outcome = await self._engine.restart(caller.account_id, key, from_seq=from_seq, expected_run=expected_run)
-        if outcome.outcome is Control.NOT_LIVE:
-            raise InstanceNotFound()
+        if outcome.outcome is Control.REFUSED and outcome.status is None and start is None:
+            # It was finished, and somebody else restarted it at this very moment: now it is not finished any more.
+            outcome = await self._engine.restart(caller.account_id, key)
         return await self._commanded(caller, "restart", handle, instance_id, outcome, CannotRestart())
 
     async def delete(self, caller: Caller, handle: str, instance_id: str) -> None:
@@ -307,7 +329,7 @@ class InstanceService:
     async def terminate_batch(self, caller: Caller, handle: str, instance_ids: Sequence[str]) -> int:
         """End up to 100 instances; how many were ended. Unknown and finished ones are passed over."""
         caller.require(WRITE)
-        keys = await self._locate_many(caller, handle, instance_ids)
+        keys = await self._locate_many(caller, handle, instance_ids, "")
         ended = await self._engine.terminate_many(caller.account_id, sorted(keys.values())) if keys else 0
         await self._tenants.audit(caller, "instance.terminate_batch", handle, {"ended": ended}, wait=False)
         return ended
@@ -315,7 +337,7 @@ class InstanceService:
     async def delete_batch(self, caller: Caller, handle: str, instance_ids: Sequence[str]) -> list[Deletion]:
         """Delete up to 100 instances; what became of each, in the order given, repeats included."""
         caller.require(DELETE)
-        keys = await self._locate_many(caller, handle, instance_ids)
+        keys = await self._locate_many(caller, handle, instance_ids, "/instances")
         deleted: set[UUID] = set()
         failed = False
         try:
@@ -357,23 +379,30 @@ class InstanceService:
 
     async def _target(self, caller: Caller, handle: str, instance_id: str, scope: str) -> UUID:
         caller.require(scope)
-        _, key = await self._locate(caller, handle, instance_id)
-        return key
+        return await self._locate(caller, handle, instance_id)
 
-    async def _locate(self, caller: Caller, handle: str, instance_id: str) -> tuple[Located, UUID]:
+    async def _locate(self, caller: Caller, handle: str, instance_id: str) -> UUID:
         _check_addressable(instance_id)
         async with self._db.scope(caller.account_id) as connection:
-            located = await store.locate(connection, caller.account_id, handle, caller.workspace_id, instance_id)
-        if located is None:
+            found = await store.locate(connection, caller.account_id, handle, caller.workspace_id, instance_id)
+        if found is None:
             raise WorkflowNotFound()
-        if located.key is None:
+        if found[1] is None:
             raise InstanceNotFound()
-        return located, located.key
+        return found[1]
 
-    async def _locate_many(self, caller: Caller, handle: str, instance_ids: Sequence[str]) -> dict[str, UUID]:
+    async def _unless_gone(self, caller: Caller, handle: str, instance_id: str, refusal: Exception) -> Exception:
+        """`refusal` of an instance that is finished. Raises :class:`InstanceNotFound` when it was deleted meanwhile."""
+        await self._locate(caller, handle, instance_id)
+        return refusal
+
+    async def _locate_many(
+        self, caller: Caller, handle: str, instance_ids: Sequence[str], pointer: str
+    ) -> dict[str, UUID]:
+        """Keys of those instances that exist, by id. `pointer`: where the list stands in the request."""
         check_batch_length(len(instance_ids), "the list of instances")
         for position, instance_id in enumerate(instance_ids):
-            _check_addressable(instance_id, f"/{position}")
+            _check_addressable(instance_id, f"{pointer}/{position}")
         async with self._db.scope(caller.account_id) as connection:
             found = await store.locate_many(connection, caller.account_id, handle, caller.workspace_id, instance_ids)
         if found is None:
@@ -400,8 +429,10 @@ class InstanceService:
     async def _commanded(
         self, caller: Caller, command: str, handle: str, instance_id: str, done: Controlled, refusal: Exception
     ) -> Status:
-        if done.outcome in (Control.NOT_LIVE, Control.REFUSED):
+        if done.outcome is Control.REFUSED:
             raise refusal
+        if done.outcome is Control.NOT_LIVE:
+            raise await self._unless_gone(caller, handle, instance_id, refusal)
         if done.outcome is Control.DONE:
             await self._audit(caller, f"instance.{command}", handle, instance_id)
         if done.status is None:

@@ -23,11 +23,6 @@ from instances.projections.values import PREVIEW
 # --- where an instance is --------------------------------------------------------------------------------------
 
 # $3: the workspace the caller is restricted to, or null.
-_WORKFLOW = """
-from workflow w
-{join} join instance i on i.account_id = $1 and i.workflow_key = w.workflow_key and i.instance_id = $4
-{join} join live l on l.account_id = $1 and l.key = i.key
-"""
 _WORKFLOW_IS = (
     "w.account_id = $1 and w.handle = $2 and w.deleted_at is null and ($3::uuid is null or w.workspace_id = $3)"
 )
@@ -35,8 +30,9 @@ _WORKFLOW_IS = (
 WORKFLOW = f"select w.workflow_key, w.current_version from workflow w where {_WORKFLOW_IS}"
 
 LOCATE = f"""
-select w.workflow_key, i.key, coalesce(l.status, i.status) as status, coalesce(l.run, i.run) as run
-{_WORKFLOW.format(join="left")}
+select w.workflow_key, i.key
+from workflow w
+left join instance i on i.account_id = $1 and i.workflow_key = w.workflow_key and i.instance_id = $4
 where {_WORKFLOW_IS}"""
 
 LOCATE_MANY = f"""
@@ -46,16 +42,6 @@ left join lateral unnest($4::text[]) as wanted(instance_id) on true
 left join instance i on i.account_id = $1 and i.workflow_key = w.workflow_key
   and i.instance_id = wanted.instance_id
 where {_WORKFLOW_IS}"""
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """An instance of a workflow; `key` is None when the workflow has none of that id."""
-
-    workflow_key: UUID
-    key: UUID | None
-    status: Status
-    run: int
 
 
 async def find_workflow(
@@ -68,12 +54,10 @@ async def find_workflow(
 
 async def locate(
     connection: asyncpg.Connection, account_id: UUID, handle: str, workspace_id: UUID | None, instance_id: str
-) -> Located | None:
-    """Where the instance is, or None when there is no such workflow."""
+) -> tuple[UUID, UUID | None] | None:
+    """Keys of the workflow and of the instance (None: it has none of that id); None when there is no such workflow."""
     row = await connection.fetchrow(LOCATE, account_id, handle, workspace_id, instance_id)
-    if row is None:
-        return None
-    return Located(row["workflow_key"], row["key"], Status(row["status"] or 0), row["run"] or 0)
+    return None if row is None else (row["workflow_key"], row["key"])
 
 
 async def locate_many(
@@ -133,7 +117,9 @@ def _journal(first: int) -> str:
 
 READ = f"""
 select {_FACTS}, j.*
-{_WORKFLOW.format(join="left")}
+from workflow w
+left join instance i on i.account_id = $1 and i.workflow_key = w.workflow_key and i.instance_id = $4
+left join live l on l.account_id = $1 and l.key = i.key
 {_journal(5)}
 where {_WORKFLOW_IS}"""
 

@@ -37,12 +37,13 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to do the work of a key, once."""
+    """The right to do the work of a key, once. `fresh`: nobody had it before; else the work may have been done."""
 
     account_id: UUID
     operation: str
     key: str
     seed: UUID
+    fresh: bool = dataclasses.field(default=True, compare=False)
 
     def id(self, index: int = 0) -> UUID:
         """The UUIDv7 of the `index`-th thing the request creates (below 65536): the same in a repeated request."""
@@ -91,7 +92,7 @@ class Idempotency:
         """Take the key, or get the stored answer. Raises as :meth:`run`, and :class:`InvalidRequest` for a bad key."""
         key = IDEMPOTENCY_KEY.check(key, "Idempotency-Key")
         digest = hashlib.sha256(request).digest()
-        now = self._clock.now()
+        now, offered = self._clock.now(), self._ids.uuid7()
         async with self._db.scope(account_id) as connection:
             seed = await store.begin_idempotent(
                 connection,
@@ -99,13 +100,13 @@ class Idempotency:
                 operation,
                 key,
                 digest,
-                seed=self._ids.uuid7(),
+                seed=offered,
                 now=now,
                 held_until=now + HELD,
                 forgotten=now - KEEP,
             )
             if seed is not None:
-                return Claim(account_id, operation, key, seed)
+                return Claim(account_id, operation, key, seed, fresh=seed == offered)
             stored = await store.idempotent_answer(connection, account_id, operation, key)
         if stored is not None and stored[0] != digest:
             raise IdempotencyKeyReused("this Idempotency-Key was used for a different request; choose a new one")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 import pytest
 
 from instances.lifecycle import Kind, Status
 from tenants.limits import PAYLOAD_BYTES
+from tenants.tokens import TokenGrant
 from tests.support.instances import World
 
 CONFIG = {"config": {"retries": {"limit": 0, "delay": 0}, "timeout": 1}}
@@ -117,14 +121,36 @@ async def test_terminate_with_rollback(world, call, before, after):
         ({"status": "restart", "from": {"name": "x" * 257}}, "/from/name"),
         ({"status": "restart", "from": {"name": "a", "count": 0}}, "/from/count"),
         ({"status": "restart", "from": {"name": "a", "count": 2**31}}, "/from/count"),
+        ({"status": "restart", "from": {"name": "a", "count": 10**30}}, "/from/count"),
+        ({"status": "restart", "from": {"name": "a\0"}}, "/from/name"),
+        ({"status": "restart", "from": {"name": "\ud800"}}, "/from/name"),
         ({"status": "restart", "from": {"name": "a", "type": "step"}}, "/from/type"),
     ],
 )
 async def test_bodies_that_are_refused(world, call, body, pointer):
     await make(world, call, Status.RUNNING)
-    answer = await call("PATCH", "/instances/i/status", json=body)
+    answer = await call("PATCH", "/instances/i/status", content=json.dumps(body).encode())
     assert (answer.status, answer.code) == (400, 10002)
-    assert answer.body["errors"][0]["source"]["pointer"] == pointer
+    [error] = answer.body["errors"]
+    assert error["source"]["pointer"] == pointer
+    assert error["message"].isprintable()  # nothing of what hides surrogates from the decoder
+
+
+@pytest.mark.parametrize("path", ["/status", "/events/go"])
+async def test_what_is_deleted_meanwhile_is_not_there(world, call, engine, monkeypatch, path):
+    """Between finding the instance and commanding it somebody may delete it: that is a 404, not a wrong status."""
+    await make(world, call, Status.RUNNING)
+    name = "send_event" if "events" in path else "pause"
+    really = getattr(engine, name)
+
+    async def too_late(*args, **options):
+        await engine.delete(world.account, [await world.key("i")])
+        return await really(*args, **options)
+
+    monkeypatch.setattr(engine, name, too_late)
+    method = "POST" if "events" in path else "PATCH"
+    answer = await call(method, f"/instances/i{path}", json={"status": "pause"})
+    assert (answer.status, answer.code) == (404, 10400)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +276,14 @@ class TestRestart:
         assert answer.code == 10453
         assert (await call("GET", "/instances/i/step?name=a-1&type=step")).status == 404
 
+    async def test_at_the_same_time(self, world, call):
+        """One of them finds it finished, the others find it restarted: none is refused for that."""
+        for _ in range(5):
+            await make(world, call, Status.COMPLETE)
+            answers = await asyncio.gather(*(command(call, "restart") for _ in range(6)))
+            assert {answer.status for answer in answers} == {200}
+            await call("DELETE", "/instances/i")
+
     async def test_params_stay_and_times_start_anew(self, world, call):
         await self.finished(world, call)
         world.clock.advance(60)
@@ -295,7 +329,8 @@ class TestEvents:
         assert (await call("POST", f"/instances/i/events/{event_type}")).status == 200
 
     @pytest.mark.parametrize(
-        "event_type", ["a.b", "-a", "a%20b", "x" * 101, "ä", "a:b", "step:", "step:a:b", "step:" + "x" * 101]
+        "event_type",
+        ["a.b", "-a", "a%20b", "x" * 101, "ä", "a:b", "step:", "step:a:b", "step:" + "x" * 129, "step-failed:a"],
     )
     async def test_types_that_are_refused(self, world, call, event_type):
         await make(world, call, Q)
@@ -334,6 +369,32 @@ class TestEvents:
         await world.admin.execute("delete from inbox")  # a wait has taken it
         world.clock.advance(100)
         assert (await call("POST", "/instances/i/events/go", headers=headers)).status == 200
+        assert await world.admin.fetchval("select count(*) from inbox") == 0
+
+    async def test_the_first_use_of_a_key_does_not_search_the_journal(self, world, call, monkeypatch):
+        async def search(*_args):
+            raise AssertionError("searched")
+
+        monkeypatch.setattr("instances.store.event_received", search)
+        await make(world, call, Q)
+        assert (await call("POST", "/instances/i/events/go", headers={"idempotency-key": "k"})).status == 200
+
+    async def test_a_stored_answer_is_for_who_may_send(self, world, call, tenants):
+        await make(world, call, Q)
+        headers = {"idempotency-key": "k"}
+        assert (await call("POST", "/instances/i/events/go", headers=headers)).status == 200
+        _, token = await tenants.tokens.create(world.caller, TokenGrant(name="r", scopes=["executions:read"]))
+        answer = await call("POST", "/instances/i/events/go", headers=headers | {"authorization": f"Bearer {token}"})
+        assert (answer.status, answer.code) == (403, 10000)
+
+    @pytest.mark.parametrize("fact", ["step-failed:a", "step:a:compensate", "step-input:a"])
+    async def test_faces_may_tell_what_callers_may_not_name(self, world, call, instances, fact):
+        await make(world, call, R)
+        assert await instances.tell(world.caller, "orders", "i", fact, "1", dedupe="step:a:1")
+        assert not await instances.tell(world.caller, "orders", "i", fact, "2", dedupe="step:a:1")
+        assert [tuple(row) for row in await world.admin.fetch("select type, payload from inbox")] == [(fact, "1")]
+        await world.admin.execute("delete from inbox")  # read
+        assert not await instances.tell(world.caller, "orders", "i", fact, "3", dedupe="step:a:1")
         assert await world.admin.fetchval("select count(*) from inbox") == 0
 
 
@@ -416,6 +477,14 @@ class TestBatches:
         answer = await call("POST", f"/instances/batch/{path}", json=body)
         assert (answer.status, answer.code) == (400, code)
         assert (await call("GET", "/instances/a")).result["status"] == "running"
+
+    async def test_a_bad_id_is_pointed_at(self, world, call):
+        for path, body, pointer in (
+            ("terminate", ["a", "b!"], "/1"),
+            ("delete", {"instances": ["b!"]}, "/instances/0"),
+        ):
+            [error] = (await call("POST", f"/instances/batch/{path}", json=body)).body["errors"]
+            assert error["source"]["pointer"] == pointer
 
     async def test_unknown_workflow(self, world, call):
         for path, body in (("terminate", ["a"]), ("delete", {"instances": ["a"]})):

@@ -10,6 +10,7 @@ from instances.engine.client import NewInstance
 from instances.lifecycle import BY_WIRE, Status
 from instances.listing import LAST_KEY, Cursor
 from tenants.clock import iso
+from tenants.tokens import TokenGrant
 from tests.support.instances import World
 
 
@@ -211,8 +212,6 @@ async def test_keys_may_differ_from_creation_times_a_little(world, call):
 
 
 async def test_workspace_of_the_credential(world, call, tenants):
-    from tenants.tokens import TokenGrant
-
     space = await tenants.workspaces.create(world.caller, "team", "Team")
     await world.workflow("inside", workspace=space.id)
     await create(world, "i", handle="inside")
@@ -227,6 +226,14 @@ async def test_workspace_of_the_credential(world, call, tenants):
         ("DELETE", "/instances/o"),
     ):
         assert (await call(method, path, headers=headers)).code == 10200
+
+
+async def test_a_stored_answer_does_not_leave_its_workspace(world, call, tenants):
+    space = await tenants.workspaces.create(world.caller, "team", "Team")
+    headers = {"idempotency-key": "k"}
+    assert (await call("POST", "/instances", headers=headers)).status == 200
+    _, token = await tenants.tokens.create(world.caller, TokenGrant(name="t", scopes=["admin"], workspace_id=space.id))
+    assert (await call("POST", "/instances", headers=headers | {"authorization": f"Bearer {token}"})).code == 10200
 
 
 async def test_high_pages_are_refused_only_where_there_are_rows(world, call, monkeypatch):
