@@ -62,7 +62,9 @@ class Creator:
         """
         limits = await self._tenants.limits(caller.account_id)
         by = str(caller.user_id or caller.token_id or "") or None
-        items = [_new_instance(caller, handle, one, key_of(n), by, limits) for n, one in enumerate(wanted)]
+        # All of a request see one queue: it must have room for the whole of it.
+        room = None if limits.queued is None else max(0, limits.queued + 1 - len(wanted))
+        items = [_new_instance(caller, handle, one, key_of(n), by, limits, room) for n, one in enumerate(wanted)]
         if caller.workspace_id is not None:
             await self._require_workflow(caller, handle)
         checked = await self._inputs.check(caller.account_id, handle, wanted)
@@ -95,7 +97,7 @@ class Creator:
 
 
 def _new_instance(
-    caller: Caller, handle: str, wanted: Wanted, key: UUID, triggered_by: str | None, limits: Limits
+    caller: Caller, handle: str, wanted: Wanted, key: UUID, triggered_by: str | None, limits: Limits, room: int | None
 ) -> NewInstance:
     at = wanted.pointer
     if wanted.input is not None:
@@ -112,7 +114,7 @@ def _new_instance(
         triggered_by=triggered_by,
         success_retention_ms=_retention(retention.success_retention, "success_retention", at, limits),
         error_retention_ms=_retention(retention.error_retention, "error_retention", at, limits),
-        max_queued=limits.queued,
+        max_queued=room,
     )
 
 

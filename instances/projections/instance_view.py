@@ -110,7 +110,7 @@ class RollbackView(msgspec.Struct):
 
 
 class InstanceView(msgspec.Struct, kw_only=True):
-    """`result` of the route. `schedule` is left out for instances no schedule made."""
+    """`result` of the route. `schedule` is left out for instances no cron expression made."""
 
     status: str
     success: bool | None
@@ -143,7 +143,7 @@ def instance_view(
         output=raw_value(facts.output if facts.status is Status.COMPLETE else None),
         params=raw_value(facts.input),
         queued=iso(history.queued_at or facts.created_at),
-        start=_maybe_iso(history.started_at or facts.started_at),
+        start=_maybe_iso(facts.started_at or history.started_at),
         end=_maybe_iso(facts.ended_at if facts.status.finished else None),
         trigger=Source(TRIGGER_SOURCES[facts.trigger_source]),
         version_id=facts.version_key,
@@ -188,14 +188,15 @@ def output_text(step: StepRun) -> str | None:
 def _view(history: History, step: StepRun) -> Any:
     kind = shown_as(step)
     if kind in ("step", "rollback"):
-        success = None if step.open else step.outcome is Outcome.COMPLETED
+        cut_off_at = history.end.at if step.open and history.end is not None else None
+        success = None if step.open and cut_off_at is None else step.outcome is Outcome.COMPLETED
         return StepView(
             kind,
             step.counted,
             iso(step.started_at),
-            _maybe_iso(step.ended_at),
+            _maybe_iso(step.ended_at or cut_off_at),
             success,
-            [_attempt(attempt) for attempt in step.counted_attempts],
+            [_attempt(attempt, cut_off_at) for attempt in step.counted_attempts],
             _config(step),
             output_text(step) if success else None,
         )
@@ -216,9 +217,11 @@ def _view(history: History, step: StepRun) -> Any:
     )
 
 
-def _attempt(attempt: Attempt) -> AttemptView:
-    success = None if attempt.outcome is None else attempt.outcome is Outcome.COMPLETED
-    return AttemptView(iso(attempt.started_at), _maybe_iso(attempt.ended_at), success, attempt.error)
+def _attempt(attempt: Attempt, cut_off_at: datetime | None) -> AttemptView:
+    """An attempt; `cut_off_at`: when the end of the instance cut the step off."""
+    ended_at = attempt.ended_at or cut_off_at
+    success = None if ended_at is None else attempt.outcome is Outcome.COMPLETED
+    return AttemptView(iso(attempt.started_at), _maybe_iso(ended_at), success, attempt.error)
 
 
 def _config(step: StepRun) -> msgspec.Raw:
@@ -240,7 +243,10 @@ def _rollback(facts: InstanceFacts, history: History) -> RollbackView | None:
 
 
 def _schedule(facts: InstanceFacts) -> msgspec.Raw | msgspec.UnsetType:
+    """What fired the instance, when it was a cron expression: the contract has no place for intervals."""
     if facts.trigger_detail is None or TRIGGER_SOURCES[facts.trigger_source] != "cron":
+        return msgspec.UNSET
+    if "cron" not in msgspec.json.decode(facts.trigger_detail):
         return msgspec.UNSET
     return msgspec.Raw(facts.trigger_detail.encode())
 

@@ -119,9 +119,7 @@ begin
     where l.account_id = acc and l.key = k;
     return query select 0::smallint, 5::smallint, r.owner; return;
   end if;
-  -- One that was restarted from a step has not been claimed since, but what came before the step did run.
-  if r.started_at is null and not exists (select from journal j where j.account_id = acc and j.key = k and j.seq >= r.live_from
-                                          and j.kind = 1 limit 1) then
+  if r.started_at is null then
     perform end_families(acc, family, false, t);
     return query select 0::smallint, 8::smallint, null::int; return;
   end if;
@@ -193,18 +191,21 @@ begin
   where x.account_id = acc and x.version_key = case when from_seq_ is null
     then coalesce((select w.current_version from workflow w where w.account_id = acc and w.workflow_key = i.workflow_key and w.deleted_at is null), i.version_key)
     else i.version_key end;
-  update instance s set status = 0, output = null, error = null, rollback = null, ended_at = null, retain_until = null, started_at = null,
-    version_key = v.version_key where s.account_id = acc and s.key = k;
+  -- What a restart from a step keeps did start, whether or not the run has been claimed since.
+  update instance s set status = 0, output = null, error = null, rollback = null, ended_at = null, retain_until = null,
+    started_at = case when from_seq_ is not null then s.started_at end, version_key = v.version_key
+  where s.account_id = acc and s.key = k;
   delete from inbox q where q.account_id = acc and q.key = k;
   if alive then
     update live l set status = 0, phase = 0, prio = 0, ready_at = t, owner = null, epoch = nextval('epoch_seq'), runtime = v.runtime,
       seq = last_, flush_no = 0, signal = l.signal + 1, want = 0, awaits = '{}', run = l.run + 1, takeovers = 0, unread = 0, unread_bytes = 0,
-      live_from = case when from_seq_ is null then last_ else l.live_from end, started_at = null, modified_at = t
+      live_from = case when from_seq_ is null then last_ else l.live_from end,
+      started_at = case when from_seq_ is not null then l.started_at end, modified_at = t
     where l.account_id = acc and l.key = k;
   else
-    insert into live (account_id, key, workflow_key, runtime, prio, ready_at, epoch, seq, run, live_from, modified_at)
+    insert into live (account_id, key, workflow_key, runtime, prio, ready_at, epoch, seq, run, live_from, started_at, modified_at)
     values (acc, k, i.workflow_key, v.runtime, 0, t, nextval('epoch_seq'), last_, i.run + 1,
-      case when from_seq_ is null then last_ else i.live_from end, t);
+      case when from_seq_ is null then last_ else i.live_from end, case when from_seq_ is not null then i.started_at end, t);
   end if;
   insert into journal (account_id, key, seq, run, kind, at, payload)
   values (acc, k, last_, case when alive then r.run else i.run end + 1, 19, t, json_build_object('from_seq', first_)::text);

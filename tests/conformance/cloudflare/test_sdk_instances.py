@@ -343,6 +343,26 @@ async def test_restart_from_a_step(cloud: Cloud) -> None:
     assert codes(raised.value) == [10453]
 
 
+async def test_list_and_get_tell_the_same_times(cloud: Cloud) -> None:
+    await cloud.deploy("approval", APPROVAL)
+
+    async def both(status: str) -> Any:
+        got = await cloud.until("approval", "i", status)
+        [row] = (await cloud.sdk.workflows.instances.list("approval", account_id=cloud.account)).result
+        assert (row.started_on, row.ended_on) == (got.start, got.end)
+        return got
+
+    await create(cloud, "approval", instance_id="i")
+    first = await both("waiting")
+    await send(cloud, "approval", "i", "go", 1)
+    done = await both("complete")
+    assert done.queued <= done.start == first.start <= done.steps[0].start
+    await edit(cloud, "approval", "i", "restart", from_={"name": "go", "type": "waitForEvent"})
+    assert (await both("waiting")).start == first.start  # the steps that are kept have started since
+    await edit(cloud, "approval", "i", "restart")
+    assert (await both("waiting")).start > done.end
+
+
 async def test_unknown_instances(cloud: Cloud) -> None:
     await cloud.deploy("idle", {"nodes": []})
     for instance_id in ("nope", "*/30 * * * *-1786001400000", "a/b"):

@@ -164,6 +164,16 @@ async def test_queue_limit(world, call, tenants):
     assert (await call("POST", "/instances/batch", json=[{}])).code == 10456
 
 
+async def test_a_batch_has_to_fit_into_the_queue_as_a_whole(world, call, tenants):
+    await set_limits(tenants, world, queued=3)
+    assert (await call("POST", "/instances")).status == 200
+    refused = await call("POST", "/instances/batch", json=[{}] * 3)
+    assert (refused.status, refused.code) == (429, 10456)
+    assert (await call("POST", "/instances/batch", json=[{}] * 100)).code == 10456
+    assert (await call("POST", "/instances/batch", json=[{}] * 2)).status == 200
+    assert (await call("POST", "/instances")).code == 10456
+
+
 async def test_creation_rate(world, call, tenants):
     await set_limits(tenants, world, creations_per_second=2)
     await call("POST", "/instances", json={"instance_id": "a"})

@@ -14,6 +14,7 @@ from cloudflare.types.workflows import InstanceGetResponse
 from instances.lifecycle import Kind, Status
 from instances.projections.history import fold
 from instances.projections.instance_view import InstanceFacts, instance_view
+from tenants.clock import iso
 from tests.support.journal import CONFIG, START, Journal
 
 VERSION = UUID("0b9d0000-0000-7000-8000-000000000001")
@@ -213,6 +214,31 @@ def test_sleep_that_was_cut_off_keeps_its_planned_end():
     assert (shown["step_count"], shown["success"], shown["end"]) == (1, False, "2026-10-01T08:00:02.120Z")
 
 
+def test_steps_that_the_end_of_the_instance_cut_off_have_ended_with_it():
+    journal = Journal().begin()
+    journal.add(Kind.STEP_STARTED, "in flight", {"config": CONFIG}, attempt=1)
+    journal.add(Kind.STEP_STARTED, "retrying", {"config": CONFIG}, attempt=1)
+    journal.add(Kind.ATTEMPT_FAILED, "retrying", {"name": "Error", "message": "busy", "delay": 10000}, attempt=1)
+    failed_at = journal.now
+    assert [step["end"] for step in view(journal)["steps"]] == [None, None]
+    journal.add(Kind.TERMINATED, after=5)
+    shown = view(journal, Status.TERMINATED)
+    in_flight, retrying, _ = shown["steps"]
+    for step in (in_flight, retrying):
+        assert (step["end"], step["success"], step["output"]) == (shown["end"], False, None)
+    assert in_flight["attempts"] == [
+        {"start": in_flight["start"], "end": shown["end"], "success": False, "error": None},
+    ]
+    assert retrying["attempts"] == [
+        {
+            "start": retrying["start"],
+            "end": iso(failed_at),
+            "success": False,
+            "error": {"name": "Error", "message": "busy"},
+        },
+    ]
+
+
 def test_steps_of_documents():
     journal = Journal().begin()
     journal.step("pause", type="wait")
@@ -286,9 +312,17 @@ def test_times_without_a_journal_come_from_the_rows():
     assert (shown["queued"], shown["start"]) == ("2026-10-01T08:00:00.000Z", "2026-10-01T08:00:01.000Z")
 
 
+def test_start_is_the_one_that_lists_show():
+    started_at = START + timedelta(milliseconds=7)
+    assert view(Journal().begin(), started_at=started_at)["start"] == iso(started_at)
+
+
 def test_schedule():
     detail = '{"cron":"*/30 * * * *","scheduledTime":1786001400000}'
     shown = view(Journal(), trigger_source=4, trigger_detail=detail)
     assert shown["trigger"] == {"source": "cron"}
     assert shown["schedule"] == {"cron": "*/30 * * * *", "scheduledTime": 1786001400000}
     assert "schedule" not in view(Journal(), trigger_source=1)
+    interval = view(Journal(), trigger_source=4, trigger_detail='{"scheduledTime":1786001400000}')
+    assert interval["trigger"] == {"source": "cron"}
+    assert "schedule" not in interval  # clients count on `cron` in it
