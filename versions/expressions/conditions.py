@@ -86,7 +86,8 @@ class Comparison:
         except ExpressionSyntaxError as error:
             raise error.below("value") from None
         if operator in ("in", "not_in") and self.value.constant and not isinstance(value, list):
-            raise ExpressionSyntaxError(f"{operator} needs an array to look in", 0, ("value",))
+            needed = "value is required: " if value is None else ""
+            raise ExpressionSyntaxError(f"{needed}{operator} needs an array to look in", 0, ("value",))
 
     def judge(self, scope: Any, warn: Warn | None = None, budget: Budget | None = None) -> tuple[bool, Any, Any]:
         """Verdict, the field's value, and the value it was compared with."""
