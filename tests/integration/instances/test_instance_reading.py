@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from instances import store
 from instances.lifecycle import Kind, Status
 from instances.live_feed import LiveFeed, channel
 from tenants.tokens import TokenGrant
@@ -284,6 +285,42 @@ class TestStream:
         following = asyncio.ensure_future(anext(stream))
         await world.write("i", (Kind.LOG, None, None, None, {"level": "info", "message": "news"}))
         assert parsed(await following)[0][2]["message"] == "news"
+        await stream.aclose()
+
+    async def test_nothing_new_is_seen_without_reading_entries(self, world, running, instances, monkeypatch):
+        async def read(*_args):
+            raise AssertionError("read")
+
+        await world.write("i", (Kind.NOTE, None, None, None, {}))  # gives no line
+        stream = await follow(world, instances, "i", after=7)
+        assert parsed(await anext(stream))[0][2]["message"] == "Waiting for an event"
+        monkeypatch.setattr("instances.store.log_entries", read)
+        world.clock.advance(15)
+        [follower] = instances.feed._followers[world.account][await world.key("i")]
+        follower.wake()
+        assert await anext(stream) == b": ping\n\n"
+        await stream.aclose()
+
+    async def test_what_restarts_made_void_is_worked_out_once_per_run(
+        self, world, running, instances, call, monkeypatch
+    ):
+        looks = 0
+        really = store.entry_heads
+
+        async def counted(*args):
+            nonlocal looks
+            looks += 1
+            return await really(*args)
+
+        monkeypatch.setattr("instances.store.entry_heads", counted)
+        start = {"name": "w", "type": "waitForEvent"}
+        await call("PATCH", "/instances/i/status", json={"status": "restart", "from": start})
+        stream = await follow(world, instances, "i", after=8)
+        assert parsed(await anext(stream))[0][2]["message"] == "Restarted from a step"
+        for n in range(3):
+            await world.write("i", (Kind.LOG, None, None, None, {"level": "info", "message": str(n)}))
+            assert parsed(await anext(stream))[0][2]["message"] == str(n)
+        assert looks == 1
         await stream.aclose()
 
     async def test_ends_when_the_credential_is_revoked(self, world, running, instances, tenants):
