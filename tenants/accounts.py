@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,8 @@ from tenants.schemas import AccountRow, AuditRow, Usage
 from tenants.workspaces import DEFAULT_WORKSPACE
 
 LIMITS_CACHE = timedelta(seconds=1)
+LIMITS_CACHED = 10_000
+"""Accounts whose limits are remembered, about."""
 
 
 class AccountSettings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -76,17 +79,22 @@ class AccountService:
 
     async def limits(self, account_id: UUID) -> Limits:
         """What the account may use, at most a second old. Raises :class:`AccountNotFound`."""
-        at, limits = self._limits.get(account_id, (None, None))
-        now = self._clock.now()
-        if at is not None and limits is not None and now - at <= LIMITS_CACHE:
-            return limits
-        row = await store.account_limits(self._db.engine, account_id)
-        if row is None:
+        found = await self.limits_of([account_id])
+        if account_id not in found:
             raise AccountNotFound(f"there is no account {account_hex(account_id)}")
-        profile, overrides = row
-        limits = limits_from(profile, msgspec.json.decode(overrides))
-        self._limits[account_id] = (now, limits)
-        return limits
+        return found[account_id]
+
+    async def limits_of(self, account_ids: Collection[UUID]) -> dict[UUID, Limits]:
+        """As :meth:`limits` for several accounts, in one query at most; those that do not exist are left out."""
+        now = self._clock.now()
+        known = {id_: kept for id_ in account_ids if (kept := self._limits.get(id_)) and now - kept[0] <= LIMITS_CACHE}
+        if missing := set(account_ids) - known.keys():
+            if len(self._limits) > LIMITS_CACHED:
+                self._limits.clear()
+            for account_id, profile, overrides in await store.account_limits(self._db.engine, list(missing)):
+                limits = limits_from(profile, msgspec.json.decode(overrides))
+                known[account_id] = self._limits[account_id] = (now, limits)
+        return {account_id: limits for account_id, (_, limits) in known.items()}
 
     async def set_limits(
         self, caller: Caller, *, profile: str | None = None, changes: dict[str, Any] | None = None

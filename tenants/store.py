@@ -50,7 +50,7 @@ select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::text[], $5::
                      $8::text[], $9::text[])
 """
 
-ACCOUNT_LIMITS = "select profile, limits from account where account_id = $1"
+ACCOUNT_LIMITS = "select account_id, profile, limits from account where account_id = any($1::uuid[])"
 
 MEMBERS = """
 select m.workspace_id, m.user_id, u.name, m.role, m.created_at
@@ -181,10 +181,9 @@ async def touch_tokens(engine: Any, uses: Sequence[tuple[UUID, UUID, datetime, b
     await engine.execute(TOUCH_TOKENS, *(list(column) for column in zip(*uses, strict=True)))
 
 
-async def account_limits(engine: Any, account_id: UUID) -> tuple[str, str] | None:
-    """Profile and overrides (JSON text) of an account; None when it does not exist."""
-    row = await engine.fetchrow(ACCOUNT_LIMITS, account_id)
-    return (row["profile"], row["limits"]) if row else None
+async def account_limits(engine: Any, account_ids: Sequence[UUID]) -> list[tuple[UUID, str, str]]:
+    """Id, profile and overrides (JSON text) of those of the accounts that exist."""
+    return [tuple(row) for row in await engine.fetch(ACCOUNT_LIMITS, list(account_ids))]
 
 
 async def delete_expired(engine: Any, table: str, before: datetime, limit: int) -> int:

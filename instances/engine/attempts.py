@@ -155,6 +155,10 @@ class Attempts:
             self._start(step, self._create_child(step))
         elif step.do.immediate:
             self._run_in_place(step)
+        elif step.do.outgoing and not self._run.may_request():
+            self._break(
+                step, _used_up(f"the instance has made its {self._run.context.request_limit} outgoing requests")
+            )
         else:
             step.state = _State.RUNNING
             self._start(step, self._attempt(step))
@@ -247,6 +251,11 @@ class Attempts:
     def _complete(self, step: _Step, output: Raw | None) -> None:
         do = step.do
         value = output if do.save_output else None
+        if do.key.kind is StepKind.DO and not self._run.has_room(value):
+            self._break(
+                step, _used_up(f"the output does not fit: the instance may store {self._run.context.state_limit} bytes")
+            )
+            return
         self._close(step)
         if step.compensate_input is not None and do.key.kind is StepKind.DO:
             self._run.write(Kind.COMPENSATE_INPUT, do.key.name, do.key.count, step.attempts, step.compensate_input)
@@ -431,6 +440,11 @@ class Attempts:
         key = step.do.key
         kind = BACKWARD[kind] if key.kind is StepKind.ROLLBACK else kind
         self._run.write(kind, key.name, key.count, step.attempts, payload, then, at)
+
+
+def _used_up(message: str) -> Failure:
+    """The account's limit for an instance is reached, so that trying again does not help."""
+    return Failure("LIMIT_EXCEEDED", message, "LIMIT_EXCEEDED", permanent=True)
 
 
 def _outside_failure(payload: str | None) -> Failure:

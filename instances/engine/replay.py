@@ -130,6 +130,8 @@ class Recorded:
     timers: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     """Open timers: due (epoch ms) and when they were started."""
     pauses: list[tuple[datetime, datetime]] = field(default_factory=list)
+    stored: int = 0
+    """Bytes of outputs and received events."""
     rolling_back: bool = False
     rollback_requested: bool = False
     rollback_stopped: bool = False
@@ -159,6 +161,17 @@ BACKWARD = {forward: backward for backward, forward in _FORWARD.items()}
 _STARTS = {Kind.STEP_STARTED: StepKind.DO, Kind.SLEEP_STARTED: StepKind.SLEEP, Kind.WAIT_STARTED: StepKind.WAIT}
 
 
+VALUES = frozenset({Kind.STEP_COMPLETED, Kind.ROLLBACK_STEP_COMPLETED, Kind.COMPENSATE_INPUT, Kind.WAIT_COMPLETED})
+"""Kinds whose payload is a value of the run's; those of the others are the engine's own."""
+
+
+def size_of(payload: str | None) -> int:
+    """Bytes of a payload as UTF-8."""
+    if payload is None or payload.isascii():
+        return len(payload or "")
+    return len(payload.encode("utf-8", "surrogatepass"))
+
+
 def fold(rows: list[Any]) -> Recorded:
     """Fold journal rows (`seq kind name count attempt at payload`, in seq order) into a run's past."""
     past = Recorded()
@@ -168,6 +181,8 @@ def fold(rows: list[Any]) -> Recorded:
     for row in rows:
         kind = Kind(row["kind"])
         past.last_at = row["at"]
+        if kind in VALUES:
+            past.stored += size_of(row["payload"])
         if kind is Kind.STARTED:
             past.started_at = past.started_at or row["at"]
         elif kind is Kind.PAUSED:

@@ -23,7 +23,7 @@ from instances.engine.attempts import Attempts
 from instances.engine.group_commit import Unstorable
 from instances.engine.inbox import Fact, Inbox
 from instances.engine.journal_writer import Entry, Flush, Flushed, Next
-from instances.engine.replay import Recorded, Resolution, encode_failure
+from instances.engine.replay import VALUES, Recorded, Resolution, encode_failure, size_of
 from instances.engine.timetable import Timetable
 from instances.lifecycle import Kind, Want
 from instances.runtimes.protocol import (
@@ -142,6 +142,10 @@ class Run:
         self._forced = False
         self._ordinal = 0
         self._steps = 0
+        self._stored = past.stored + size_of(held.context.input)
+        self._requests = 0
+        self._requested: set[StepKey] = set()
+        """Recorded steps whose attempts were outgoing requests."""
         self._log_lines = 0
         self._log_bytes = 0
         self._replaying = past.started_at is not None
@@ -179,6 +183,8 @@ class Run:
         """
         if at is None:
             at = self.now() if then is None or callable(then) else then.at
+        if kind in VALUES:
+            self._stored += size_of(payload)
         self._entries.append((int(kind), name, count, attempt, at, payload))
         if then is not None:
             self._after.append(then)
@@ -200,6 +206,19 @@ class Run:
         if data is not None:
             line["data"] = msgspec.Raw(data.encode())  # type: ignore[assignment]
         self.write(Kind.LOG, step, payload=msgspec.json.encode(line).decode())
+
+    def has_room(self, payload: str | None) -> bool:
+        """Whether the instance may store this value, too."""
+        limit = self.context.state_limit
+        return limit is None or self._stored + size_of(payload) <= limit
+
+    def may_request(self) -> bool:
+        """Count an outgoing request, if the instance may make another one."""
+        limit = self.context.request_limit
+        if limit is not None and self._requests >= limit:
+            return False
+        self._requests += 1
+        return True
 
     def poke(self) -> None:
         """Something happened in memory."""
@@ -286,6 +305,8 @@ class Run:
             resolution = self._recorded.popleft()
             self._pending_ids.discard(resolution.id)
             messages.append(resolution.message)
+            if resolution.id in self._requested:
+                self._requests += getattr(resolution.message, "attempts", 0)
         if not messages and self._recorded and self._final is None:
             missing = self._recorded[0].id
             name = missing.counted if isinstance(missing, StepKey) else missing
@@ -505,10 +526,13 @@ class Run:
                 hint = "This limit can be changed in your worker configuration."
                 self._fatal(Failure("WorkflowFatalError", f"{limit} {hint}"))
                 return
+        if do.outgoing and do.key in self._pending_ids:
+            self._requested.add(do.key)
         if self._issue(do.key, do.fingerprint) or self._final is not None:
             return
         open_step = self.past.open.pop(do.key, None)
         if open_step is not None:
+            self._requests += open_step.attempts if do.outgoing else 0
             self.attempts.reopen(do, open_step)
         elif self._held_back:
             self._blocked.append(do)

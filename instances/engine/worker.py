@@ -12,7 +12,7 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -34,6 +34,7 @@ from instances.runtimes.protocol import Program, RunContext, Runtime, StoredVers
 from tenants import metrics
 from tenants.clock import Clock
 from tenants.database import Database
+from tenants.limits import Limits
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ REFUSED = timedelta(seconds=5)
 """A run whose version cannot be opened here is claimed again after this long, by whoever can."""
 ZERO = UUID(int=0)
 
+_UNLIMITED = Limits()
 _SOURCES = ("unknown", "api", "binding", "event", "cron")
 
 
@@ -85,13 +87,16 @@ class EngineWorker:
         load_version: Callable[[UUID, UUID], Awaitable[StoredVersion]],
         options: WorkerOptions | None = None,
         on_flushed: Callable[[list[tuple[UUID, UUID]]], None] | None = None,
+        limits_of: Callable[[Collection[UUID]], Awaitable[Mapping[UUID, Limits]]] | None = None,
     ) -> None:
+        """`limits_of` tells what accounts allow their instances; without it nothing is limited."""
         self.clock = clock
         self.client = client
         self._db = db
         self._options = options or WorkerOptions()
         self._runtimes = dict(runtimes)
         self._programs = Programs(runtimes, load_version)
+        self._limits_of = limits_of
         self.writer = JournalWriter(lambda: db.dedicated("millrace-journal"), clock, on_flushed, self._child_ended)
         self._lease = Lease(db, clock, self._options.lease_seconds, self._describe())
         self._runs: dict[tuple[UUID, UUID, int], Run] = {}
@@ -319,6 +324,7 @@ class EngineWorker:
     async def _open(self, rows: list[Any]) -> int:
         """Read what the claimed runs need to go on, several at once, and start driving them; how many."""
         await self._programs.load({(row["account_id"], row["version_key"]) for row in rows})
+        limits = await self._limits_of({row["account_id"] for row in rows}) if self._limits_of else {}
         claimed: list[_Claimed] = []
         broken: list[tuple[UUID, UUID, int]] = []
         for row in rows:
@@ -326,7 +332,8 @@ class EngineWorker:
             if opened is None:
                 broken.append((row["account_id"], row["key"], row["epoch"]))
             else:
-                claimed.append(_Claimed(row, *opened, await self._context(row, opened[1])))
+                context = await self._context(row, opened[1], limits.get(row["account_id"], _UNLIMITED))
+                claimed.append(_Claimed(row, *opened, context))
         fresh = [c for c in claimed if c.row["seq"] <= 1 and c.row["signal"] == 0]
         for new in fresh:
             self._launch(new, Recorded(), [])
@@ -345,7 +352,7 @@ class EngineWorker:
             await self._give_back(broken, patience=REFUSED)
         return len(claimed)
 
-    async def _context(self, row: Any, version: StoredVersion) -> RunContext:
+    async def _context(self, row: Any, version: StoredVersion, limits: Limits) -> RunContext:
         text = row["input"]
         if text is None and row["input_bytes"]:
             text = await self._db.engine.fetchval(store.INPUT, row["account_id"], row["key"])
@@ -366,7 +373,9 @@ class EngineWorker:
             row["triggered_by"],
             version.workspace_id,
             row["depth"],
-            version.step_limit,
+            min(version.step_limit, limits.steps_max),
+            limits.state_bytes,
+            limits.subrequests,
         )
 
     def _launch(self, claimed: _Claimed, past: Recorded, facts: list[Fact]) -> None:

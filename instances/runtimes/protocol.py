@@ -126,6 +126,8 @@ class Do:
     """`execute` is pure and never suspends: the driver runs it in place, without a task, timeout or guarded start."""
     repeatable: bool = False
     """Doing it twice has the effect of once: an attempt whose worker died is simply made again, and does not count."""
+    outgoing: bool = False
+    """Each attempt is an outgoing request, of which an instance may make only so many."""
     child: Child | None = None
     """Instead of calling `execute`: create this child instance and, if it says so, take its end as the outcome."""
     data: Any = None
@@ -321,6 +323,10 @@ class RunContext:
     workspace_id: UUID | None = None
     depth: int = 0
     step_limit: int = 25_000
+    state_limit: int | None = None
+    """Bytes the instance may store: parameters, outputs of steps, received events."""
+    request_limit: int | None = None
+    """Outgoing requests the instance may make."""
 
 
 @dataclass(slots=True)

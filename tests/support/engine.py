@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -33,6 +33,7 @@ from instances.runtimes.protocol import (
 from tenants.clock import Clock, ManualClock
 from tenants.database import Database
 from tenants.ids import Ids
+from tenants.limits import Limits
 
 if TYPE_CHECKING:
     from tests.support.puppet import Puppet
@@ -217,9 +218,14 @@ class Engine:
         db: Database | None = None,
         client: EngineClient | None = None,
         runtimes: Sequence[int] = (0,),
+        limits: Limits | None = None,
         **options: Any,
     ) -> EngineWorker:
-        """A started worker; `db` and `client` when they are its own."""
+        """A started worker; `db` and `client` when they are its own, `limits` are every account's."""
+
+        async def limits_of(accounts: Collection[UUID]) -> dict[UUID, Limits]:
+            return dict.fromkeys(accounts, limits or Limits())
+
         worker = EngineWorker(
             db or self.db,
             clock or self.clock,
@@ -227,6 +233,7 @@ class Engine:
             dict.fromkeys(runtimes, self.runtime),
             self.load_version,
             WorkerOptions(**options),
+            limits_of=limits_of,
         )
         await worker.start()
         self.workers.append(worker)

@@ -64,6 +64,7 @@ def _do(work: Work, allow: Allow, child: Child | None = None) -> Do:
         counts=forward and body.action is not Action.TRIGGER,
         immediate=body.pure or reports,
         repeatable=body.repeatable,
+        outgoing=body.action is Action.CALL and not reports and not work.facts.dry_run,
         child=child,
         data=work,
     )

@@ -97,6 +97,13 @@ async def test_a_call_with_a_body():
     assert run.output == {"status": 201, "statusText": "Created", "data": {"ok": True}}
 
 
+@pytest.mark.parametrize(("dry_run", "outgoing"), [(False, {"a"}), (True, set())])
+async def test_only_calls_that_are_made_are_outgoing_requests(dry_run: bool, outgoing: set[str]):
+    context = run_context(trigger={"source": "api", "dryRun": dry_run})
+    run = await (await drive([noop("no"), call("a", "no")], tools=tools(egress=Egress(answer())), run=context)).finish()
+    assert {step.key.name for step in run.commands if isinstance(step, Do) and step.outgoing} == outgoing
+
+
 async def test_headers_of_the_user_win():
     config = {"url": "https://e.example", "method": "PUT", "body": "<a/>",
               "headers": {"content-type": "text/xml", "idempotency-key": "mine"}}  # fmt: skip
