@@ -176,7 +176,7 @@ SHOWN = Detail(_kinds(_STEP_KINDS | _ROLLBACK_KINDS | _LIFE_KINDS), cut=PREVIEW 
 COUNTED = Detail(
     _kinds(
         {Kind.QUEUED, Kind.STARTED, Kind.RESTARTED, Kind.STEP_STARTED, Kind.SLEEP_STARTED, Kind.WAIT_STARTED}
-        | {Kind.ROLLBACK_STARTED, Kind.ROLLBACK_ENDED}
+        | {Kind.ROLLBACK_STARTED, Kind.ROLLBACK_STEP_STARTED, Kind.ROLLBACK_ENDED}
     )
 )
 """For the simple view: the steps there are."""

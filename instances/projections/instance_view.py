@@ -17,6 +17,7 @@ from instances.projections.entries import ErrorInfo, read_error, read_rollback
 from instances.projections.history import History
 from instances.projections.steps import Attempt, Outcome, StepRun, shown_as
 from instances.projections.values import plain, shorten, stream_preview
+from instances.runtimes.protocol import StepKind
 from tenants.clock import iso
 
 REDACTED = "[REDACTED]"
@@ -234,8 +235,11 @@ def _config(step: StepRun) -> msgspec.Raw:
 
 
 def _rollback(facts: InstanceFacts, history: History) -> RollbackView | None:
-    if history.rollback is not None and history.rollback.outcome is not None:
-        return RollbackView(history.rollback.outcome, history.rollback.error)
+    """How the rollback went; None while it lasts, and when there was nothing to undo."""
+    known = history.rollback
+    if known is not None and known.outcome is not None:
+        ran = any(step.family is StepKind.ROLLBACK for step in history.steps.values())
+        return RollbackView(known.outcome, known.error) if ran or known.outcome != "complete" else None
     if facts.rollback is not None and facts.status.finished:
         told = read_rollback(facts.rollback)
         return RollbackView(told.outcome, told.error)

@@ -282,6 +282,22 @@ def test_rollback():
     assert shown["success"] is False
 
 
+def test_a_rollback_that_had_nothing_to_undo_is_none():
+    journal = Journal().begin()
+    journal.step("a", 1)
+    journal.add(Kind.ROLLBACK_STARTED, payload={"name": "Error", "message": "boom"})
+    journal.add(Kind.ROLLBACK_ENDED, payload={"outcome": "complete", "error": None})
+    row = '{"outcome":"complete","error":null}'
+    assert view(journal, Status.ERRORED, rollback=row)["rollback"] is None
+    journal = Journal().begin()
+    journal.add(Kind.ROLLBACK_STARTED, payload={"name": "Error", "message": "boom"})
+    journal.add(
+        Kind.ROLLBACK_ENDED, payload={"outcome": "failed", "error": {"name": "RollbackMissing", "message": "m"}}
+    )
+    shown = view(journal, Status.ERRORED)
+    assert shown["rollback"] == {"outcome": "failed", "error": {"name": "RollbackMissing", "message": "m"}}
+
+
 def test_rollback_known_from_the_instance_row_alone():
     row = '{"outcome":"failed","error":{"name":"RollbackMissing","message":"m"}}'
     shown = view(Journal(), Status.TERMINATED, rollback=row)
