@@ -37,6 +37,7 @@ async def worker_services(platform: Platform) -> AsyncIterator[WorkerServices]:
             _loader(platform),
             WorkerOptions(slots=settings.worker_slots, lease_seconds=settings.lease_seconds),
             feed.publish if feed is not None else None,
+            platform.tenants.accounts.limits_of,
         )
         yield WorkerServices(
             db=platform.db,

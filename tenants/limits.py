@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -185,11 +186,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Cron expressions of all workflows together; 0: cron is not part of the plan."""
     payload_bytes: int = PAYLOAD_BYTES
     state_bytes: int | None = None
-    """Everything one instance may store: parameters, outputs, events."""
+    """What one instance may store: parameters, outputs of steps, received events."""
     steps: int = STEPS
     """Steps of an instance whose workflow sets no limit of its own."""
     steps_max: int = STEPS
-    """The most a workflow may set."""
+    """The most a workflow may set; versions that set more before are held to it, too."""
     step_cpu_ms: int | None = None
     """CPU time of one step of a script."""
     subrequests: int | None = None
@@ -257,6 +258,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "retention_max_ms": (0, RETENTION_MAX_MS),
     "streams": (0, 10_000),
 }
+_KINDS = get_type_hints(Limits)
 
 
 def limits_from(profile: str, overrides: dict[str, Any]) -> Limits:
@@ -265,10 +267,7 @@ def limits_from(profile: str, overrides: dict[str, Any]) -> Limits:
         raise InvalidRequest(f"profile must be one of {', '.join(PROFILES)}")
     for name, value in overrides.items():
         _check_bounds(name, value)
-    try:
-        limits = msgspec.convert({**msgspec.to_builtins(PROFILES[profile]), **overrides}, Limits)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"limits: {error}") from None
+    limits = msgspec.structs.replace(PROFILES[profile], **overrides)
     if limits.steps > limits.steps_max:
         raise InvalidRequest("steps must not exceed steps_max")
     if limits.retention_ms > limits.retention_max_ms:
@@ -279,8 +278,9 @@ def limits_from(profile: str, overrides: dict[str, Any]) -> Limits:
 def _check_bounds(name: str, value: Any) -> None:
     if name not in _BOUNDS:
         raise InvalidRequest(f"there is no limit {name!r}; the limits are {', '.join(_BOUNDS)}")
-    if value is None:
-        return
     low, high = _BOUNDS[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InvalidRequest(f"{name} must be a number from {low} to {high}, or none")
+    kinds = set(get_args(_KINDS[name])) or {_KINDS[name]}
+    if type(value) not in (kinds | {int}) or (value is not None and not low <= value <= high):
+        number = "number" if float in kinds else "whole number"
+        none = ", or none" if NoneType in kinds else ""
+        raise InvalidRequest(f"{name} must be a {number} from {low} to {high}{none}")
