@@ -71,6 +71,7 @@ class SandboxProcess:
         self._is_over = asyncio.Event()
         self._death: tuple[DeathCause, int | None, int | None] | None = None
         self._killed: DeathCause | None = None
+        self._talked_nonsense = False
         self._answer: asyncio.Future[bytes] | None = None
         self._frames = 0
         self._parts = 0
@@ -191,6 +192,8 @@ class SandboxProcess:
     def _cause(self, status: int | None) -> DeathCause:
         if self._killed == "gone" or status is None:
             return "gone"
+        if self._talked_nonsense:
+            return "protocol"  # it may have ended by itself when it found the connection closed
         if self._killed is not None and status == -signal.SIGKILL:
             return self._killed
         if status == -signal.SIGXCPU or (status == -signal.SIGKILL and self._cpu_last >= self._origin.limits.cpu):
@@ -294,6 +297,8 @@ class SandboxProcess:
 
     def _take(self, data: bytes) -> bool:
         """The beginning of a frame, which often is all of it."""
+        if self._is_ready.is_set() and (self._answer is None or self._answer.done() or self._unsent is not None):
+            return self._violation()  # nobody asked, or not to the end
         if self._incoming:  # so far less than a length
             data = bytes(self._incoming) + data
             self._incoming, self._received = bytearray(), 0
@@ -318,13 +323,12 @@ class SandboxProcess:
                 return self._violation()
             self._memory_when_ready = self.memory()
             self._is_ready.set()
-        elif self._answer is None or self._answer.done() or self._unsent is not None:
-            return self._violation()  # nobody asked, or not to the end
-        else:
+        elif self._answer is not None and not self._answer.done():
             self._answer.set_result(body)
         return True
 
     def _violation(self) -> bool:
+        self._talked_nonsense = True
         self._disconnect()
         self._destroy("protocol")
         return False

@@ -24,6 +24,7 @@ _PRIVATE, _SHARED, _ANONYMOUS, _GROWSDOWN, _HUGETLB = 0x2, 0x1, 0x20, 0x100, 0x4
 _READ, _WRITE, _EXEC = 1, 2, 4
 _THREAD = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000
 _SIGCHLD = 17
+_DONTWAIT = 0x40
 
 
 def serve(frames: Frames) -> NoReturn:
@@ -115,7 +116,7 @@ def _sockets() -> Iterator[tuple[str | int, ...]]:
     for name in ("connect", "bind", "listen", "accept", "accept4"):
         yield name, _CONNECTION, 0, 0, 0
     for name in ("sendto", "recvfrom", "sendmsg", "recvmsg"):  # sendmsg and recvmsg could carry descriptors
-        yield name, _CONNECTION, 0, 0, 0, 0, 0
+        yield name, _CONNECTION, 0, 0, _DONTWAIT, 0, 0
 
 
 def _processes() -> Iterator[tuple[str | int, ...]]:

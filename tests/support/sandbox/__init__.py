@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import select
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +29,34 @@ async def do(child: SandboxProcess, *sources: str, deadline: float = 20.0) -> li
     An answer is the value, or `[name of the exception, errno or text]`.
     """
     return json.loads(await child.exchange([source.encode() for source in sources], deadline))
+
+
+def exists(pid: int) -> bool:
+    """Whether the process is there (a zombie is not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def await_death(pids: list[int], seconds: float = 20.0) -> bool:
+    """Whether all these processes end within that time. They need not be children of this one."""
+    ended = select.poll()
+    waiting: set[int] = set()
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            ended.register(descriptor, select.POLLIN)
+            waiting.add(descriptor)
+    deadline = time.monotonic() + seconds
+    try:
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            for descriptor, _ in ended.poll(left * 1000):
+                ended.unregister(descriptor)
+                os.close(descriptor)
+                waiting.discard(descriptor)
+        return not waiting
+    finally:
+        for descriptor in waiting:
+            os.close(descriptor)
