@@ -1,7 +1,8 @@
 """Lists of instances: what a query string may ask for, cursors, and date bounds turned into key bounds.
 
-Instances are listed newest first by key. A key is a UUIDv7, so a range of creation times is also a range of keys, and a
-list by date starts where the dates start instead of reading everything newer.
+Instances are listed newest first by key. A key is a UUIDv7 made when the instance was asked for, and the time in it is
+the creation time that lists show: so their order is that of the times shown, and a range of dates is a range of keys.
+(The row is written a little later, much later when the database was away meanwhile; its own time is when it queued.)
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ REACHABLE_ROWS = 10_000
 """Rows that `page` reaches; cursors reach all."""
 COUNTED_ROWS = 100_000
 """Rows `total_count` counts to."""
-KEY_SLACK = timedelta(seconds=60)
-"""How far the time in a key may be from the creation time beside it (waiting for a commit, clocks of two processes)."""
 
 FIRST_KEY = UUID(int=0)
 LAST_KEY = UUID(int=(1 << 128) - 1)
@@ -90,9 +89,18 @@ class ListQuery:
 
     def count_range(self) -> tuple[UUID, UUID]:
         """The same, for all pages together."""
-        low = FIRST_KEY if self.since is None else _key_at(self.since - KEY_SLACK, 0)
-        high = LAST_KEY if self.until is None else _key_at(self.until + KEY_SLACK, (1 << 80) - 1)
+        low = FIRST_KEY if self.since is None else UUID(int=-((_EPOCH - self.since) // _MILLISECOND) << 80)
+        high = LAST_KEY if self.until is None else UUID(int=((self.until - _EPOCH) // _MILLISECOND + 1 << 80) - 1)
         return low, high
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def creation_time(key: UUID) -> datetime:
+    """When the instance of this key was asked for, to the millisecond."""
+    return _EPOCH + (key.int >> 80) * _MILLISECOND
 
 
 def single_values(params: Mapping[str, Sequence[str]], known: frozenset[str]) -> dict[str, str]:
@@ -128,7 +136,7 @@ def list_query(params: Mapping[str, Sequence[str]]) -> ListQuery:
         ascending=_direction(query.get("direction"), cursor),
         status=_status(query.get("status")),
         since=date_in(query["date_start"], "date_start") if "date_start" in query else None,
-        until=_end_of_millisecond(date_in(query["date_end"], "date_end")) if "date_end" in query else None,
+        until=date_in(query["date_end"], "date_end") if "date_end" in query else None,
     )
 
 
@@ -165,14 +173,3 @@ def _status(text: str | None) -> Status | None:
     if text not in BY_WIRE:
         raise InvalidRequest(f"status must be one of {', '.join(BY_WIRE)}")
     return BY_WIRE[text]
-
-
-def _end_of_millisecond(moment: datetime) -> datetime:
-    """Times are shown in whole milliseconds; an end that was copied from an answer includes that instance."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000 + 999)
-
-
-def _key_at(moment: datetime, rest: int) -> UUID:
-    """The lowest (`rest` 0) or highest key of a millisecond."""
-    milliseconds = min(max(int(moment.timestamp() * 1000), 0), (1 << 48) - 1)
-    return UUID(int=milliseconds << 80 | rest)

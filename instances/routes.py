@@ -21,7 +21,7 @@ from instances.creation import Wanted, check_batch_length
 from instances.engine.client import Create, Created
 from instances.errors import DuplicateInBatch, InstanceExists, InstanceNotFound
 from instances.lifecycle import BY_WIRE, Status
-from instances.listing import list_query, one_of, single_values
+from instances.listing import creation_time, list_query, one_of, single_values
 from instances.log_routes import get_logs
 from instances.payloads import Decoded, decode, json_value
 from instances.projections.history import RESTART_TYPES
@@ -205,7 +205,7 @@ def _listed(page: InstanceList) -> list[ListedInstance]:
             row.status.wire,
             page.workflow_key,
             row.version_key,
-            iso(row.created_at),
+            iso(creation_time(row.key)),
             iso(row.modified_at),
             None if row.started_at is None else iso(row.started_at),
             None if row.ended_at is None else iso(row.ended_at),

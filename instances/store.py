@@ -304,51 +304,44 @@ async def entry_heads(connection: asyncpg.Connection, account_id: UUID, key: UUI
 
 # --- lists -----------------------------------------------------------------------------------------------------
 
-# $4, $5 lowest and highest key; $6, $7 creation times (null: any); $8 rows; $9 offset. Three shapes, one per index:
-# all instances, those that ended in a status, those unfinished in a status.
+# $4, $5 lowest and highest key; $6 rows; $7 offset. Three shapes, one per index: all instances, those that ended in a
+# status, those unfinished in a status.
 _ROW = """
-    i.key, i.instance_id, i.version_key, {status} as status, i.created_at, i.ended_at, i.trigger_source,
+    i.key, i.instance_id, i.version_key, {status} as status, i.ended_at, i.trigger_source,
     coalesce(l.started_at, i.started_at) as started_at,
     coalesce(l.modified_at, i.ended_at, i.created_at) as modified_at"""
-_CREATED = "($6::timestamptz is null or i.created_at >= $6) and ($7::timestamptz is null or i.created_at <= $7)"
-_UNDATED = "$6::timestamptz is null and $7::timestamptz is null"
-"""Where no date is asked for, counting needs the index alone."""
 
 _LIST_ALL = f"""
   select {_ROW.format(status="coalesce(l.status, i.status)")}
   from instance i left join live l on l.account_id = $1 and l.key = i.key
-  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.key >= $4 and i.key <= $5 and {_CREATED}
-  order by i.key {{order}} limit $8 offset $9"""
+  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.key >= $4 and i.key <= $5
+  order by i.key {{order}} limit $6 offset $7"""
 
 _LIST_ENDED = f"""
   select {_ROW.format(status="i.status")}
   from instance i left join live l on false
-  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.status = $10 and i.status >= 6
-    and i.key >= $4 and i.key <= $5 and {_CREATED}
-  order by i.key {{order}} limit $8 offset $9"""
+  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.status = $8 and i.status >= 6
+    and i.key >= $4 and i.key <= $5
+  order by i.key {{order}} limit $6 offset $7"""
 
 _LIST_UNFINISHED = f"""
   select {_ROW.format(status="l.status")}
   from live l join instance i on i.account_id = $1 and i.key = l.key
-  where l.account_id = $1 and l.workflow_key = w.workflow_key and l.status = $10 and l.key >= $4 and l.key <= $5
-    and {_CREATED}
-  order by l.key {{order}} limit $8 offset $9"""
+  where l.account_id = $1 and l.workflow_key = w.workflow_key and l.status = $8 and l.key >= $4 and l.key <= $5
+  order by l.key {{order}} limit $6 offset $7"""
 
+# The same ranges; $6 the most that is counted. The indexes alone are read.
 _COUNT_ALL = """
   select from instance i
-  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.key >= $4 and i.key <= $5 and {created} limit $8"""
+  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.key >= $4 and i.key <= $5 limit $6"""
 _COUNT_ENDED = """
   select from instance i
-  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.status = $9 and i.status >= 6
-    and i.key >= $4 and i.key <= $5 and {created} limit $8"""
+  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.status = $7 and i.status >= 6
+    and i.key >= $4 and i.key <= $5 limit $6"""
 _COUNT_UNFINISHED = """
   select from live l
-  where l.account_id = $1 and l.workflow_key = w.workflow_key and l.status = $9 and l.key >= $4 and l.key <= $5
-    and {created} limit $8"""
-_COUNT_UNFINISHED_BY_DATE = """
-  select from live l join instance i on i.account_id = $1 and i.key = l.key
-  where l.account_id = $1 and l.workflow_key = w.workflow_key and l.status = $9 and l.key >= $4 and l.key <= $5
-    and {created} limit $8"""
+  where l.account_id = $1 and l.workflow_key = w.workflow_key and l.status = $7 and l.key >= $4 and l.key <= $5
+  limit $6"""
 
 LISTS = {
     (shape, ascending): f"""
@@ -361,15 +354,8 @@ order by p.key {"asc" if ascending else "desc"}"""
     for ascending in (False, True)
 }
 COUNTS = {
-    (shape, dated): f"""
-select (select count(*) from ({body.format(created=_CREATED if dated else _UNDATED)}) counted) as total
-from workflow w where {_WORKFLOW_IS}"""
-    for dated in (False, True)
-    for shape, body in (
-        ("all", _COUNT_ALL),
-        ("ended", _COUNT_ENDED),
-        ("unfinished", _COUNT_UNFINISHED_BY_DATE if dated else _COUNT_UNFINISHED),
-    )
+    shape: f"select (select count(*) from ({body}) counted) as total from workflow w where {_WORKFLOW_IS}"
+    for shape, body in (("all", _COUNT_ALL), ("ended", _COUNT_ENDED), ("unfinished", _COUNT_UNFINISHED))
 }
 
 
@@ -381,7 +367,6 @@ class InstanceRow:
     instance_id: str
     version_key: UUID
     status: Status
-    created_at: datetime
     modified_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -394,18 +379,8 @@ async def list_instances(
     """The workflow's key and the page, one row longer when there is a next one; None when there is no such workflow."""
     shape, status = _shape(query)
     low, high = query.key_range()
-    arguments = [
-        account_id,
-        handle,
-        workspace_id,
-        low,
-        high,
-        query.since,
-        query.until,
-        query.per_page + 1,
-        query.offset,
-    ]
-    rows = await connection.fetch(LISTS[shape, query.ascending], *arguments, *status)
+    bounds = low, high, query.per_page + 1, query.offset
+    rows = await connection.fetch(LISTS[shape, query.ascending], account_id, handle, workspace_id, *bounds, *status)
     if not rows:
         return None
     return rows[0]["workflow_key"], [_row(row) for row in rows if row["key"] is not None]
@@ -422,9 +397,7 @@ async def count_instances(
     """How many rows all pages of the list have together, counted to `cap`."""
     shape, status = _shape(query)
     low, high = query.count_range()
-    dated = query.since is not None or query.until is not None
-    arguments = [account_id, handle, workspace_id, low, high, query.since, query.until, cap]
-    total = await connection.fetchval(COUNTS[shape, dated], *arguments, *status)
+    total = await connection.fetchval(COUNTS[shape], account_id, handle, workspace_id, low, high, cap, *status)
     return total or 0
 
 
@@ -440,7 +413,6 @@ def _row(row: Any) -> InstanceRow:
         row["instance_id"],
         row["version_key"],
         Status(row["status"]),
-        row["created_at"],
         row["modified_at"],
         row["started_at"],
         row["ended_at"],
