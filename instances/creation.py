@@ -6,6 +6,7 @@ the account has any, and whether the workflow checks its input is remembered.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ from tenants.auth import Caller
 from tenants.database import Database
 from tenants.limits import BATCH, INSTANCE_ID, Limits, reserved_instance_id
 from tenants.service import TenantService
-from versions.document import Document, decode_document, validate_input
+from versions.document import stored_schema, validate_inputs
 from versions.durations import parse_duration
 from versions.errors import WorkflowNotFound
 from versions.service import VersionService
 
 REMEMBERED_WORKFLOWS = 10_000
+REMEMBERED_BYTES = 64 << 20
+"""Of schemas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +165,8 @@ class InputCheck:
     def __init__(self, db: Database, versions: VersionService) -> None:
         self._db = db
         self._versions = versions
-        self._known: OrderedDict[tuple[UUID, str], tuple[UUID, Document | None]] = OrderedDict()
+        self._known: OrderedDict[tuple[UUID, str], tuple[UUID, bytes | None]] = OrderedDict()
+        self._held = 0
 
     async def check(self, account_id: UUID, handle: str, wanted: Sequence[Wanted]) -> UUID | None:
         """Check the inputs; the version they were checked against (it may be outdated), None when there is no workflow.
@@ -172,44 +176,44 @@ class InputCheck:
         known = self._known.get((account_id, handle)) or await self._look_up(account_id, handle)
         if known is None:
             return None
-        version_key, document = known
+        version_key, schema = known
         try:
-            _check_inputs(document, wanted)
+            await _check_inputs(schema, wanted)
         except InvalidRequest:
             # The newest version may think otherwise, and whoever just deployed it must not be told about the old one.
             current = await self._look_up(account_id, handle)
             if current is None or current[0] == version_key:
                 raise
-            version_key, document = current
-            _check_inputs(document, wanted)
+            version_key, schema = current
+            await _check_inputs(schema, wanted)
         return version_key
 
     async def check_version(self, account_id: UUID, handle: str, version_key: UUID, wanted: Sequence[Wanted]) -> None:
         """Check the inputs against this version, and remember it. Raises :class:`versions.errors.InvalidInput`."""
-        _check_inputs(await self._learn(account_id, handle, version_key), wanted)
+        await _check_inputs(await self._learn(account_id, handle, version_key), wanted)
 
-    async def _look_up(self, account_id: UUID, handle: str) -> tuple[UUID, Document | None] | None:
+    async def _look_up(self, account_id: UUID, handle: str) -> tuple[UUID, bytes | None] | None:
         async with self._db.scope(account_id) as connection:
             found = await store.find_workflow(connection, account_id, handle, None)
         if found is None or found[1] is None:
             return None
         return found[1], await self._learn(account_id, handle, found[1])
 
-    async def _learn(self, account_id: UUID, handle: str, version_key: UUID) -> Document | None:
-        """The version's document, if it has one that checks inputs."""
+    async def _learn(self, account_id: UUID, handle: str, version_key: UUID) -> bytes | None:
+        """The schema the version holds inputs against, None if it has none."""
         version = await self._versions.load(account_id, version_key)
-        document = decode_document(version.source) if version.runtime == RUNTIME_DOCUMENT else None
-        if document is not None and document.input_schema in (None, True):
-            document = None
-        self._known[account_id, handle] = version_key, document
-        self._known.move_to_end((account_id, handle))
-        while len(self._known) > REMEMBERED_WORKFLOWS:
-            self._known.popitem(last=False)
-        return document
+        schema = stored_schema(version.source) if version.runtime == RUNTIME_DOCUMENT else None
+        _, before = self._known.pop((account_id, handle), (None, None))
+        self._known[account_id, handle] = version_key, schema
+        self._held += len(schema or b"") - len(before or b"")
+        while len(self._known) > REMEMBERED_WORKFLOWS or self._held > REMEMBERED_BYTES:
+            _, (_, forgotten) = self._known.popitem(last=False)
+            self._held -= len(forgotten or b"")
+        return schema
 
 
-def _check_inputs(document: Document | None, wanted: Sequence[Wanted]) -> None:
-    if document is None:
+async def _check_inputs(schema: bytes | None, wanted: Sequence[Wanted]) -> None:
+    if schema is None:
         return
-    for one in wanted:
-        validate_input(document, loads(one.input), pointer=f"{one.pointer}/params")
+    inputs = ((loads(one.input), f"{one.pointer}/params") for one in wanted)
+    await asyncio.to_thread(validate_inputs, schema, inputs)

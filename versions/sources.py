@@ -10,7 +10,8 @@ from uuid import UUID
 import msgspec
 
 from app.errors import InvalidRequest, Problem
-from versions.document import NO_INPUT, Document, check_document, document_hash, encode_document, validate_input
+from versions.document import Document, check_document, document_hash, encode_document, validate_input
+from versions.document.model import NO_INPUT
 from versions.document.types import UrlRule
 from versions.errors import DocumentInvalid, InvalidInput, ScriptInvalid
 from versions.graph import CLASS_NAME, document_graph

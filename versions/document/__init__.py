@@ -4,11 +4,11 @@ parse_document(definition, known_handlers=…)  -> Document      raises Document
 check_document(definition, known_handlers=…)  -> Checked       problems and warnings, raises for neither
 encode_document(document) -> str              decode_document(text) -> Document
 validate_input(document, value)               raises InvalidInput
+stored_schema(text), validate_inputs(schema, inputs)
 """
 
-from versions.document.input_schema import validate_input
+from versions.document.input_schema import stored_schema, validate_input, validate_inputs
 from versions.document.model import (
-    NO_INPUT,
     Compensate,
     Defaults,
     Document,
@@ -26,7 +26,6 @@ from versions.document.model import (
 from versions.document.parse import Checked, check_document, parse_document
 
 __all__ = [
-    "NO_INPUT",
     "Checked",
     "Compensate",
     "Defaults",
@@ -43,5 +42,7 @@ __all__ = [
     "document_hash",
     "encode_document",
     "parse_document",
+    "stored_schema",
     "validate_input",
+    "validate_inputs",
 ]

@@ -7,7 +7,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from fractions import Fraction
 from functools import lru_cache
@@ -30,6 +30,8 @@ from versions.errors import InvalidInput
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 BUDGET = 200_000
 """Keywords evaluated and pattern steps taken for one input; large values and keywords count for more."""
+INPUTS_AT_PRICE = 5
+"""How many times that all inputs of one request may ask for together."""
 REFERENCE_PRICE = 5
 SUBSCHEMAS = 5_000
 """Schemas within one schema; checking one takes about a third of a millisecond."""
@@ -290,23 +292,45 @@ def _validator(schema_text: bytes) -> Any:
     return _Bounded(msgspec.json.decode(schema_text), registry=referencing.Registry())
 
 
-def validate_input(document: Document, value: Any, *, pointer: str = "") -> None:
-    """Check an instance's input against the document's schema.
+class _Stored(msgspec.Struct):
+    input_schema: msgspec.Raw = msgspec.Raw(b"null")
 
-    Raises :class:`InvalidInput` with a problem per violation; `pointer` is where the input stands in the request.
+
+_stored = msgspec.json.Decoder(_Stored)
+
+
+def stored_schema(source: str) -> bytes | None:
+    """The schema (JSON text) inputs of a stored document are held against; None when there is nothing to check."""
+    text = bytes(_stored.decode(source).input_schema)
+    return None if text in (b"null", b"true") else text
+
+
+def validate_inputs(schema: bytes, inputs: Iterable[tuple[Any, str]]) -> None:
+    """Check the inputs of instances, each with the pointer to where it stands in the request, one after the other.
+
+    Takes up to a second of computing for one, and up to `INPUTS_AT_PRICE` for any number: leave it to a thread. Raises
+    :class:`InvalidInput` with a problem per violation of the first that fails.
     """
-    if document.input_schema is None or document.input_schema is True:
-        return
-    validator = _validator(msgspec.json.encode(document.input_schema))
-    token = _left.set([BUDGET])
-    try:
-        problems = [_problem(error, pointer) for error in islice(validator.iter_errors(value), DOCUMENT_PROBLEMS)]
-    except (_OutOfBudget, RecursionError):
-        raise InvalidInput("the input is too large to be checked against the workflow's input_schema") from None
-    finally:
-        _left.reset(token)
-    if problems:
-        raise InvalidInput(problems[0].message, problems=problems)
+    validator = _validator(schema)
+    spent = 0
+    for value, pointer in inputs:
+        token = _left.set(left := [min(BUDGET, INPUTS_AT_PRICE * BUDGET - spent)])
+        before = left[0]
+        try:
+            problems = [_problem(error, pointer) for error in islice(validator.iter_errors(value), DOCUMENT_PROBLEMS)]
+        except (_OutOfBudget, RecursionError):
+            raise InvalidInput("the input is too large to be checked against the workflow's input_schema") from None
+        finally:
+            _left.reset(token)
+        spent += before - left[0]
+        if problems:
+            raise InvalidInput(problems[0].message, problems=problems)
+
+
+def validate_input(document: Document, value: Any, *, pointer: str = "") -> None:
+    """Check one input against the document's schema, see :func:`validate_inputs`."""
+    if document.input_schema is not None and document.input_schema is not True:
+        validate_inputs(msgspec.json.encode(document.input_schema), [(value, pointer)])
 
 
 def _problem(error: ValidationError, pointer: str) -> Problem:

@@ -11,7 +11,7 @@ from instances.runtimes.document.scope import PayloadScope
 from instances.runtimes.document.states import Work
 from instances.runtimes.protocol import Child, Do, Failure, Raw, Retry, Sleep, StepFailure, StepKey, StepKind, Wait
 from tenants.limits import EVENT_TIMEOUT_DEFAULT_MS
-from versions.document import NO_INPUT
+from versions.document.model import NO_INPUT
 from versions.durations import MAX_WAIT, parse_duration, parse_moment
 from versions.expressions import Budget, ExpressionError, encode_json
 from versions.names import EVENT_RULE, may_be_awaited

@@ -323,14 +323,20 @@ class TestEvents:
         answer = await call("POST", "/instances/i/events/go", content=body)
         assert (answer.status, answer.code) == (400, 10002)
 
-    @pytest.mark.parametrize("event_type", ["go", "a-b_C9", "x" * 100, "step:node-1", "step%3Anode"])
+    @pytest.mark.parametrize(
+        "event_type",
+        ["go", "a-b_C9", "x" * 100, "step:node-1", "step%3Anode", "step:" + "x" * 128, f"step:{'x' * 128}:compensate"],
+    )
     async def test_types(self, world, call, event_type):
         await make(world, call, Q)
         assert (await call("POST", f"/instances/i/events/{event_type}")).status == 200
 
     @pytest.mark.parametrize(
         "event_type",
-        ["a.b", "-a", "a%20b", "x" * 101, "ä", "a:b", "step:", "step:a:b", "step:" + "x" * 129, "step-failed:a"],
+        [
+            *("a.b", "-a", "a%20b", "x" * 101, "ä", "a:b", "step:", "step:a:b", "step:" + "x" * 129, "step-failed:a"),
+            *("step::compensate", "a:compensate", "step:a:compensate:compensate", f"step:{'x' * 129}:compensate"),
+        ],
     )
     async def test_types_that_are_refused(self, world, call, event_type):
         await make(world, call, Q)

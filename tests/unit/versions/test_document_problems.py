@@ -444,13 +444,13 @@ class TestLimits:
         ],
     )
     def test_expressions(self, part: dict[str, Any]) -> None:
-        started = time.perf_counter()
+        started = time.process_time()
         nodes = [{"id": f"n{i}", **part} for i in range(10)]
         ((kind, pointer),) = found(doc(*nodes))
         assert kind == "LIMIT_EXCEEDED"
         assert pointer is not None
         assert pointer.startswith("/nodes/3/")
-        assert time.perf_counter() - started < 2
+        assert time.process_time() - started < 2
 
     def test_edges(self) -> None:
         nodes = [{"id": f"n{i}", "depends_on": [f"n{j}" for j in range(max(0, i - 11), i)]} for i in range(1_000)]
@@ -483,13 +483,13 @@ class TestLimits:
             }
             for i in range(1_000)
         ]
-        started = time.perf_counter()
+        started = time.process_time()
         assert problems(doc(*nodes)) == []
-        assert time.perf_counter() - started < 1
+        assert time.process_time() - started < 1
         nodes[0]["depends_on"] = ["n999"]
-        started = time.perf_counter()
+        started = time.process_time()
         assert only(doc(*nodes)).kind == "CYCLE"
-        assert time.perf_counter() - started < 1
+        assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,10 @@ def test_mistakes_name_the_place(template, path, offset):
 
 @pytest.mark.parametrize("hostile", ["'" + "\\'" * 500_000, "`" + "\\`" * 500_000, "''" * 500_000, "\\" * 1_000_000])
 def test_the_end_of_an_expression_is_looked_for_in_linear_time(hostile):
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ExpressionSyntaxError):
         compile_template("{{ " + hostile)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_all_mistakes_can_be_collected():
