@@ -122,7 +122,7 @@ class Kind(IntEnum):
     ATTEMPT_FAILED = 4
     """[{name, message, code?, delay (ms until the next attempt)}]; the step goes on."""
     ATTEMPT_INTERRUPTED = 5
-    """An attempt cut off by a drain; does not count."""
+    """An attempt cut off by a drain, or by a sandbox that died [{died}]; does not count."""
     STEP_COMPLETED = 6
     """[output]"""
     STEP_FAILED = 7

@@ -27,7 +27,19 @@ from instances.engine.inbox import Fact
 from instances.engine.replay import BACKWARD, OpenStep, encode_failure
 from instances.lifecycle import Kind
 from instances.payloads import decode_stored, loads
-from instances.runtimes.protocol import Attempt, Broken, Do, Done, Failure, Raw, StepFailure, StepKey, StepKind
+from instances.runtimes.protocol import (
+    MAX_DEATHS,
+    Attempt,
+    Broken,
+    Do,
+    Done,
+    Failure,
+    Raw,
+    SessionLost,
+    StepFailure,
+    StepKey,
+    StepKind,
+)
 from tenants import metrics
 from tenants.limits import PAYLOAD_BYTES
 
@@ -38,6 +50,10 @@ log = structlog.get_logger(__name__)
 
 MAX_DEPTH = 16
 """Children of children, at most."""
+
+DEADLY = Failure("WorkflowInternalError", f"The attempt ended {MAX_DEATHS} sandboxes in a row")
+DEFAULT_DELAY = 10_000
+"""Base of the wait before a retry when the session that would say it is gone, ms."""
 
 DIED = Failure("WorkflowInternalError", "Attempt failed due to internal workflows error")
 """An attempt whose worker died under it."""
@@ -51,6 +67,8 @@ class _State(Enum):
     OUTSIDE = "outside"
     """Completion comes from outside."""
     CHILD = "child"
+    DELAYING = "delaying"
+    """The session is asked how long to wait before the retry."""
     ENDED = "ended"
 
 
@@ -66,6 +84,8 @@ class _Step:
     compensate_input: Raw | None = None
     reopened: bool = False
     """Begun by a holder before this one."""
+    deaths: int = 0
+    """Sandboxes that died on it since its last failure."""
 
     @property
     def starts_durably(self) -> bool:
@@ -105,7 +125,7 @@ class Attempts:
         step = _Step(do, run.now())
         self._steps[do.key] = step
         waits_for_commit = step.starts_durably
-        config = do.config if not do.fingerprint else f'{do.config[:-1]},"hash":"{do.fingerprint}"}}'
+        config = _start_payload(do)
         then = (lambda: self._dispatch(step)) if waits_for_commit else None
         self._write(Kind.STEP_STARTED, step, config, then, step.started_at)
         if do.total_timeout is not None:
@@ -116,7 +136,7 @@ class Attempts:
     def reopen(self, do: Do, past: OpenStep) -> None:
         """Go on with a step the journal left open."""
         run = self._run
-        step = _Step(do, past.started_at, past.attempts, past.failures, reopened=True)
+        step = _Step(do, past.started_at, past.attempts, past.failures, reopened=True, deaths=past.deaths)
         self._steps[do.key] = step
         shifted = run.past.shifted
         if do.total_timeout is not None:
@@ -201,6 +221,8 @@ class Attempts:
             faults.point("compensation-not-journaled" if do.key.kind is StepKind.ROLLBACK else "step-not-journaled")
         except StepFailure as error:
             self._failed(step, error.failure)
+        except SessionLost as lost:
+            self._run.lose_session(lost)
         except TimeoutError as error:
             if scope.expired():
                 message = f"Execution timed out after {timeout}ms"
@@ -265,16 +287,36 @@ class Attempts:
     def _failed(self, step: _Step, failure: Failure, *, timed_out: bool = False) -> None:
         if step.state is _State.ENDED or self._run.lost:
             return
-        run, do = self._run, step.do
+        do = step.do
         step.failures += 1
+        step.deaths = 0
         retry = do.retry
         again = not failure.permanent and step.failures <= retry.limit
         if again and retry.allow is not None:
             again = retry.allow(failure, step.attempts)
         if not again:
             self._break(step, failure, timed_out=timed_out)
-            return
-        delay = retry.wait(step.failures)
+        elif do.dynamic_delay:
+            step.state = _State.DELAYING
+            self._start(step, self._ask_delay(step, failure, timed_out))
+        else:
+            self._retry_later(step, failure, retry.wait(step.failures), timed_out=timed_out)
+
+    async def _ask_delay(self, step: _Step, failure: Failure, timed_out: bool) -> None:
+        """Have the session say how long to wait."""
+        try:
+            base = await self._run.session.delay(step.do, step.attempts, failure)
+        except StepFailure as error:
+            self._break(step, error.failure)
+        except SessionLost as lost:
+            self._run.lose_session(lost)
+        else:
+            delay = replace(step.do.retry, delay=base).wait(step.failures)
+            self._retry_later(step, failure, delay, timed_out=timed_out)
+
+    def _retry_later(self, step: _Step, failure: Failure, delay: int, *, timed_out: bool = False) -> None:
+        run, do = self._run, step.do
+        retry = do.retry
         if retry.jitter:
             delay += int(delay * retry.jitter * random.random())  # noqa: S311
         if failure.retry_after is not None:
@@ -414,11 +456,33 @@ class Attempts:
         return True
 
     def interrupt(self) -> None:
-        """The worker leaves: attempts in flight are closed without counting."""
+        """The worker leaves, or a sandbox died through no fault of theirs: attempts are closed without counting."""
         for step in list(self._steps.values()):
             if step.state is _State.RUNNING:
                 self._write(Kind.ATTEMPT_INTERRUPTED, step, None)
                 self._close(step)
+
+    def died(self, key: StepKey, failure: Failure | None, cause: str) -> None:
+        """A sandbox died on this attempt. It fails with `failure`, if that is known; else it is made again, unless it
+        has been the death of too many."""
+        step = self._steps.get(key)
+        if step is None or step.state not in (_State.RUNNING, _State.DELAYING):
+            return
+        step.deaths += 1
+        if failure is None and step.deaths >= MAX_DEATHS:
+            failure = DEADLY
+        if failure is None:
+            self._write(Kind.ATTEMPT_INTERRUPTED, step, msgspec.json.encode({"died": cause}).decode())
+            self._close(step)
+            return
+        step.failures += 1
+        if step.failures <= step.do.retry.limit:
+            retry = step.do.retry
+            delay = (replace(retry, delay=DEFAULT_DELAY) if step.do.dynamic_delay else retry).wait(step.failures)
+            self._write(Kind.ATTEMPT_FAILED, step, encode_failure(failure, delay=delay))
+            self._close(step)
+        else:
+            self._break(step, failure)
 
     def drop(self) -> None:
         """The run is over or lost: stop everything, write nothing."""
@@ -445,6 +509,16 @@ class Attempts:
 def _used_up(message: str) -> Failure:
     """The account's limit for an instance is reached, so that trying again does not help."""
     return Failure("LIMIT_EXCEEDED", message, "LIMIT_EXCEEDED", permanent=True)
+
+
+def _start_payload(do: Do) -> Raw:
+    """What a start entry says: the configuration, and what a replay must know of the step."""
+    extra = f',"hash":"{do.fingerprint}"' if do.fingerprint else ""
+    if do.nested:
+        extra += ',"nested":true'
+    if not extra:
+        return do.config
+    return f"{do.config[:-1]}{extra}}}" if do.config != "{}" else f"{{{extra[1:]}}}"
 
 
 def _outside_failure(payload: str | None) -> Failure:

@@ -92,6 +92,9 @@ class OpenStep:
     """Attempts begun."""
     failures: int = 0
     """Attempts that count as failed."""
+    deaths: int = 0
+    """Sandboxes that died on the attempt the next failure will be counted for."""
+    nested: bool = False
     attempt_open: bool = True
     """The last attempt has no outcome: its worker died."""
     failed_at: datetime | None = None
@@ -121,6 +124,8 @@ class Recorded:
 
     started_at: datetime | None = None
     resolutions: list[Resolution] = field(default_factory=list)
+    nested: dict[StepKey, Resolution] = field(default_factory=dict)
+    """Results of steps called inside other steps' attempts: handed over when they are called again."""
     open: dict[StepKey, OpenStep] = field(default_factory=dict)
     fingerprints: dict[StepKey, str] = field(default_factory=dict)
     given_up: set[StepKey] = field(default_factory=set)
@@ -132,6 +137,8 @@ class Recorded:
     pauses: list[tuple[datetime, datetime]] = field(default_factory=list)
     stored: int = 0
     """Bytes of outputs and received events."""
+    lines: list[int] = field(default_factory=list)
+    """Seqs of the log lines the session wrote: as many, from the first on, are not written again."""
     rolling_back: bool = False
     rollback_requested: bool = False
     rollback_stopped: bool = False
@@ -173,13 +180,19 @@ def size_of(payload: str | None) -> int:
 
 
 def fold(rows: list[Any]) -> Recorded:
-    """Fold journal rows (`seq kind name count attempt at payload`, in seq order) into a run's past."""
+    """Fold journal rows (`seq kind name count attempt at payload`, in seq order) into a run's past.
+
+    A row of kind LOG stands for all of them: its payload is their seqs.
+    """
     past = Recorded()
     starts: dict[StepKey | str, int] = {}
     note_seqs: dict[tuple[int, str, int], int] = {}
     paused_at: datetime | None = None
     for row in rows:
         kind = Kind(row["kind"])
+        if kind is Kind.LOG:
+            past.lines = [int(seq) for seq in row["payload"].split(",")]
+            continue
         past.last_at = row["at"]
         if kind in VALUES:
             past.stored += size_of(row["payload"])
@@ -246,9 +259,11 @@ def _step(past: Recorded, starts: dict[StepKey | str, int], kind: Kind, row: Any
         step.attempts, step.attempt_open, step.failed_at, step.waiting_at = row["attempt"], True, None, None
     elif forward is Kind.ATTEMPT_INTERRUPTED:
         step.attempt_open, step.failed_at, step.delay = False, row["at"], 0
+        step.deaths += row["payload"] is not None
     elif forward is Kind.ATTEMPT_FAILED:
         record = decode_failure(row["payload"])
         step.failures += 1
+        step.deaths = 0
         step.attempt_open, step.waiting_at = False, None
         step.failed_at, step.delay, step.last_failure = row["at"], record.delay or 0, record.failure()
     elif forward is Kind.COMPENSATE_INPUT:
@@ -257,7 +272,9 @@ def _step(past: Recorded, starts: dict[StepKey | str, int], kind: Kind, row: Any
         step.attempt_open, step.waiting_at = False, row["at"]
     else:
         message = _outcome(forward, key, step, row)
-        if message is not None:
+        if message is not None and step.nested:
+            past.nested[key] = Resolution(row["seq"], key, message)
+        elif message is not None:
             past.resolutions.append(Resolution(row["seq"], key, message))
         else:
             past.given_up.add(key)
@@ -286,6 +303,7 @@ def _begin(past: Recorded, starts: dict[StepKey | str, int], key: StepKey, row: 
         fingerprint=payload.get("hash", ""),
         due=payload.get("due"),
         absolute=payload.get("absolute", False),
+        nested=payload.get("nested", False),
     )
     past.fingerprints[key] = payload.get("hash", "")
     starts[key] = row["seq"]
@@ -313,7 +331,9 @@ def _restart(
     past.resolutions = [
         r for r in past.resolutions if r.id not in dead and not (isinstance(r.id, str) and r.id in ("rollback", "stop"))
     ]
+    past.nested = {key: resolution for key, resolution in past.nested.items() if key not in dead}
     past.open = {key: step for key, step in past.open.items() if key not in dead}
+    past.lines = [seq for seq in past.lines if seq < from_seq]
     past.fingerprints = {key: text for key, text in past.fingerprints.items() if key not in dead}
     past.timers = {name: timer for name, timer in past.timers.items() if "timer:" + name not in dead}
     past.notes = {note for note in past.notes if note_seqs[note] < from_seq}

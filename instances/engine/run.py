@@ -27,6 +27,7 @@ from instances.engine.replay import VALUES, Recorded, Resolution, encode_failure
 from instances.engine.timetable import Timetable
 from instances.lifecycle import Kind, Want
 from instances.runtimes.protocol import (
+    MAX_DEATHS,
     BeginRollback,
     Broken,
     Cancel,
@@ -45,6 +46,7 @@ from instances.runtimes.protocol import (
     RollbackRequested,
     RunContext,
     Session,
+    SessionLost,
     Sleep,
     Started,
     StepKey,
@@ -70,6 +72,9 @@ MAX_LOG_BYTES = 1 << 20
 
 TERMINATED = Failure("Terminated", "Instance terminated during rollback")
 POISON = Failure("WorkflowInternalError", "The instance ended three workers in a row and was stopped")
+DEATH_NOTE = "sandbox-died"
+"""Name of the record that a sandbox died on the run's code outside steps."""
+DEADLY_RUN = Failure("WorkflowInternalError", f"The code outside steps ended {MAX_DEATHS} sandboxes and was stopped")
 UNSTORABLE = Failure("WorkflowInternalError", "The run wrote something that cannot be stored")
 STUCK = Failure("WorkflowInternalError", "The run has nothing left to wait for")
 
@@ -148,7 +153,11 @@ class Run:
         """Recorded steps whose attempts were outgoing requests."""
         self._log_lines = 0
         self._log_bytes = 0
-        self._replaying = past.started_at is not None
+        self._known_lines = len(past.lines)
+        """Log lines of the session that are in the journal already, and still to come again."""
+        self._nested: list[Message] = []
+        self._woken = False
+        self._session_lost: SessionLost | None = None
         self._mail = asyncio.Event()
         self.ids = {
             "account": held.context.account_id.hex,
@@ -241,6 +250,16 @@ class Run:
         self._forced = self._forced or now
         self._mail.set()
 
+    def _woken_by_session(self) -> None:
+        """The session has commands although no message came."""
+        self._woken = True
+        self._mail.set()
+
+    def lose_session(self, lost: SessionLost) -> None:
+        """What the session ran in is gone."""
+        self._session_lost = self._session_lost or lost
+        self._mail.set()
+
     @property
     def signal(self) -> int:
         return self._signal
@@ -253,9 +272,16 @@ class Run:
             if self._held.takeovers >= MAX_TAKEOVERS:
                 await self._give_up(POISON)
                 return
-            self.session = await program.start(self.context)
+            try:
+                self.session = await program.start(self.context, self._woken_by_session)
+            except SessionLost as lost:
+                log.warning("a run cannot be opened now", reason=str(lost), **self.ids)
+                await self.worker.refuse(self)
+                return
             try:
                 await self._loop()
+            except SessionLost as lost:
+                await self._let_go(lost)
             except Unstorable:
                 await self._give_up(UNSTORABLE)
             finally:
@@ -264,6 +290,24 @@ class Run:
                     await self.session.close()
         except RunLost:
             self.lost = True
+
+    async def _let_go(self, lost: SessionLost) -> None:
+        """The session is gone, the journal is not: the run is released, and opened anew by whoever claims it."""
+        log.warning("a session was lost", reason=str(lost), step=lost.step and lost.step.counted, **self.ids)
+        self._after, self._ready = [], []
+        if lost.step is not None:
+            self.attempts.died(lost.step, lost.failure, str(lost))
+        elif lost.blame:
+            deaths = 1 + sum(1 for kind, name, _ in self.past.notes if (kind, name) == (Kind.NOTE, DEATH_NOTE))
+            failure = lost.failure or (DEADLY_RUN if deaths >= MAX_DEATHS else None)
+            if failure is not None:
+                await self._give_up(failure)
+                return
+            self._record(Record(Kind.NOTE, DEATH_NOTE, deaths))
+        self.attempts.interrupt()
+        self.attempts.drop()
+        await self._flush(Next.RELEASE)
+        self.worker.wake()
 
     async def _give_up(self, failure: Failure) -> None:
         """End the run without asking its session; what it has not committed is dropped."""
@@ -278,13 +322,18 @@ class Run:
             started_at = self.now()
             self.write(Kind.STARTED)
         messages: list[Message] = [Started(started_at)]
+        if self.session.takes_past:
+            messages += [resolution.message for resolution in self._recorded]
+            self._recorded.clear()
         while not self.lost:
-            if messages:
+            if self._session_lost is not None:
+                raise self._session_lost
+            if messages or self._woken:
+                self._woken = False
                 for command in await self.session.turn(messages):
                     _APPLY[type(command)](self, command)
-                self._replaying = self._replaying and bool(self._recorded)
-            messages = self._next_recorded()
-            if messages:
+            messages = self._next_recorded() or self._next_nested()
+            if messages or self._woken:
                 continue
             self._heed()
             if self._final is not None:
@@ -311,6 +360,11 @@ class Run:
             missing = self._recorded[0].id
             name = missing.counted if isinstance(missing, StepKey) else missing
             self._fatal(Failure("NonDeterministicError", f'the recorded step "{name}" was not called on replay'))
+        return messages
+
+    def _next_nested(self) -> list[Message]:
+        """Recorded results of steps that were called again inside an attempt."""
+        messages, self._nested = self._nested, []
         return messages
 
     def _moves(self) -> bool:
@@ -345,6 +399,9 @@ class Run:
             return False
         if pausing:
             return (await self._flush(Next.SETTLE_PAUSE)).done
+        if self.session.busy:
+            await self._nap(due)
+            return False
         if due is None and not self._waits and not self.attempts.awaited():
             self._fatal(STUCK)
             return False
@@ -357,7 +414,7 @@ class Run:
     async def _nap(self, due: int | None) -> None:
         """Wait in memory for mail or the next timer."""
         self._mail.clear()
-        if self._stale or self.lost:
+        if self._stale or self.lost or self._woken or self._session_lost is not None:
             return
         timeout = None if due is None else max(0.0, (due - self.millis(self.now())) / 1000)
         with contextlib.suppress(TimeoutError):
@@ -471,7 +528,8 @@ class Run:
             self.consume(fact)
             self._close_wait(key)
             payload = fact.payload if fact.payload is not None else "null"
-            value = f'{{"payload":{payload},"timestamp":"{iso(fact.at)}","type":"{wait.type}"}}'
+            tagged = payload[:1].isspace()  # a value JSON lacks, sent by a script: what holds it is tagged, too
+            value = f'{" " * tagged}{{"payload":{payload},"timestamp":"{iso(fact.at)}","type":"{wait.type}"}}'
             done = Done(key, value, self.now(), started_at=waiting.started_at)
             self.write(Kind.WAIT_COMPLETED, key.name, key.count, None, value, done)
 
@@ -516,6 +574,10 @@ class Run:
                 Failure("NonDeterministicError", f'the step "{name}" differs from the recorded one of that name')
             )
             return True
+        nested = self.past.nested.pop(id, None) if isinstance(id, StepKey) else None
+        if nested is not None:
+            self._nested.append(nested.message)
+            return True
         return id in self._pending_ids or id in self.past.given_up
 
     def _do(self, do: Do) -> None:
@@ -548,7 +610,7 @@ class Run:
         if past is None:
             since = self.now()
             due = sleep.until if sleep.until is not None else self.millis(since) + (sleep.duration or 0)
-            plan = _planned(due, sleep.fingerprint, absolute=absolute)
+            plan = _planned(due, sleep.fingerprint, absolute=absolute, nested=sleep.nested)
             self.write(Kind.SLEEP_STARTED, key.name, key.count, None, plan, at=since)
         else:
             since, due = past.started_at, past.due or 0
@@ -565,7 +627,7 @@ class Run:
         if past is None:
             since = self.now()
             due = self.millis(since) + wait.timeout
-            plan = _planned(due, wait.fingerprint, type=wait.type)
+            plan = _planned(due, wait.fingerprint, type=wait.type, nested=wait.nested)
             self.write(Kind.WAIT_STARTED, key.name, key.count, None, plan, at=since)
         else:
             since = past.started_at
@@ -609,7 +671,9 @@ class Run:
             self.write(Kind(record.kind), record.name, record.count, None, record.payload)
 
     def _log(self, line: Log) -> None:
-        if not self._replaying:
+        if self._known_lines > 0:
+            self._known_lines -= 1
+        else:
             self.log(line.level, line.message, line.step, line.data)
 
     def _roll_back(self, command: BeginRollback) -> None:
@@ -649,8 +713,12 @@ _APPLY: dict[type[CommandMessage], Callable[[Run, Any], None]] = {
 }
 
 
-def _planned(due: int, fingerprint: str, *, absolute: bool = False, type: str | None = None) -> str:
+def _planned(
+    due: int, fingerprint: str, *, absolute: bool = False, type: str | None = None, nested: bool = False
+) -> str:
     plan: dict[str, Any] = {"due": due}
+    if nested:
+        plan["nested"] = True
     if absolute:
         plan["absolute"] = True
     if type is not None:

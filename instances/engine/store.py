@@ -43,15 +43,22 @@ returning clock_timestamp() as now"""
 RETIRE = "delete from worker where id = $1 and epoch = $2"
 HELD = "select account_id, key, epoch, signal, want from live where owner = $1"
 
-# What a replay reads: results and open starts, not logs, received events or attempts that are over.
+# What a replay reads: results and open starts, not logs, received events or attempts that are over. Of the log lines a
+# session wrote it is told the numbers, in one row before all others, so that they are not written again.
 _REPLAYED = sorted({*Kind} - {Kind.LOG, Kind.EVENT_RECEIVED, Kind.QUEUED, Kind.PAUSE_REQUESTED})
 JOURNAL = f"""
 select c.o, j.seq, j.kind, j.name, j.count, j.attempt, j.at, j.payload
 from unnest($1::uuid[], $2::uuid[], $3::bigint[]) with ordinality as c(a, k, first, o)
 cross join lateral (
-  select j.* from journal j where j.account_id = c.a and j.key = c.k and j.seq >= c.first
+  select j.seq, j.kind, j.name, j.count, j.attempt, j.at, j.payload
+    from journal j where j.account_id = c.a and j.key = c.k and j.seq >= c.first
     and j.kind = any (array{[int(k) for k in _REPLAYED]}::smallint[])
-  order by j.seq) j
+  union all
+  select 0, {int(Kind.LOG)}::smallint, null, null, null, null, string_agg(j.seq::text, ',' order by j.seq)
+    from journal j where j.account_id = c.a and j.key = c.k and j.seq >= c.first
+    and j.kind = {int(Kind.LOG)} and j.name is null
+    having count(*) > 0
+  order by 1) j
 order by c.o, j.seq"""
 INBOX = """
 select c.o, q.no, q.type, q.payload, q.at

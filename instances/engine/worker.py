@@ -304,6 +304,11 @@ class EngineWorker:
         else:
             await self._db.engine.fetchval(store.REFUSE, *arguments, patience)
 
+    async def refuse(self, run: Run) -> None:
+        """Leave a run that cannot be opened now to whoever can, or to later."""
+        ids = [(run.context.account_id, run.context.key, run.epoch)]
+        await self._give_back(ids, patience=REFUSED)
+
     async def _take_over_once(self) -> None:
         await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311
         silent = timedelta(seconds=self._options.silent_seconds)

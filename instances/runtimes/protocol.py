@@ -68,6 +68,27 @@ class StepFailure(Exception):
         super().__init__(failure.message)
 
 
+class SessionLost(Exception):
+    """What a session ran in is gone (a sandbox died). Raised by any of its methods; the run is opened anew.
+
+    `step`: the attempt it died on, when that is known. `failure`: that attempt's outcome, when it is the attempt's own
+    fault (it used up its CPU time); None makes the attempt again, up to :data:`MAX_DEATHS` times. `blame`: it died on
+    code of this run outside steps, or on `step`; a run that only shared the sandbox has no part in it.
+    """
+
+    def __init__(
+        self, reason: str, *, step: StepKey | None = None, failure: Failure | None = None, blame: bool = False
+    ) -> None:
+        self.step = step
+        self.failure = failure
+        self.blame = blame
+        super().__init__(reason)
+
+
+MAX_DEATHS = 3
+"""Sandboxes that may die on one attempt, or on one run's code outside steps, before it ends as an internal error."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Retry policy: `limit` retries after the first attempt, wait before retry n by `backoff`.
@@ -130,6 +151,11 @@ class Do:
     """Each attempt is an outgoing request, of which an instance may make only so many."""
     child: Child | None = None
     """Instead of calling `execute`: create this child instance and, if it says so, take its end as the outcome."""
+    nested: bool = False
+    """Called inside another step's attempt: its recorded outcome is handed over when it is called again, and not in
+    its turn, because the attempt that calls it is made after the replay."""
+    dynamic_delay: bool = False
+    """:meth:`Session.delay` gives the base of each wait before a retry, in place of `retry.delay`."""
     data: Any = None
     """The session's own; comes back in `execute`."""
 
@@ -151,6 +177,7 @@ class Sleep:
     duration: int | None = None
     until: int | None = None
     fingerprint: str = ""
+    nested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +189,7 @@ class Wait:
     timeout: int
     accepts: Callable[[Raw | None], bool] | None = None
     fingerprint: str = ""
+    nested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,16 +372,35 @@ class Attempt:
 
 
 class Session(Protocol):
-    """One run in memory."""
+    """One run in memory.
+
+    A session that does I/O of its own outside steps says so by `busy`, and calls the `wake` it was started with when
+    there are commands although no message came: the driver then makes an empty turn. While it is busy the run is
+    neither parked nor called stuck.
+    """
+
+    takes_past: bool
+    """Whether it takes recorded outcomes before their steps are called, hands them on in order as the calls come, and
+    ends the run itself (`NonDeterministicError`) when one is missing. Otherwise the driver sees to both."""
+
+    @property
+    def busy(self) -> bool: ...
 
     async def turn(self, messages: Sequence[Message]) -> list[CommandMessage]:
-        """Take messages, in order, and answer with what to do next."""
+        """Take messages, in order, and answer with what to do next. Raises :class:`SessionLost`."""
         ...
 
     async def execute(self, step: Do, attempt: Attempt) -> Raw | None:
-        """Run one attempt of a step; the output as JSON text. Raises :class:`StepFailure`.
+        """Run one attempt of a step; the output as JSON text. Raises :class:`StepFailure`, :class:`SessionLost`.
 
         Cancelled (asyncio) when the attempt times out or the run is lost.
+        """
+        ...
+
+    async def delay(self, step: Do, attempt: int, failure: Failure) -> int:
+        """Base of the wait before the next attempt of a step with `dynamic_delay`, in ms.
+
+        Raises :class:`StepFailure` when there is none: the step then fails with that.
         """
         ...
 
@@ -365,7 +412,9 @@ class Session(Protocol):
 class Program(Protocol):
     """A version, opened and ready to start runs. Shared by all its runs in the process."""
 
-    async def start(self, run: RunContext) -> Session: ...
+    async def start(self, run: RunContext, wake: Callable[[], None]) -> Session:
+        """Begin a run, or its replay. Raises :class:`SessionLost`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,9 @@ class ScriptFailed(Exception):
 
 
 class _Session:
+    takes_past = False
+    busy = False
+
     def __init__(self, script: Generator[list[CommandMessage], list[Message], str | None], body: Body) -> None:
         self._script = script
         self._body = body
@@ -76,6 +79,9 @@ class _Session:
     async def execute(self, step: Do, attempt: Attempt) -> str | None:
         return await self._body(step, attempt)
 
+    async def delay(self, step: Do, attempt: int, failure: Failure) -> int:
+        raise NotImplementedError
+
     async def close(self) -> None:
         self._script.close()
 
@@ -85,7 +91,7 @@ class _Program:
         self._script = script
         self._body = body
 
-    async def start(self, run: RunContext) -> _Session:
+    async def start(self, run: RunContext, wake: Callable[[], None]) -> _Session:
         return _Session(self._script(run), self._body)
 
 

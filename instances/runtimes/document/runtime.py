@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from instances.egress import EgressClient
 from instances.payloads import loads
@@ -49,7 +50,7 @@ class DocumentProgram:
         self._version = version
         self._tools = tools
 
-    async def start(self, run: RunContext) -> DocumentSession:
+    async def start(self, run: RunContext, wake: Callable[[], None]) -> DocumentSession:
         document, refusal = self.plan.document, None
         if document.input_schema is not None and not _checked_at_the_door(run):
             refusal = await asyncio.to_thread(_refusal, document, run.input)

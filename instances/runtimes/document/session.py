@@ -67,6 +67,9 @@ YIELD_AFTER = 100_000
 class DocumentSession:
     """A run in memory. See :class:`instances.runtimes.protocol.Session`."""
 
+    takes_past = False
+    busy = False
+
     def __init__(
         self, plan: Plan, run: RunContext, version: StoredVersion, tools: Tools, refusal: Failure | None = None
     ) -> None:
@@ -108,6 +111,10 @@ class DocumentSession:
     async def execute(self, step: Do, attempt: Attempt) -> Raw | None:
         """Run one attempt of a step; the output as JSON text. Raises :class:`StepFailure`."""
         return await perform(step.data, attempt, self._tools)
+
+    async def delay(self, step: Do, attempt: int, failure: Failure) -> int:
+        """Delays of documents are in the document."""
+        raise NotImplementedError("no node has a dynamic delay")
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -455,9 +455,12 @@ async def test_hot_tables_have_no_foreign_keys(admin: asyncpg.Connection) -> Non
 
 
 async def test_an_ordinary_flush_changes_no_index(engine: Engine, puppet: Puppet) -> None:
-    """Neither the number of the entry, nor the time, nor the lease is indexed: updates stay on their page."""
+    """Neither the number of the entry, nor the time, nor the lease is indexed: updates stay on their page.
+
+    So few that all their versions fit there, whether or not somebody's snapshot keeps the old ones alive.
+    """
     await engine.define("w", awaits_go)
-    await engine.create_many("w", 20)
+    await engine.create_many("w", 5)
     rows = await puppet.claim()
     updates = "select n_tup_upd as all, n_tup_hot_upd as hot from pg_stat_user_tables where relname = 'live'"
 
@@ -471,5 +474,5 @@ async def test_an_ordinary_flush_changes_no_index(engine: Engine, puppet: Puppet
     for _ in range(5):
         await puppet.send(*(puppet.change(row, entries=2) for row in rows))
     after = await measure()
-    assert after["all"] - before["all"] == 100
-    assert after["hot"] - before["hot"] >= 90
+    assert after["all"] - before["all"] == 25
+    assert after["hot"] - before["hot"] == 25

@@ -165,7 +165,7 @@ async def test_the_first_message_is_the_time_of_the_start_in_every_life(engine: 
             return await super().turn(messages)
 
     class Program(harness._Program):
-        async def start(self, run: RunContext) -> Session:
+        async def start(self, run: RunContext, wake: Any) -> Session:
             return Session(self._script(run), self._body)
 
     class Runtime(harness.ScriptRuntime):
@@ -246,5 +246,6 @@ async def test_a_replay_reads_results_and_not_logs_events_or_old_lives(engine: E
     for _ in range(5):
         await engine.client.send_event(engine.account, key, "t", None)
     read = await store.journals(puppet.connection, [(engine.account, key, row["live_from"])])
-    assert read == {(engine.account, key): []}
-    assert fold([]).started_at is None
+    [[lines]] = read.values()
+    assert (lines["kind"], len(lines["payload"].split(","))) == (Kind.LOG, 50)
+    assert fold([lines]).started_at is None
