@@ -7,6 +7,7 @@ it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from fractions import Fraction
@@ -250,8 +251,12 @@ def _multiple_of(_validator: Any, divisor: float, instance: Any, _schema: Any) -
     """By what the numbers say in decimal: 0.3 is three times 0.1, whatever their binary neighbours are."""
     if isinstance(instance, bool) or not isinstance(instance, int | float):
         return
-    if _decimal(instance) % _decimal(divisor):
+    if instance in _INFINITE or _decimal(instance) % _decimal(divisor):
         yield ValidationError(f"{instance!r} is not a multiple of {divisor!r}")
+
+
+_INFINITE = (math.inf, -math.inf)
+"""What a number beyond all bounds is read as; a multiple of nothing."""
 
 
 def _decimal(number: float) -> Fraction:

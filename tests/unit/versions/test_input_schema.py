@@ -128,6 +128,8 @@ def test_unique_items_tells_true_from_one_and_big_numbers_apart() -> None:
         (0.5, 10**400, True),
         (3, 10**400, False),
         (2, 4.0, True),
+        (2, float("inf"), False),  # 1e999 is JSON
+        (0.1, float("-inf"), False),
     ],
 )
 def test_multiples_are_exact(divisor: float, value: float, fits: bool) -> None:
