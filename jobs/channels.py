@@ -1,7 +1,8 @@
 """Redis channels: coalesced publishing to many of them, and a listener that always comes back.
 
-`millrace:feed:<account>` says which instances of an account have grown (live streams listen); `millrace:worker:<id>`
-tells a worker which of its runs somebody else has news for. Messages are msgpack lists. They may get lost.
+`millrace:feed:<account>` says which instances of an account have grown (`instances.live_feed` listens);
+`millrace:worker:<id>` tells a worker which of its runs somebody else has news for. Messages are msgpack lists. They may
+get lost.
 """
 
 from __future__ import annotations
@@ -24,10 +25,6 @@ log = structlog.get_logger(__name__)
 
 MAX_ITEMS = 1000
 """Items of one message. A channel that gathers more while Redis is slow loses the rest."""
-
-
-def feed_channel(account_id: UUID) -> str:
-    return f"millrace:feed:{account_id.hex}"
 
 
 def worker_channel(worker_id: int) -> str:

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
 
-from jobs.channels import Publisher, feed_channel
+from instances.live_feed import channel
+from jobs.channels import Publisher
 from jobs.redis_clients import quick
 
 
@@ -23,4 +24,4 @@ class FeedPublisher(Publisher):
         for account_id, key in grown:
             by_account[account_id].append(key.bytes)
         for account_id, keys in by_account.items():
-            self.post(feed_channel(account_id), keys)
+            self.post(channel(account_id), keys)

@@ -9,7 +9,8 @@ from uuid import UUID
 import msgspec
 from redis.asyncio import Redis
 
-from jobs.channels import PokeListener, Pokes, feed_channel, worker_channel
+from instances.live_feed import channel as feed_channel
+from jobs.channels import PokeListener, Pokes, worker_channel
 from jobs.feed_publisher import FeedPublisher
 
 ALICE, BOB = UUID(int=0xA1), UUID(int=0xB0)
