@@ -5,14 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from instances.sandbox.child.control import CANARY
-from instances.sandbox.errors import SandboxDied, SandboxUnavailable
+from instances.sandbox.errors import Escaped, SandboxDied, SandboxUnavailable
 from instances.sandbox.zygote import Zygote
 
 DEADLINE = 10.0
 
 
 async def release_canary(zygote: Zygote) -> None:
-    """Let a child try to get out (`child/attempts.py`). Raises :class:`SandboxUnavailable` unless all of it failed."""
+    """Let a child try to get out (`child/attempts.py`). Raises :class:`Escaped` unless all of it failed."""
     child = await zygote.fork(CANARY)
     try:
         escapes = msgspec.json.decode(await child.exchange([], DEADLINE), type=list[str])
@@ -21,4 +21,4 @@ async def release_canary(zygote: Zygote) -> None:
     finally:
         await child.close()
     if escapes:
-        raise SandboxUnavailable(f"the sandbox does not hold here: {', '.join(escapes)} got through", permanent=True)
+        raise Escaped(escapes)

@@ -22,6 +22,13 @@ class SandboxUnavailable(Exception):
         super().__init__(reason)
 
 
+class Escaped(SandboxUnavailable):
+    """The canary could do what it must not: no sandbox of this process is used any more, however long it has held."""
+
+    def __init__(self, ways: list[str]) -> None:
+        super().__init__(f"the sandbox does not hold here: {', '.join(ways)} got through", permanent=True)
+
+
 class SandboxDied(Exception):
     """The sandbox is dead; everything in it is gone.
 

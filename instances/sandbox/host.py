@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from instances.sandbox.canary import release_canary
-from instances.sandbox.errors import SandboxUnavailable
+from instances.sandbox.errors import Escaped, SandboxUnavailable
 from instances.sandbox.options import SandboxOptions
 from instances.sandbox.process import SandboxProcess
 from instances.sandbox.zygote import Zygote
@@ -82,10 +82,13 @@ class SandboxHost:
     def _started(self, task: asyncio.Task[Zygote]) -> None:
         self._starting = None
         failure = None if task.cancelled() else task.exception()
-        if isinstance(failure, SandboxUnavailable):
-            log.warning("sandbox unavailable", language=self.language, reason=failure.reason)
-            if failure.permanent:
-                self._refused = failure
+        if failure is None:
+            return
+        if self._zygote is not None:  # which goes on; nobody waits to be told
+            self._zygote.forks = 0
+            log.warning("a fresh sandbox zygote could not be started", language=self.language, reason=str(failure))
+        elif isinstance(failure, SandboxUnavailable) and failure.permanent:
+            self._refused = failure
 
     async def _replace(self) -> Zygote:
         zygote = Zygote(self.language, self.options, when_over=self._over)
@@ -93,7 +96,9 @@ class SandboxHost:
         try:
             await zygote.ready()
             await release_canary(zygote)
-        except BaseException:
+        except BaseException as failure:
+            if isinstance(failure, Escaped):
+                self._refused = failure
             await zygote.close()
             raise
         previous, self._zygote = self._zygote, zygote

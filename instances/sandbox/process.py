@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import mmap
 import os
 import signal
 import socket
@@ -35,7 +36,6 @@ EOF_SECONDS = 0.25
 """How long after its connection broke a process may take to be reported dead. One that lives on closed it itself."""
 
 _CHUNK = 1 << 16
-_PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class SandboxProcess:
     def memory(self) -> int | None:
         """Bytes of resident memory, what it shares with its zygote included; None when it cannot be read."""
         try:
-            return int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1]) * _PAGE_SIZE
+            return int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1]) * mmap.PAGESIZE
         except (OSError, IndexError):
             return None
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import fcntl
 import itertools
 import os
 import socket
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -210,6 +210,8 @@ class Zygote:
 
 
 def _execute(options: SandboxOptions) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    if sys.platform != "linux":
+        raise SandboxUnavailable("there are sandboxes on Linux only", permanent=True)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     arguments = [str(theirs.fileno()), str(os.getpid()), str(int(options.landlock)), str(options.engine)]
     try:
@@ -231,6 +233,8 @@ def _execute(options: SandboxOptions) -> tuple[socket.socket, subprocess.Popen[b
 
 
 def _progress_page() -> int:
+    import fcntl  # not everywhere, and this module is imported everywhere
+
     page = os.memfd_create("progress", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(page, PAGE_BYTES)
     fcntl.fcntl(page, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)

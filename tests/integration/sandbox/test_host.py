@@ -356,3 +356,25 @@ async def test_an_examination_says_what_this_machine_can():
 async def test_an_examination_says_why_not(tmp_path, monkeypatch):
     weakened(tmp_path, monkeypatch, "seccomp.py", '"getpid", "gettid"', '"getpid", "gettid", "sched_setaffinity"')
     assert (await examine()).reason == "the sandbox does not hold here: sched_setaffinity (EINVAL) got through"
+
+
+async def test_a_zygote_that_cannot_be_replaced_goes_on(make, tmp_path, monkeypatch):
+    host = make(hostile(forks=3))
+    first = await host.spawn()
+    weakened(tmp_path, monkeypatch, "zygote.py", "engine.prepare()", "raise ImportError('half installed')")
+    for _ in range(4):
+        child = await host.spawn()
+        assert zygote_pid(child) == zygote_pid(first)
+        if host._starting is not None:
+            await asyncio.gather(host._starting, return_exceptions=True)
+    assert await do(child, "1") == [1]
+
+
+async def test_once_a_canary_got_out_nothing_is_spawned_any_more(make, tmp_path, monkeypatch):
+    host = make(hostile(forks=2))
+    await host.spawn()
+    weakened(tmp_path, monkeypatch, "seccomp.py", '"getpid", "gettid"', '"getpid", "gettid", "kill"')
+    await host.spawn()
+    await asyncio.gather(host._starting, return_exceptions=True)
+    with pytest.raises(SandboxUnavailable, match="kill"):
+        await host.spawn()
