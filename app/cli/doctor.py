@@ -29,6 +29,7 @@ from app.embedded.errors import EmbeddedError
 from app.embedded.service_user import ServiceUser
 from app.migrations import pending
 from app.settings import MIN_SECRET_BYTES, Settings, load_settings
+from instances.sandbox import examination
 from versions.scripts import ScriptService
 
 CONNECT_SECONDS = 5.0
@@ -78,7 +79,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
 async def examine() -> list[Finding]:
     """All checks, in the order they depend on each other."""
-    findings = [_python(), _machine()]
+    findings = [_python(), _machine(), await _sandbox()]
     try:
         settings = load_settings()
         installation = find_installation(settings)
@@ -115,6 +116,15 @@ def _machine() -> Finding:
             "machine", "warning", detail, "There are no embedded services on Windows; use WSL or external ones."
         )
     return Finding("machine", "ok", detail)
+
+
+async def _sandbox() -> Finding:
+    """Whether tenants' code could be locked up here. Documents run without."""
+    found = await examination.examine()
+    if found.reason:
+        return Finding("sandbox", "warning", found.reason, "Scripts cannot run here; documents can.")
+    landlock = f"Landlock {found.facts['landlock']}" if found.facts["landlock"] else "without Landlock"
+    return Finding("sandbox", "ok", f"seccomp, {landlock}, as user {found.facts['uid']}; nothing gets out")
 
 
 def _installation(installation: Installation | None) -> Finding:
