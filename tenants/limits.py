@@ -183,7 +183,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     script_bytes: int | None = None
     """One uploaded script, all modules together; never more than the upload body."""
     schedules: int | None = None
-    """Cron expressions of all workflows together; 0: cron is not part of the plan."""
+    """Schedules of all workflows together, intervals of documents included; 0: they are not part of the plan."""
     payload_bytes: int = PAYLOAD_BYTES
     state_bytes: int | None = None
     """What one instance may store: parameters, outputs of steps, received events."""

@@ -75,7 +75,7 @@ class TooManyScripts(LimitReached):
 
 
 class TooManySchedules(LimitReached):
-    """403: the account's workflows have as many cron expressions as they may have."""
+    """403: the account's workflows have as many schedules as they may have."""
 
 
 class CronNotAllowed(MillraceError):

@@ -312,13 +312,12 @@ class VersionService:
         now: datetime,
     ) -> None:
         account_id, key = workflow.account_id, workflow.workflow_key
-        crons = sum(row.cron is not None for row in wanted)
-        if crons and limits.schedules is not None:
+        if wanted and limits.schedules is not None:
             if limits.schedules == 0:
                 raise CronNotAllowed()
             await store.lock_account(connection, account_id)
-            if await store.count_other_crons(connection, account_id, key) + crons > limits.schedules:
-                raise TooManySchedules(f"the account may have {limits.schedules} cron expressions in all")
+            if await store.count_other_schedules(connection, account_id, key) + len(wanted) > limits.schedules:
+                raise TooManySchedules(f"the account may have {limits.schedules} schedules in all")
         gone, new = timing.changes(await store.schedules(connection, account_id, key), wanted)
         if gone:
             await store.delete_schedules(connection, account_id, [row.id for row in gone])

@@ -313,9 +313,7 @@ _SCHEDULE = "id, cron, interval_ms, timezone, overlap, max_runs, runs, input, ne
 
 SCHEDULES = f"select {_SCHEDULE} from schedule where account_id = $1 and workflow_key = $2 order by created_at, id"
 
-COUNT_OTHER_CRONS = """
-select count(*) from schedule where account_id = $1 and workflow_key <> $2 and cron is not null
-"""
+COUNT_OTHER_SCHEDULES = "select count(*) from schedule where account_id = $1 and workflow_key <> $2"
 
 INSERT_SCHEDULES = """
 insert into schedule (account_id, id, workflow_key, cron, interval_ms, timezone, overlap, max_runs, input, next_at,
@@ -333,9 +331,9 @@ async def schedules(connection: Connection, account_id: UUID, workflow_key: UUID
     return [msgspec.convert(dict(row), ScheduleRow) for row in rows]
 
 
-async def count_other_crons(connection: Connection, account_id: UUID, workflow_key: UUID) -> int:
-    """Cron expressions of the account's other workflows."""
-    return await _count(connection, COUNT_OTHER_CRONS, account_id, workflow_key)
+async def count_other_schedules(connection: Connection, account_id: UUID, workflow_key: UUID) -> int:
+    """Schedules of the account's other workflows."""
+    return await _count(connection, COUNT_OTHER_SCHEDULES, account_id, workflow_key)
 
 
 async def insert_schedules(

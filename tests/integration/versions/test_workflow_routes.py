@@ -205,6 +205,8 @@ async def test_a_plan_without_cron(api, admin, boss):
     status, _, envelope = await put(api, schedules=[{"cron": "0 1 * * *"}])
     assert status == 403
     assert envelope["errors"] == [{"code": 10208, "message": "workflows.api.error.workflow.cron_requires_paid_plan"}]
+    every_second = doc(triggers=[{"type": "schedule", "interval": 1000}])
+    assert (await put(api, definition=every_second))[2]["errors"][0]["code"] == 10208
     assert (await put(api))[0] == 200
 
 
