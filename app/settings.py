@@ -6,6 +6,7 @@ Every setting is one field of :class:`Settings`; its variable is ``MILLRACE_`` p
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -50,6 +51,7 @@ class Settings:
     bind: str = "127.0.0.1:8484"
     """Address the API listens on."""
     log_level: str = "info"
+    """The least that is logged: `debug`, `info`, `warning` or `error`."""
     log_format: str = "auto"
     """`json`, `console`, or `auto`: console on a terminal, else json."""
     worker_slots: int = 2000
@@ -59,17 +61,35 @@ class Settings:
     drain_seconds: float = 20.0
     """Grace for running steps after SIGTERM."""
     db_pool_size: int = 10
-    test_clock_offset: float = 0.0
-    """Tests only: seconds added to this process's wall clock (which nothing may depend on)."""
+    """Connections of each of a process's two pools at most."""
 
     def require_secret(self) -> bytes:
         """The secret as bytes; :class:`SettingsError` when it is missing or too short."""
-        raw = self.secret.encode()
+        raw = _bytes(self.secret)
         if len(raw) < MIN_SECRET_BYTES:
             raise SettingsError(
                 f"MILLRACE_SECRET must be at least {MIN_SECRET_BYTES} bytes. Generate one with: openssl rand -hex 32"
             )
         return raw
+
+    def previous_secret(self) -> bytes | None:
+        """The secret before, None when there is none; :class:`SettingsError` when it is too short."""
+        raw = _bytes(self.secret_previous)
+        if raw and len(raw) < MIN_SECRET_BYTES:
+            raise SettingsError(
+                f"MILLRACE_SECRET_PREVIOUS must be the whole secret used before, at least {MIN_SECRET_BYTES} bytes."
+            )
+        return raw or None
+
+
+def _bytes(secret: str) -> bytes:
+    """The text as the environment had it, which may have been no UTF-8."""
+    return secret.encode("utf-8", "surrogateescape")
+
+
+_LEAST = {"worker_slots": 1, "lease_seconds": 2.0, "drain_seconds": 0.0, "db_pool_size": 1}
+"""The smallest value that makes sense; a lease is renewed every second."""
+_MOST = 1_000_000
 
 
 SECRET_FIELDS = frozenset({"secret", "secret_previous", "database_url", "redis_url"})
@@ -81,9 +101,11 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
     hints = get_type_hints(Settings)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Settings):
-        name = f"MILLRACE_{field.name.upper()}"
-        if name in env:
-            values[field.name] = _convert(name, env[name], hints[field.name])
+        name, kind = f"MILLRACE_{field.name.upper()}", hints[field.name]
+        if kind in (int, float) and env.get(name):
+            values[field.name] = _number(name, env[name], kind, _LEAST[field.name])
+        elif name in env and kind not in (int, float):
+            values[field.name] = _convert(name, env[name], kind)
     values.update(overrides)
     return Settings(**values)
 
@@ -91,16 +113,19 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
 def _convert(name: str, text: str, kind: Any) -> Any:
     if kind is bool:
         return _switch(name, text)
-    try:
-        if kind is int or kind is float:
-            return kind(text)
-        if kind == tuple[str, ...]:
-            return tuple(part.strip() for part in text.split(",") if part.strip())
-        if kind == Path | None:
-            return Path(text).expanduser() if text else None
-    except ValueError:
-        raise SettingsError(f"{name} must be a number, not {text!r}.") from None
+    if kind == tuple[str, ...]:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if kind == Path | None:
+        return Path(text).expanduser() if text else None
     return text
+
+
+def _number(name: str, text: str, kind: type[int] | type[float], least: float) -> int | float:
+    with contextlib.suppress(ValueError):
+        if least <= (number := kind(text)) <= _MOST:
+            return number
+    what = "whole number" if kind is int else "number"
+    raise SettingsError(f"{name} must be a {what} from {kind(least)} to {_MOST}, not {text!r}.")
 
 
 def _switch(name: str, text: str) -> bool:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from app.settings import MIN_SECRET_BYTES, Settings, SettingsError
+from app.settings import Settings
 from tenants.errors import CannotDecrypt
 
 FORMAT = 1  # first byte of every ciphertext
@@ -39,17 +39,13 @@ class _Ring:
 
 
 class Keys:
-    """The keys of one process. Raises :class:`SettingsError` when a secret is missing or too short."""
+    """The keys of one process. Raises `app.settings.SettingsError` when a secret is missing or too short."""
 
     def __init__(self, settings: Settings, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._entropy = entropy
         self._current = _Ring(settings.require_secret())
         self._rings = [self._current]
-        if previous := settings.secret_previous.encode():
-            if len(previous) < MIN_SECRET_BYTES:
-                raise SettingsError(
-                    f"MILLRACE_SECRET_PREVIOUS must be the whole secret used before, at least {MIN_SECRET_BYTES} bytes."
-                )
+        if previous := settings.previous_secret():
             self._rings.append(_Ring(previous))
 
     @property

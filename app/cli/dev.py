@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -150,8 +151,8 @@ async def _run(options: Options) -> None:
     """Start everything in order, serve for ever; cancelling it takes everything down in the reverse order."""
     async with AsyncExitStack() as stack:
         installation = stack.enter_context(_own(options.directory))
-        for leftover in _announcements(installation, options.ready_file):
-            leftover.unlink(missing_ok=True)
+        for path in _announcements(installation, options.ready_file):
+            _make_way(path)
         settings = _settings(installation)
         host, port = bind_address(settings.bind, options.host, options.port)
         listener = stack.enter_context(contextlib.closing(listen(host, port)))
@@ -329,6 +330,15 @@ def _announced(ready: Ready, installation: Installation, ready_file: Path | None
             path.unlink(missing_ok=True)
 
 
+def _make_way(path: Path) -> None:
+    """Remove what an earlier start left. Raises :class:`InstallationError` when nothing could be written there."""
+    try:
+        path.unlink(missing_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InstallationError(f"{path} cannot be written ({error.strerror}).") from None
+
+
 def _announcements(installation: Installation, ready_file: Path | None) -> list[Path]:
     return [installation.directory / "ready.json", *([ready_file] if ready_file else [])]
 
@@ -347,18 +357,18 @@ def _greet(ready: Ready, installation: Installation) -> None:
 
 async def _watch(services: list[Service]) -> None:
     """For ever: start a service of ours again when it died."""
-    failed = False
+    failing: set[Service] = set()
     while True:
         await asyncio.sleep(CHECK_SECONDS)
         for service in services:
             try:
                 if await asyncio.to_thread(service.revive):
                     say(f"{service.title} had died and was started again (log: {service.log_path}).")
-                failed = False
+                failing.discard(service)
             except EmbeddedError as error:
-                if not failed:
+                if service not in failing:
                     say(f"{error} Trying again every second.")
-                failed = True
+                failing.add(service)
 
 
 commands: list[click.Command] = [dev]

@@ -28,7 +28,7 @@ from app.embedded.binaries import OLDEST_POSTGRES, find_postgres, find_redis
 from app.embedded.errors import EmbeddedError
 from app.embedded.service_user import ServiceUser
 from app.migrations import pending
-from app.settings import MIN_SECRET_BYTES, Settings, load_settings
+from app.settings import Settings, SettingsError, load_settings
 from instances.sandbox import examination
 from versions.scripts import ScriptService
 
@@ -136,11 +136,13 @@ def _installation(installation: Installation | None) -> Finding:
 
 
 def _secret(settings: Settings, installation: Installation | None) -> Finding:
-    if settings.secret:
-        if len(settings.secret.encode()) < MIN_SECRET_BYTES:
-            hint = "Generate one with: openssl rand -hex 32"
-            return Finding("secret", "failed", f"MILLRACE_SECRET has less than {MIN_SECRET_BYTES} bytes", hint)
-        return Finding("secret", "ok", "from MILLRACE_SECRET")
+    try:
+        settings.previous_secret()
+        if settings.secret:
+            settings.require_secret()
+            return Finding("secret", "ok", "from MILLRACE_SECRET")
+    except SettingsError as error:
+        return _failure("secret", error)
     if installation is None:
         hint = "`millrace serve` and `millrace worker` need one: openssl rand -hex 32"
         return Finding("secret", "warning", "MILLRACE_SECRET is not set", hint)

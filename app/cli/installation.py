@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import tempfile
 from pathlib import Path
@@ -31,6 +32,10 @@ FORMAT = 1
 DEFAULT_DIRECTORY = Path(".millrace")
 SYSTEM_DIRECTORY = Path("/var/lib/millrace")
 DATABASE = "millrace"
+
+
+_OURS = re.compile(r"dev\.lock|secret|\.(secret|millrace\.json)\..*")
+"""What a first start that was killed may leave: it is begun anew. The last ones are unfinished files."""
 
 
 class InstallationError(Exception):
@@ -92,7 +97,7 @@ class Installation:
     @classmethod
     def _make(cls, directory: Path) -> Installation:
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        if any(path.name not in ("dev.lock", "secret") for path in directory.iterdir()):
+        if any(not _OURS.fullmatch(path.name) for path in directory.iterdir()):
             raise InstallationError(
                 f"{directory} is not empty and not a data folder of Millrace: choose another --data-dir."
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from contextlib import suppress
 
 from app.settings import SettingsError
 
@@ -35,6 +34,8 @@ def listen(host: str, port: int) -> socket.socket:
         except BaseException:
             listener.close()
             raise
+    except UnicodeError:
+        raise CannotListen(f"{host!r} is no host name: choose another with --host.") from None
     except OSError as error:
         raise CannotListen(_refusal(host, port, error)) from None
     listener.setblocking(False)
@@ -44,8 +45,7 @@ def listen(host: str, port: int) -> socket.socket:
 def base_url(host: str, listener: socket.socket) -> str:
     """The address a client on this machine uses for `listener`."""
     port = listener.getsockname()[1]
-    with suppress(ValueError):
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - every address is this machine's
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - every address is this machine's
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

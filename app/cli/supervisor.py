@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -97,10 +98,10 @@ class Child:
 
     def trim_log(self) -> None:
         """Keep the log bounded: past its limit it moves to `.1`, in place, as the child goes on writing."""
-        if self.log.stat().st_size > MAX_LOG_BYTES:
-            content = self.log.read_bytes()
-            self.log.with_suffix(".log.1").write_bytes(content)
-            os.truncate(self.log, 0)
+        with contextlib.suppress(OSError):  # somebody may have removed it
+            if self.log.stat().st_size > MAX_LOG_BYTES:
+                shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+                os.truncate(self.log, 0)
 
     def _send(self, number: int) -> None:
         if self._process is not None and self._process.returncode is None:

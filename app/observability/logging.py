@@ -7,6 +7,7 @@ credentials. Libraries' own `logging` records come out in the same form.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -65,7 +66,8 @@ def leave_out_none(_logger: Any, _method: str, event: MutableMapping[str, Any]) 
 
 def _console_renderer() -> structlog.dev.ConsoleRenderer:
     """For people. Tracebacks without the values of variables, which may be secrets and payloads."""
-    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
 
 
 def _last(console: bool) -> list[Any]:

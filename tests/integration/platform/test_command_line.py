@@ -97,7 +97,7 @@ class TestErrors:
             ({"MILLRACE_DATABASE_URL": "mysql://x"}, "MILLRACE_DATABASE_URL must begin with postgresql://"),
             ({"MILLRACE_DATABASE_URL": "postgresql://u:hidden@127.0.0.1:1/x"}, "cannot connect"),
             ({"MILLRACE_DATA_DIR": "/nonexistent"}, "/nonexistent is not a data folder"),
-            ({"MILLRACE_DATABASE_URL": "postgresql://", "MILLRACE_DB_POOL_SIZE": "many"}, "must be a number"),
+            ({"MILLRACE_DATABASE_URL": "postgresql://", "MILLRACE_DB_POOL_SIZE": "many"}, "must be a whole number"),
         ],
     )
     def test_a_database_that_cannot_be_used_is_told_in_two_lines(self, capsys, monkeypatch, variables, message):
@@ -305,6 +305,12 @@ class TestInstallation:
         (tmp_path / "data" / "secret").unlink()
         with pytest.raises(InstallationError, match=r"secret is missing: restore it, or set MILLRACE_SECRET"):
             installation.secret()
+
+    def test_a_first_start_that_was_killed_is_begun_anew(self, tmp_path):
+        (tmp_path / "data").mkdir()
+        for left in ("dev.lock", ".secret.x1", ".millrace.json.x2"):
+            (tmp_path / "data" / left).touch()
+        assert Installation.open(tmp_path / "data", create=True).secret()
 
     def test_a_newer_folder_is_refused(self, tmp_path):
         installation = Installation.open(tmp_path / "data", create=True)

@@ -197,6 +197,12 @@ class TestRefusals:
     async def test_a_token_that_is_none(self, millrace_dev, outside):
         assert "a token must be sk_" in await self.refused(millrace_dev("--token", "short", environment=outside))
 
+    async def test_a_ready_file_that_cannot_be_written(self, millrace_dev):
+        assert "/nowhere/x cannot be written" in await self.refused(millrace_dev("--ready-file", "/nowhere/x"))
+
+    async def test_a_host_that_is_none(self, millrace_dev):
+        assert "'a..b' is no host name" in await self.refused(millrace_dev("--host", "a..b"))
+
     async def test_a_process_that_cannot_start(self, millrace_dev, outside):
         environment = outside | {"MILLRACE_METRICS_BIND": "nonsense"}
         assert "MILLRACE_METRICS_BIND must be host:port" in await self.refused(millrace_dev(environment=environment))

@@ -68,6 +68,15 @@ def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> Non
     assert "hello" in capsys.readouterr().err
 
 
+def test_colours_are_left_out_when_asked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    for wish, coloured in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", wish)
+        configure_logging(Settings(log_format="console"))
+        structlog.get_logger().info("hello")
+        assert ("\x1b[" in capsys.readouterr().err) is coloured
+
+
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_tracebacks_show_no_values(capsys: pytest.CaptureFixture[str], form: str) -> None:
     configure_logging(Settings(log_format=form))
