@@ -30,6 +30,8 @@ logger = structlog.get_logger("millrace.access")
 _SANE_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _NOT_JSON = (b"multipart/", b"application/yaml", b"application/x-yaml", b"text/yaml")
+_CLIENT_LEFT = 499
+"""Status of a request nobody waited for, in logs and metrics."""
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -209,13 +211,14 @@ class _Exchange:
         seconds = time.perf_counter() - self._started
         method = self._method if self._method in _KNOWN_METHODS else "other"
         route = self._scope.get("path_template") or "unmatched"
-        HTTP.count(method, route, str(self._status), seconds)
+        status = self._status or _CLIENT_LEFT
+        HTTP.count(method, route, str(status), seconds)
         caller = self._scope.get("caller")
         logger.info(
             "request",
             method=self._method,
             path=self._path,
-            status=self._status or 499,
+            status=status,
             ms=round(seconds * 1000, 2),
             bytes=self._body_bytes,
             client=address,

@@ -8,6 +8,7 @@ import gzip
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import brotli
 import httpx
 import pytest
@@ -15,6 +16,7 @@ import structlog
 
 from app.composition import Platform
 from app.main import create_app
+from app.observability.metrics import HTTP
 from app.settings import Settings, SettingsError
 from tests.support.api import Tenant, client_of
 
@@ -62,6 +64,50 @@ async def test_one_log_line_without_secrets(http: httpx.AsyncClient, tenant: Ten
         "account": tenant.hex,
     }
     assert not any(secret in str(lines) for secret in (tenant.token, "4111", "hidden"))
+
+
+async def test_the_request_id_of_the_answer_is_that_of_log_and_audit(
+    http: httpx.AsyncClient, tenant: Tenant, admin: asyncpg.Connection
+) -> None:
+    logged = structlog.testing.LogCapture()
+    processors = structlog.get_config()["processors"]
+    kept = list(processors)
+    processors[:] = [structlog.contextvars.merge_contextvars, logged]
+    try:
+        for given in ({}, {"x-request-id": "mine"}):
+            logged.entries.clear()
+            body = {"name": "t", "policies": [policy(tenant)]}
+            answer = await http.post(f"{tenant.path}/tokens", headers=tenant.headers | given, json=body)
+            assert answer.status_code == 200
+            request_id = answer.headers["x-request-id"]
+            assert [line["request_id"] for line in logged.entries if line["event"] == "request"] == [request_id]
+            audited = await admin.fetchval("select request_id from audit_line order by id desc limit 1")
+            assert audited == request_id
+        assert answer.headers["x-request-id"] == "mine"
+        assert answer.json()["result"]["value"] not in str(logged.entries)
+    finally:
+        processors[:] = kept
+
+
+def policy(tenant: Tenant) -> dict[str, Any]:
+    """That a token may read workflows."""
+    groups = [{"id": "6d696c6c000000000000000000000002"}]
+    resources = {f"com.cloudflare.api.account.{tenant.hex}": "*"}
+    return {"effect": "allow", "permission_groups": groups, "resources": resources}
+
+
+async def test_a_client_that_leaves_before_the_answer_is_499(
+    http: httpx.AsyncClient, platform: Platform, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cancelled(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(platform.tenants, "authenticate_headers", cancelled)
+    counted: list[str] = []
+    monkeypatch.setattr(HTTP, "count", lambda _method, _route, status, _seconds: counted.append(status))
+    with structlog.testing.capture_logs() as lines, pytest.raises(asyncio.CancelledError):
+        await http.get(f"{tenant.path}/workflows", headers=tenant.headers)
+    assert (counted, [line["status"] for line in lines]) == (["499"], [499])
 
 
 async def test_the_client_behind_a_trusted_proxy(settings: Settings, platform: Platform) -> None:
