@@ -101,6 +101,13 @@ class SandboxPool(Generic[Opened]):
         self._dying: set[asyncio.Task[None]] = set()
         self._closed = False
 
+    async def warm(self) -> None:
+        """Make the spares before anybody needs them. Raises :class:`SandboxUnavailable`."""
+        await self._host.start()
+        self._start_filling()
+        if self._refill is not None:
+            await asyncio.shield(self._refill)
+
     async def lease(
         self, account_id: UUID, version_key: UUID, open: Callable[[SandboxProcess], Awaitable[Opened]]
     ) -> Lease[Opened]:
@@ -264,9 +271,12 @@ class SandboxPool(Generic[Opened]):
         while self._spares and process is None:
             spare = self._spares.pop()
             process = spare if spare.alive else None
+        self._start_filling()
+        return process or await self._host.spawn()
+
+    def _start_filling(self) -> None:
         if (self._refill is None or self._refill.done()) and not self._closed:
             self._refill = asyncio.create_task(self._fill(), name="spare sandboxes")
-        return process or await self._host.spawn()
 
     async def _fill(self) -> None:
         while len(self._spares) < self._limits.spares:

@@ -89,7 +89,7 @@ def enter_child(zygote: int, limits: Limits, *, landlock: bool = True) -> None:
     if landlock:
         landlock_deny_all()
     for limit, value in (
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 0),  # binds no handler of cores that is a program; not being dumpable does
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, DESCRIPTORS),
         (resource.RLIMIT_MEMLOCK, 0),

@@ -250,6 +250,15 @@ async def test_spares_are_ready_before_they_are_needed(make, host):
     assert (await pool.lease(ALICE, V3, load)).process.alive
 
 
+async def test_a_warm_pool_has_its_spares_before_the_first_lease(make):
+    pool = make(spares=2)
+    await pool.warm()
+    spares = list(pool._spares)
+    assert len(spares) == 2
+    assert all(spare.grown() is not None for spare in spares), "they are ready"
+    assert (await pool.lease(ALICE, V1, load)).process in spares
+
+
 async def test_closing_the_pool_kills_its_processes_and_leaves_the_host(make, host):
     pool = make(spares=1, processes=1)
     lease = await pool.lease(ALICE, V1, load)
