@@ -14,6 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import click
 
+from app.cli.environment import find_installation
+from app.cli.installation import Installation
 from app.cli.output import Output
 from app.settings import SECRET_FIELDS, Settings, load_settings
 
@@ -23,9 +25,13 @@ MASK = "********"
 @click.command("config")
 @click.option("--json", "as_json", is_flag=True, help="Print the settings as JSON.")
 def config(as_json: bool) -> None:
-    """Show every setting: its variable, its value (secrets masked), where it comes from, and what it is for."""
+    """Show every setting: its variable, its value (secrets masked), where it comes from, and what it is for.
+
+    What comes from the data folder of a `millrace dev` is what commands here use of it.
+    """
     out = Output(as_json=as_json)
-    rows = settings_shown(load_settings())
+    settings = load_settings()
+    rows = settings_shown(settings, find_installation(settings))
     if as_json:
         out.json(rows)
     else:
@@ -35,21 +41,36 @@ def config(as_json: bool) -> None:
         )
 
 
-def settings_shown(settings: Settings) -> list[dict[str, Any]]:
-    """One row per setting: variable, value, source (`environment` or `default`), description."""
+def settings_shown(settings: Settings, installation: Installation | None = None) -> list[dict[str, Any]]:
+    """One row per setting: variable, value, source (`environment`, `data folder` or `default`), description."""
     descriptions = field_descriptions()
+    kept = _of_installation(installation) if installation is not None else {}
     rows = []
     for field in dataclasses.fields(settings):
-        variable = f"MILLRACE_{field.name.upper()}"
+        variable, value = f"MILLRACE_{field.name.upper()}", getattr(settings, field.name)
+        source = "environment" if variable in os.environ else "default"
+        if not value and field.name in kept:
+            value, source = kept[field.name], "data folder"
         rows.append(
             {
                 "variable": variable,
-                "value": masked(field.name, getattr(settings, field.name)),
-                "source": "environment" if variable in os.environ else "default",
+                "value": masked(field.name, value),
+                "source": source,
                 "description": descriptions.get(field.name, ""),
             }
         )
     return rows
+
+
+def _of_installation(installation: Installation) -> dict[str, Any]:
+    """What commands take from a data folder; an empty address is that of the service it runs itself."""
+    marker = installation.marker
+    return {
+        "database_url": marker.database_url or "",
+        "redis_url": marker.redis_url or "",
+        "secret": installation.secret(),
+        "data_dir": installation.directory,
+    }
 
 
 def masked(name: str, value: Any) -> Any:
@@ -60,7 +81,12 @@ def masked(name: str, value: Any) -> Any:
         return value
     if not name.endswith("_url"):
         return MASK
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return MASK
+    if "@" in parts.path:  # part of a password with a slash, most likely
+        return MASK
     address = parts.netloc.rpartition("@")
     query = re.sub(r"(?i)(password=)[^&]*", rf"\g<1>{MASK}", parts.query)
     user = address[0].partition(":")

@@ -177,6 +177,31 @@ class TestConfig:
             assert "s3cret" not in out
             assert "user:********@host:5432/db" in out
 
+    @pytest.mark.parametrize("url", ["postgresql://u:s3cret[@host/db", "postgresql://u:s3cret/s3cret@host/db"])
+    def test_masks_what_is_no_address(self, capsys, monkeypatch, url):
+        monkeypatch.setenv("MILLRACE_DATABASE_URL", url)
+        code, out, _ = run(capsys, "config", "--json")
+        assert code == 0
+        assert "s3cret" not in out
+
+    def test_shows_what_comes_from_the_data_folder(self, capsys, monkeypatch, tmp_path):
+        installation = Installation.open(tmp_path / ".millrace", create=True)
+        installation.marker.redis_url = "redis://:s3cret@host/0"
+        installation.save()
+        monkeypatch.setenv("MILLRACE_DATA_DIR", str(installation.directory))
+        rows = {row["variable"]: row for row in json.loads(run(capsys, "config", "--json")[1])}
+        shown = {
+            name: (rows[f"MILLRACE_{name}"]["value"], rows[f"MILLRACE_{name}"]["source"])
+            for name in ("SECRET", "DATABASE_URL", "REDIS_URL", "DATA_DIR", "BIND")
+        }
+        assert shown == {
+            "SECRET": ("********", "data folder"),
+            "DATABASE_URL": ("", "data folder"),
+            "REDIS_URL": ("redis://:********@host/0", "data folder"),
+            "DATA_DIR": (str(installation.directory), "environment"),
+            "BIND": ("127.0.0.1:8484", "default"),
+        }
+
 
 class TestDoctor:
     async def test_finds_a_healthy_machine(self, dsn, redis_url):
