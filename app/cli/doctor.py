@@ -65,7 +65,8 @@ class Finding:
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check this machine and its services. Exits with 1 when something that is needed is missing."""
     out = Output(as_json=as_json)
-    findings = asyncio.run(examine())
+    with out.waiting("looking"):
+        findings = asyncio.run(examine())
     if as_json:
         out.json([{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings])
     else:

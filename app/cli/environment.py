@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
+import click
 
 from app.cli.installation import DATABASE, DEFAULT_DIRECTORY, Installation
 from app.embedded.postgres import EmbeddedPostgres
@@ -88,11 +90,11 @@ async def process_settings(*, redis: bool = True) -> AsyncIterator[Settings]:
         }
         if not values["database_url"]:
             postgres = installation.postgres()
-            await stack.enter_async_context(used(postgres))
+            await stack.enter_async_context(_used_for_a_command(postgres))
             values["database_url"] = await own_database(postgres)
         if redis and not values["redis_url"]:
             valkey = installation.valkey()
-            await stack.enter_async_context(used(valkey))
+            await stack.enter_async_context(_used_for_a_command(valkey))
             values["redis_url"] = valkey.url()
         yield dataclasses.replace(settings, **values)
 
@@ -114,6 +116,13 @@ def find_installation(settings: Settings) -> Installation | None:
     if not settings.database_url and (DEFAULT_DIRECTORY / "millrace.json").exists():
         return Installation.open(DEFAULT_DIRECTORY)
     return None
+
+
+def _used_for_a_command(service: Service) -> AbstractAsyncContextManager[None]:
+    """As :func:`used`; whoever waits at a terminal is told what for."""
+    if sys.stderr.isatty() and not service.running():
+        click.echo(f"Starting {service.title} …", err=True)
+    return used(service)
 
 
 @asynccontextmanager

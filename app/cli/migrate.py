@@ -22,7 +22,8 @@ def migrate(ctx: click.Context, check: bool, as_json: bool) -> None:
     Safe to run from several machines at once: one migrates, the others wait for it.
     """
     out = Output(as_json=as_json)
-    ids = asyncio.run(_run(check))
+    with out.waiting("looking" if check else "migrating"):
+        ids = asyncio.run(_run(check))
     if as_json:
         out.json({"pending" if check else "applied": ids})
     elif check:

@@ -29,12 +29,16 @@ STATUS_STYLES = {
 }
 
 
+UNCUT = 100_000
+"""Columns a table may take: ids that are cut to fit the window are of no use, and the terminal breaks lines itself."""
+
+
 class Output:
     """Where one command's results go."""
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self._console = Console(highlight=False, soft_wrap=True, emoji=False)
+        self._console = Console(highlight=False, soft_wrap=True, emoji=False, width=UNCUT)
         self._notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     @property
