@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,22 +30,21 @@ class Inbox:
         self._taken &= {fact.no for fact in facts}
         self._facts = [fact for fact in facts if fact.no not in self._taken]
 
-    def take(
-        self,
-        types: tuple[str, ...],
-        *,
-        before: datetime | None = None,
-        accepts: Callable[[str | None], bool] | None = None,
-    ) -> Fact | None:
-        """The oldest fact of one of `types`, stored not later than `before`, that `accepts` does not turn down."""
-        for position, fact in enumerate(self._facts):
-            if fact.type not in types or (before is not None and fact.at > before):
-                continue
-            if accepts is None or accepts(fact.payload):
-                del self._facts[position]
-                self._taken.add(fact.no)
-                return fact
-        return None
+    def unread(self, type: str, *, before: datetime) -> list[Fact]:
+        """Facts of a type, stored not later than `before`, the oldest first."""
+        return [fact for fact in self._facts if fact.type == type and fact.at <= before]
+
+    def take(self, types: tuple[str, ...]) -> Fact | None:
+        """The oldest fact of one of `types`."""
+        fact = next((fact for fact in self._facts if fact.type in types), None)
+        if fact is not None:
+            self.remove(fact)
+        return fact
+
+    def remove(self, fact: Fact) -> None:
+        """An unread fact is taken."""
+        self._facts.remove(fact)
+        self._taken.add(fact.no)
 
     def __bool__(self) -> bool:
         return bool(self._facts)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,8 @@ GRACE_MS = 200
 """A run that is due again this soon stays in memory, unless others wait for its slot."""
 MAX_TAKEOVERS = 3
 """A run that outlived this many workers without writing an entry is ended."""
+BREATH = 0.02
+"""Seconds for which a run may keep the worker's loop to itself."""
 MAX_LOG_LINES = 10_000
 MAX_LOG_BYTES = 1 << 20
 
@@ -90,6 +93,8 @@ class _Waiting:
     wait: Wait
     due: int
     started_at: datetime
+    refused: set[int] = field(default_factory=set)
+    """Facts it has turned down: it would again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,7 @@ class Run:
         self._nested: list[Message] = []
         self._woken = False
         self._session_lost: SessionLost | None = None
+        self._breath_ends = 0.0
         self._mail = asyncio.Event()
         self.ids = {
             "account": held.context.account_id.hex,
@@ -330,19 +336,22 @@ class Run:
                 raise self._session_lost
             if messages or self._woken:
                 self._woken = False
-                for command in await self.session.turn(messages):
+                commands = await self.session.turn(messages)
+                self._inhale()
+                for command in commands:
                     _APPLY[type(command)](self, command)
+                    await self._breathe()
             messages = self._next_recorded() or self._next_nested()
             if messages or self._woken:
                 continue
-            self._heed()
+            await self._heed()
             if self._final is not None:
                 if await self._finish():
                     return
                 messages = self._take_after()
             elif self._entries or self._consumed or self._begin_rollback:
                 messages = await self._commit()
-            elif self._moves():
+            elif await self._moves():
                 continue
             elif await self._rest():
                 return
@@ -367,13 +376,24 @@ class Run:
         messages, self._nested = self._nested, []
         return messages
 
-    def _moves(self) -> bool:
+    def _inhale(self) -> None:
+        self._breath_ends = time.perf_counter() + BREATH
+
+    async def _breathe(self) -> None:
+        """Let others have the loop if this run has had it for long: steps that only compute are run in place."""
+        if time.perf_counter() >= self._breath_ends:
+            await asyncio.sleep(0)
+            self._inhale()
+            if self.lost:
+                raise RunLost
+
+    async def _moves(self) -> bool:
         """Match outside facts and fire timers; whether anything was written."""
         if self._held_back:
             return False
         if self.inbox:
             self.attempts.match()
-            self._match_waits()
+            await self._match_waits()
         if not self._entries:
             self._fire_due()
         return bool(self._entries)
@@ -479,7 +499,7 @@ class Run:
         self._ready = messages
         return answer
 
-    def _heed(self) -> None:
+    async def _heed(self) -> None:
         """Act on what commands asked for."""
         if self._want in (Want.ROLL_BACK, Want.STOP_ROLLBACK) and not self._rolling_back:
             self._rolling_back = True
@@ -492,8 +512,10 @@ class Run:
             self.write(Kind.ROLLBACK_STOPPED, then=StopRollback(self.now()))
         if self._blocked and not self._held_back:
             blocked, self._blocked = self._blocked, []
+            self._inhale()
             for do in blocked:
                 self.attempts.begin(do)
+                await self._breathe()
 
     async def _finish(self) -> bool:
         """The session is through: end the instance. False when a command came first."""
@@ -519,10 +541,11 @@ class Run:
 
     # --- waits and timers ----------------------------------------------------------------------------------------
 
-    def _match_waits(self) -> None:
+    async def _match_waits(self) -> None:
+        self._inhale()
         for key, waiting in list(self._waits.items()):
-            wait = waiting.wait
-            fact = self.inbox.take((wait.type,), before=_moment(waiting.due), accepts=wait.accepts)
+            await self._breathe()
+            wait, fact = waiting.wait, await self._matching(waiting)
             if fact is None:
                 continue
             self.consume(fact)
@@ -532,6 +555,19 @@ class Run:
             value = f'{" " * tagged}{{"payload":{payload},"timestamp":"{iso(fact.at)}","type":"{wait.type}"}}'
             done = Done(key, value, self.now(), started_at=waiting.started_at)
             self.write(Kind.WAIT_COMPLETED, key.name, key.count, None, value, done)
+
+    async def _matching(self, waiting: _Waiting) -> Fact | None:
+        """Take the oldest fact a wait accepts."""
+        wait = waiting.wait
+        for fact in self.inbox.unread(wait.type, before=_moment(waiting.due)):
+            if fact.no in waiting.refused:
+                continue
+            if wait.accepts is None or wait.accepts(fact.payload):
+                self.inbox.remove(fact)
+                return fact
+            waiting.refused.add(fact.no)
+            await self._breathe()
+        return None
 
     def _fire_due(self) -> None:
         for name in self.timetable.pop_due(self.millis(self.now())):

@@ -4,9 +4,12 @@ import asyncio
 
 import pytest
 
+from instances.engine import attempts
+from instances.engine import run as run_module
 from instances.engine.client import Controlled
 from instances.lifecycle import Kind, Status
-from instances.runtimes.document import register_action_handler, unregister_action_handler
+from instances.runtimes.document import commands, register_action_handler, unregister_action_handler
+from instances.runtimes.document.scope import PayloadScope
 from tests.support.document_runs import call, event, fails, noop, sets, wait
 
 UNDO = {"type": "set", "config": {"values": {"input": "{{ compensation.input }}"}}}
@@ -282,3 +285,64 @@ def register():
     yield add
     for name in names:
         unregister_action_handler(name)
+
+
+async def test_a_run_that_computes_much_lets_others_have_the_loop(documents, monkeypatch):
+    monkeypatch.setattr(run_module, "BREATH", 0)
+    turns, seen = 0, []
+    in_place = attempts.Attempts._run_in_place
+
+    def watched(self, step):
+        seen.append(turns)
+        in_place(self, step)
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(attempts.Attempts, "_run_in_place", watched)
+    await documents.deploy("wide", [sets(f"n{i}", values={"x": "{{ trigger }}"}) for i in range(20)])
+    await documents.engine.worker()
+    counting = asyncio.create_task(count())
+    try:
+        await documents.run("wide")
+    finally:
+        counting.cancel()
+    assert len(seen) == len(set(seen)) == 20
+
+
+async def test_an_event_is_held_against_a_match_once(documents, monkeypatch):
+    looked_at = []
+
+    class Watched(PayloadScope):
+        def __init__(self, scope, payload):
+            looked_at.append(payload)
+            super().__init__(scope, payload)
+
+    monkeypatch.setattr(commands, "PayloadScope", Watched)
+    enough = asyncio.Event()
+
+    async def busy(_action, _context):
+        await enough.wait()
+
+    register_action_handler("busy", busy)
+    try:
+        nodes = [event("e", config={"match": "payload > `4`"}), {"id": "b", "type": "busy"}]
+        await documents.deploy("picky", nodes)
+        engine = documents.engine
+        worker = await engine.worker()
+        key = await documents.start("picky")
+        await engine.until(key, Status.RUNNING)
+        for number in range(6):
+            await engine.client.send_event(engine.account, key, "go", str(number))
+            worker.poke(engine.account, key)
+            async with asyncio.timeout(10):
+                while str(number) not in looked_at:
+                    await asyncio.sleep(0.005)
+        enough.set()
+        await engine.until(key, Status.COMPLETE)
+    finally:
+        unregister_action_handler("busy")
+    assert looked_at == ["0", "1", "2", "3", "4", "5"]
