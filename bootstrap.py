@@ -66,6 +66,13 @@ def main(arguments: list[str]) -> int:
     except Failure as failure:
         print(f"bootstrap: {failure}", file=sys.stderr)
         return 1
+    except OSError as problem:
+        where = f"{problem.filename}: " if problem.filename else ""
+        print(f"bootstrap: {where}{problem.strerror or problem}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bootstrap: interrupted; the next call begins again where it has to.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -24,10 +24,12 @@ _HINTS = {
     10000: "Check the token (--token or MILLRACE_TOKEN), or make one with `millrace token create`.",
     10200: "`millrace workflows list` shows the workflows of the account.",
     10400: "`millrace instances list WORKFLOW` shows its instances.",
+    10401: "Only an unfinished instance can be terminated.",
     10405: "Choose another --id, or leave it out to get a fresh one.",
     10451: "Only an unfinished instance can be paused.",
     10452: "Only a paused instance can be resumed.",
     10453: "`millrace instances describe` shows the steps that can be restarted from.",
+    10454: "Only an unfinished instance takes events.",
     10456: "Try again later, or raise the limit with `millrace account limits`.",
     10457: "Try again later, or raise the limit with `millrace account limits`.",
 }

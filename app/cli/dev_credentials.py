@@ -21,7 +21,10 @@ USER, EMAIL = "dev", "dev@millrace.localhost"
 
 
 async def first_account(settings: Settings, installation: Installation, wanted: UUID | None) -> UUID:
-    """The wanted account, else the kept one, else a new one; it exists afterwards and is kept."""
+    """The wanted account, else the kept one, else a new one; it exists afterwards and is kept.
+
+    Raises :class:`InstallationError` when it is disabled.
+    """
     kept = installation.marker.account_id
     account_id = wanted or (UUID(hex=kept) if kept else None)
     async with opened(settings) as direct:
@@ -31,9 +34,14 @@ async def first_account(settings: Settings, installation: Installation, wanted: 
             account_id = (await tenants.accounts.create(NAME)).account_id
         else:
             try:
-                await tenants.accounts.get(account_id)
+                account = await tenants.accounts.get(account_id)
             except AccountNotFound:
-                await tenants.accounts.create(NAME, account_id=account_id)
+                account = await tenants.accounts.create(NAME, account_id=account_id)
+            if account.disabled_at is not None:
+                raise InstallationError(
+                    f"Account {account_hex(account_id)} is disabled: run `millrace account enable "
+                    f"{account_hex(account_id)}`, or choose another --account-id."
+                )
     installation.marker.account_id = account_hex(account_id)
     installation.save()
     return account_id

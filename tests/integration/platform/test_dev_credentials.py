@@ -94,6 +94,17 @@ async def test_with_a_disabled_user_there_still_is_a_token(
         await first_token(settings, installation, account_id, first)
 
 
+async def test_a_disabled_account_is_left_as_it_is(
+    settings: Settings, installation: Installation, account_id: UUID
+) -> None:
+    async with opened(settings) as direct:
+        await direct.tenants.accounts.disable(operator(account_id))
+    with pytest.raises(InstallationError, match=f"is disabled: run `millrace account enable {account_id.hex}`"):
+        await first_account(settings, installation, None)
+    other = UUID(int=1)
+    assert await first_account(settings, installation, other) == other
+
+
 async def test_another_accounts_token_is_not_taken(
     settings: Settings, installation: Installation, account_id: UUID
 ) -> None:
