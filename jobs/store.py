@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -34,6 +34,26 @@ async def _fresh_plans(db: Database) -> AsyncIterator[Any]:
         finally:
             if not connection.is_closed():
                 await connection.execute("reset plan_cache_mode")
+
+
+# --- what there is to do -----------------------------------------------------------------------------------------
+
+Duty = Literal["termination", "schedules", "retention"]
+"""What has to be done about when it is due."""
+
+# The order makes the planner take the index on `retain_until` even while it knows nothing about the table.
+_DUTIES_DUE = """
+select array_remove(array[
+  case when exists (select from termination_job where finished_at is null) then 'termination' end,
+  case when exists (select from schedule where next_at <= $1) then 'schedules' end,
+  case when (select true from instance where retain_until <= $1 order by retain_until limit 1) then 'retention' end
+], null)
+"""
+
+
+async def duties_due(db: Database, now: datetime) -> Sequence[Duty]:
+    """Which duties have something to do at `now`."""
+    return await db.engine.fetchval(_DUTIES_DUE, now)
 
 
 # --- termination jobs: what the API asks --------------------------------------------------------------------------
@@ -379,9 +399,6 @@ with due as materialized (
 select (select count(*) from fit) as retired, (select count(*) from due) as due
 """
 
-# The order makes the planner take the index on `retain_until` even while it knows nothing about the table.
-_FIRST_DUE = "select 1 from instance where retain_until <= $1 order by retain_until limit 1"
-
 # Rows of short-lived kinds: table, and when a row is old ($1: now). Those of `tenants` are its own service's.
 _EXPIRED = {
     "feed": "at < $1::timestamptz - interval '1 day'",
@@ -400,8 +417,6 @@ async def retire_instances(db: Database, now: datetime, limit: int, entries: int
 
     Returns how many went and whether more may be waiting.
     """
-    if await db.engine.fetchval(_FIRST_DUE, now) is None:
-        return 0, False
     async with _fresh_plans(db) as connection:
         row = await connection.fetchrow(_RETIRE, now, limit, entries)
     return row["retired"], row["due"] == limit or row["retired"] < row["due"]
@@ -500,8 +515,11 @@ with mark as materialized (
 select (select count(*) from grown) as rows, (select count(*) from written) as nodes
 """
 
+# Reads every row. As a sample of all of them it does so page by page, in one process: engine connections are made to
+# use an index, which takes far longer, and a scan that is shared out costs three processes for what nobody waits for.
 _BACKLOG = """
-select status, count(*) as n, min(ready_at) filter (where phase = 0 and ready_at <= $1) as oldest from live group by 1
+select status, count(*) as n, min(ready_at) filter (where phase = 0 and ready_at <= $1) as oldest
+from live tablesample system (100) group by 1
 """
 
 
@@ -527,8 +545,5 @@ async def open_cursor(db: Database, cursor: str) -> None:
 
 async def backlog(db: Database, now: datetime) -> tuple[dict[int, int], datetime | None]:
     """Unfinished instances of all accounts by status, and since when the oldest that could run has been ready."""
-    async with _fresh_plans(db) as connection, connection.transaction(readonly=True):
-        # Reads every row: through an index, which engine connections are made to use, it would take far longer.
-        await connection.execute("set local enable_seqscan = on")
-        rows = await connection.fetch(_BACKLOG, now)
+    rows = await db.engine.fetch(_BACKLOG, now)
     return {row["status"]: row["n"] for row in rows}, min((r["oldest"] for r in rows if r["oldest"]), default=None)

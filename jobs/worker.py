@@ -21,12 +21,14 @@ from jobs.channels import PokeListener, Pokes
 from jobs.feed_publisher import FeedPublisher
 from jobs.functions import Claimer, JobFunctions
 from jobs.loops.backlog import ReportBacklog
+from jobs.loops.look import LookForWork
 from jobs.loops.loop import Loop
 from jobs.loops.retention import ExpireRows, Forgetful, RetireInstances
 from jobs.loops.roll_up import FoldCounters, MeasureNodes
 from jobs.loops.rotation import RenewSecrets, Sealed
 from jobs.loops.schedules import Announcer, FireSchedules
 from jobs.metrics import WORKER_HEARTBEAT, WORKER_READY
+from jobs.store import Duty
 from jobs.termination import Terminator
 from tenants.clock import Clock
 from tenants.database import Database
@@ -35,9 +37,9 @@ from tenants.limits import Limits
 log = structlog.get_logger(__name__)
 
 SOON = 1.0
-"""Interval of loops somebody waits for, seconds."""
+"""Interval of the look for what somebody waits for, seconds."""
 SELDOM = 30.0
-"""Interval of housekeeping, seconds."""
+"""Interval of housekeeping, and of loops that are woken when they have something to do, seconds."""
 
 
 class EngineWorker(Claimer, Protocol):
@@ -85,15 +87,20 @@ class WorkerProcess:
         db, clock, url = services.db, services.clock, services.settings.redis_url
         self._pokes = Pokes.at(url) if url else None
         terminator = Terminator(db, clock, self._tell)
-        self._termination = Loop("termination", terminator.tick, interval=SOON)
+        self._termination = Loop("termination", terminator.tick, interval=SELDOM)
+        fire = FireSchedules(db, clock, services.client, services.tenants.limits)
+        due: dict[Duty, Loop] = {
+            "termination": self._termination,
+            "schedules": Loop("schedules", fire.tick, interval=SELDOM),
+            "retention": Loop("retention", RetireInstances(db, clock).tick, interval=SELDOM),
+        }
         self._loops = [
-            self._termination,
-            Loop("schedules", FireSchedules(db, clock, services.client, services.tenants.limits).tick, interval=SOON),
-            Loop("retention", RetireInstances(db, clock).tick, interval=SOON),
+            *due.values(),
+            Loop("look", LookForWork(db, clock, due).tick, interval=SOON),
             Loop("expiry", ExpireRows(db, clock, services.tenants).tick, interval=SELDOM),
             Loop("counters", FoldCounters(db).tick, interval=SELDOM),
             Loop("node_statistics", MeasureNodes(db).tick, interval=5 * SOON),
-            Loop("backlog", ReportBacklog(db, clock).tick, interval=5 * SOON),
+            Loop("backlog", ReportBacklog(db, clock).tick, interval=10 * SOON),
             Loop("heartbeat", self._beat, interval=SOON),
         ]
         if services.scripts is not None and services.settings.secret_previous:
