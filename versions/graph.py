@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from versions.document.model import Document, Node
+from versions.document.types import condition_of
 
 GRAPH_VERSION = 1
 CLASS_NAME = "Document"
@@ -204,10 +205,9 @@ class _Drawing:
         return drawn
 
     def _condition(self, node: Node) -> Drawn:
-        condition = {key: value for key, value in node.config.items() if key not in ("onFalse", "then", "else")}
         verdicts = self._branches.get(node.id, {True: [], False: []})
         branches = [
-            {"condition": condition_text(condition), "nodes": self._inside(verdicts[True])},
+            {"condition": condition_text(condition_of(node.config)), "nodes": self._inside(verdicts[True])},
         ]
         otherwise = self._inside(verdicts[False])
         if node.on_false != "continue":

@@ -70,6 +70,8 @@ MAX_TAKEOVERS = 3
 """A run that outlived this many workers without writing an entry is ended."""
 BREATH = 0.02
 """Seconds for which a run may keep the worker's loop to itself."""
+SLOW_TURN = 1.0
+"""Seconds from which on keeping it is worth a line in the worker's log."""
 MAX_LOG_LINES = 10_000
 MAX_LOG_BYTES = 1 << 20
 
@@ -336,8 +338,9 @@ class Run:
                 raise self._session_lost
             if messages or self._woken:
                 self._woken = False
-                commands = await self.session.turn(messages)
                 self._inhale()
+                commands = await self.session.turn(messages)
+                await self._breathe()
                 for command in commands:
                     _APPLY[type(command)](self, command)
                     await self._breathe()
@@ -381,7 +384,10 @@ class Run:
 
     async def _breathe(self) -> None:
         """Let others have the loop if this run has had it for long: steps that only compute are run in place."""
-        if time.perf_counter() >= self._breath_ends:
+        over = time.perf_counter() - self._breath_ends
+        if over >= 0:
+            if over + BREATH > SLOW_TURN:
+                log.warning("slow_turn", workflow=self.context.workflow, seconds=round(over + BREATH, 3), **self.ids)
             await asyncio.sleep(0)
             self._inhale()
             if self.lost:

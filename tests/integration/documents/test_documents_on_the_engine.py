@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from instances.engine import attempts
 from instances.engine import run as run_module
@@ -311,6 +312,17 @@ async def test_a_run_that_computes_much_lets_others_have_the_loop(documents, mon
     finally:
         counting.cancel()
     assert len(seen) == len(set(seen)) == 20
+
+
+async def test_a_run_that_keeps_the_loop_is_named_in_the_log(documents, account, monkeypatch):
+    monkeypatch.setattr(run_module, "BREATH", 0)
+    monkeypatch.setattr(run_module, "SLOW_TURN", 0)
+    await documents.deploy("slow", [sets("a", values={"x": 1})])
+    await documents.engine.worker()
+    with capture_logs() as lines:
+        await documents.run("slow")
+    line = next(line for line in lines if line["event"] == "slow_turn")
+    assert (line["account"], line["workflow"], line["log_level"]) == (account.hex, "slow", "warning")
 
 
 async def test_an_event_is_held_against_a_match_once(documents, monkeypatch):
