@@ -169,6 +169,15 @@ class SandboxProcess:
 
     # --- for its zygote ----------------------------------------------------------------------------------------------
 
+    def born(self, pid: int) -> None:
+        """The process has been forked. (It may have been quicker to say that it is ready.)"""
+        self.pid = pid
+        self._note_memory()
+
+    def _note_memory(self) -> None:
+        if self.pid and self._is_ready.is_set() and self._memory_when_ready is None:
+            self._memory_when_ready = self.memory()
+
     def over(self, status: int | None, cpu: float = 0.0) -> None:
         """The process has ended: exit code or negative signal; None: its zygote is dead, and took it along."""
         if self._death is not None:
@@ -321,8 +330,8 @@ class SandboxProcess:
         if not self._is_ready.is_set():
             if body != READY:
                 return self._violation()
-            self._memory_when_ready = self.memory()
             self._is_ready.set()
+            self._note_memory()
         elif self._answer is not None and not self._answer.done():
             self._answer.set_result(body)
         return True

@@ -60,7 +60,7 @@ class Zygote:
         self._ready: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._requests = itertools.count(1)
         self._children: dict[int, SandboxProcess] = {}
-        self._forking: dict[int, asyncio.Future[int]] = {}
+        self._forking: dict[int, asyncio.Future[None]] = {}
         self._outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._control, self._process = _execute(options)
         self._control.setblocking(False)
@@ -95,7 +95,7 @@ class Zygote:
             self._send(pack(Fork(request, mode, self._options.limits)), (theirs.fileno(), page))
         stuck = self._loop.call_later(ANSWER_SECONDS, self.abort)
         try:
-            child.pid = await forked
+            await forked
         except asyncio.CancelledError:
             child.kill()
             raise
@@ -177,7 +177,8 @@ class Zygote:
         elif isinstance(message, Refused):
             _settle(self._ready, SandboxUnavailable(message.reason, permanent=message.permanent))
         elif isinstance(message, Forked):
-            _settle(self._forking.pop(message.request), message.pid)
+            self._children[message.request].born(message.pid)
+            _settle(self._forking.pop(message.request), None)
         elif isinstance(message, NotForked):
             _settle(self._forking.pop(message.request), SandboxUnavailable(message.reason))
             self._children.pop(message.request).over(None)

@@ -84,6 +84,20 @@ async def test_busy_code_is_killed_at_the_deadline(child, source):
     assert (await died(child, "1")).cause == "cpu"
 
 
+async def test_a_deadline_may_be_shorter_than_the_one_before(child):
+    await do(child, "1", deadline=1000)
+    began = asyncio.get_running_loop().time()
+    assert (await died(child, SPIN, deadline=0.1)).cause == "cpu"
+    assert asyncio.get_running_loop().time() - began < 10
+
+
+async def test_a_deadline_is_not_the_one_of_the_exchange_before(child):
+    await do(child, "1", deadline=0.1)
+    assert await do(child, "time.sleep(0.2)", deadline=5) == [None]
+    await asyncio.sleep(0)
+    assert await do(child, "1", deadline=5) == [1]
+
+
 async def test_code_that_hangs_is_killed_at_the_deadline(child):
     await child.ready()
     began = asyncio.get_running_loop().time()

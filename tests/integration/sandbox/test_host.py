@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from instances.sandbox.errors import SandboxDied, SandboxUnavailable
 from instances.sandbox.examination import PROBE, examine
 from instances.sandbox.host import SandboxHost
 from instances.sandbox.options import SandboxOptions
+from instances.sandbox.process import SandboxProcess
 from tenants import metrics
 from tests.support.sandbox import CHILD, await_death, do, exists, hostile
 
@@ -152,6 +154,49 @@ async def test_a_zygote_that_hangs_is_killed(make, monkeypatch):
     assert zygote_pid(fresh) != pid
     assert (await child.ended()).cause == "gone"
     assert await asyncio.to_thread(await_death, [pid, child.pid])
+
+
+async def test_a_zygote_that_does_not_listen_gets_everything_in_order(make):
+    """More requests than the socket holds, with descriptors, among them kills."""
+    host = make()
+    first, second = await host.spawn(), await host.spawn()
+    await first.ready()
+    host._zygote._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    pid = zygote_pid(first)
+    os.kill(pid, signal.SIGSTOP)
+    spawns = [asyncio.create_task(host.spawn()) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert host._zygote._outgoing, "the socket must be full"
+    second.kill()
+    spawns[-1].cancel()
+    os.kill(pid, signal.SIGCONT)
+    children = await asyncio.gather(*spawns[:-1])
+    assert await asyncio.gather(*(do(child, "os.getpid()") for child in children)) == [
+        [child.pid] for child in children
+    ]
+    assert (await second.ended()).cause == "gone"
+    assert await do(first, "1") == [1]
+
+
+async def test_closing_a_host_that_has_requests_waiting(make):
+    host = make()
+    child = await host.spawn()
+    before = sorted(Path("/proc/self/fd").iterdir())
+    host._zygote._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    pid = zygote_pid(child)
+    os.kill(pid, signal.SIGSTOP)
+    spawns = [asyncio.create_task(host.spawn()) for _ in range(20)]
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(host.close())
+    await asyncio.sleep(0)
+    os.kill(pid, signal.SIGCONT)
+    await closing
+    assert {type(outcome) for outcome in await asyncio.gather(*spawns, return_exceptions=True)} <= {
+        SandboxUnavailable,
+        SandboxProcess,
+    }
+    assert len(list(Path("/proc/self/fd").iterdir())) <= len(before)
+    assert not exists(pid)
 
 
 async def test_a_kill_that_is_not_carried_out_kills_the_zygote(make, monkeypatch):
