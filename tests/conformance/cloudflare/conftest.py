@@ -17,6 +17,8 @@ from tests.support.api import Tenant, new_tenant
 from tests.support.databases import Databases
 from tests.support.live import Live, live_for_tests
 
+from .node_clients import NodeClients, node_clients
+
 PATIENCE = 20.0
 
 
@@ -108,3 +110,9 @@ class _Cloud:
     async def __aexit__(self, *_: object) -> None:
         await self._cloud.sdk.close()
         await self._cloud.http.aclose()
+
+
+@pytest.fixture(scope="session")
+def clients(request: pytest.FixtureRequest) -> NodeClients:
+    """Clients that need Node."""
+    return node_clients(request.config.cache.mkdir("npm"))  # type: ignore[union-attr]

@@ -1,0 +1,3 @@
+exports.default = "/nonexistent/workerd";
+exports.compatibilityDate = "2026-01-01";
+exports.version = "0.0.0";
