@@ -90,7 +90,7 @@ def failure_of(error: Exception) -> Failure:
         return _of_millrace(error)
     if isinstance(error, HTTPException):
         return _of_litestar(error)
-    if isinstance(error, _AWAY):
+    if _is_away(error):
         return _of_millrace(Unavailable("A service this needs is not available. Try again.", retry_after=1))
     return Failure(500, (ErrorEntry(INTERNAL_CODE, INTERNAL_MESSAGE),))
 
@@ -108,10 +108,15 @@ def log_failure(error: Exception, failure: Failure) -> None:
     """Keep what the caller does not get to see. Caller's mistakes are in the access log and need nothing more."""
     if failure.status < 500:
         return
-    if isinstance(error, _AWAY):
+    if _is_away(error):
         logger.warning("dependency unavailable", error=type(error).__name__, detail=str(error))
     elif not isinstance(error, MillraceError):
         logger.error("request failed", exc_info=error)
+
+
+def _is_away(error: Exception) -> bool:
+    # A value the driver cannot send is an InterfaceError, too: our bug, which trying again does not mend.
+    return isinstance(error, _AWAY) and not isinstance(error, ValueError)
 
 
 def _of_millrace(error: MillraceError) -> Failure:

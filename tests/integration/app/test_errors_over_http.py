@@ -169,6 +169,16 @@ async def test_a_bug_is_hidden_and_logged(
     assert isinstance(line["exc_info"], ZeroDivisionError)
 
 
+async def test_a_value_the_database_cannot_take_is_a_bug(
+    http: httpx.AsyncClient, platform: Platform, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> None:
+        await platform.db.engine.fetchval("select $1::int", 2**40)
+
+    monkeypatch.setattr(platform.tenants.accounts, "get", broken)
+    assert failure(await http.get(tenant.path, headers=tenant.headers)) == (500, 10001)
+
+
 async def test_a_lost_database_is_503(
     http: httpx.AsyncClient, platform: Platform, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
