@@ -121,7 +121,7 @@ class _Exchange:
     async def run(self, receive: Receive, send: Send) -> None:
         scope = self._scope
         peer = scope["client"][0] if scope.get("client") else ""
-        address = self._gateway._proxies.client_of(peer, self._headers.get(b"x-forwarded-for"))
+        address = self._gateway._proxies.client_of(peer, self._forwarded())
         if address != peer:
             scope["client"] = (address, 0)
         request_id = self._request_id.decode()
@@ -138,6 +138,12 @@ class _Exchange:
             if self._end is not None:
                 self._gateway.streams.over(self._end)
             self._account(address)
+
+    def _forwarded(self) -> bytes | None:
+        """`X-Forwarded-For`, all of it: some proxies add a line of their own below the client's."""
+        if b"x-forwarded-for" not in self._headers:
+            return None
+        return b",".join(value for name, value in self._scope["headers"] if name == b"x-forwarded-for")
 
     async def _serve(self, outward: Any) -> None:
         try:

@@ -111,11 +111,14 @@ async def test_a_client_that_leaves_before_the_answer_is_499(
 
 
 async def test_the_client_behind_a_trusted_proxy(settings: Settings, platform: Platform) -> None:
+    one = [("x-forwarded-for", "6.6.6.6, 203.0.113.9")]
+    added = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "203.0.113.9")]
     for trusted, expected in (((), "192.0.2.7"), (("192.0.2.0/24",), "203.0.113.9")):
         async with client_of(dataclasses.replace(settings, trusted_proxies=trusted), platform, checked=False) as http:
-            with structlog.testing.capture_logs() as lines:
-                await http.get("/healthz", headers={"x-forwarded-for": "6.6.6.6, 203.0.113.9"})
-        assert lines[-1]["client"] == expected
+            for headers in (one, added):
+                with structlog.testing.capture_logs() as lines:
+                    await http.get("/healthz", headers=headers)
+                assert lines[-1]["client"] == expected
 
 
 def test_a_bad_proxy_list_is_named(settings: Settings) -> None:
