@@ -112,6 +112,7 @@ class WakeWorker(Worker):
         )
         self._heard = Heard(quick(redis_url))
         self._wake = asyncio.Event()
+        self._listener: asyncio.Task[None] | None = None
         self._away = False
         self._stopping = False
 
@@ -120,7 +121,7 @@ class WakeWorker(Worker):
 
     async def main(self) -> None:
         """Listen to the doorbell, and look into the queue every half second, until stopped."""
-        listener = asyncio.get_running_loop().create_task(self._listen())
+        self._listener = asyncio.get_running_loop().create_task(self._listen())
         try:
             while not self._stopping:
                 self._wake.clear()
@@ -129,7 +130,7 @@ class WakeWorker(Worker):
                     async with asyncio.timeout(self.poll_delay_s):
                         await self._wake.wait()
         finally:
-            await end(listener)
+            await end(self._listener)
 
     async def _poll(self) -> None:
         try:
@@ -178,6 +179,11 @@ class WakeWorker(Worker):
 
     async def heart_beat(self) -> None:
         """arq's own health key and crons are not used: readiness is the worker's, timers are PostgreSQL's."""
+
+    async def retire(self) -> None:
+        """Take no more jobs: what rings from now on is for workers that stay."""
+        self.allow_pick_jobs = False
+        await end(self._listener)
 
     async def stop(self) -> None:
         """Take no more jobs, let those in hand end, close the connections. With Redis away, what hangs is dropped."""

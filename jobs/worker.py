@@ -145,7 +145,7 @@ class WorkerProcess:
 
     async def _stop_loops(self) -> None:
         if self._arq is not None:
-            self._arq.allow_pick_jobs = False
+            await self._arq.retire()
         await asyncio.gather(*(loop.stop() for loop in self._loops))
 
     def _tell(self, owner: int, runs: list) -> None:

@@ -79,6 +79,24 @@ async def test_a_ring_runs_its_job_long_before_the_next_poll(
     assert sorted(waits)[10] < POLL_SECONDS / 5
 
 
+async def test_who_is_about_to_leave_leaves_rings_to_others(
+    worker: WakeWorker, doorbell: ArqDoorbell, redis: Redis, heard: Heard
+) -> None:
+    """A worker drains for many seconds; what it took from the bell meanwhile nobody else would hear."""
+    await doorbell.ring("run_instances", [])
+    await heard.next()
+    async with asyncio.timeout(10):
+        while await redis.zcard(QUEUE):  # struck off
+            await asyncio.sleep(0.005)
+        await worker.retire()
+        await doorbell.ring("run_instances", [])
+        while not await redis.llen(WAKE):
+            await asyncio.sleep(0.005)
+    for _ in range(3):
+        await worker._poll()
+    assert (heard.calls.empty(), await redis.llen(WAKE), await redis.zcard(QUEUE)) == (True, 1, 1)
+
+
 async def test_a_job_carries_its_references(worker: WakeWorker, doorbell: ArqDoorbell, heard: Heard) -> None:
     await doorbell.ring("deliver_event", [(ACCOUNT, KEY, 7), (ACCOUNT, KEY, None)])
     assert await heard.next() == [[ACCOUNT.bytes, KEY.bytes, 7], [ACCOUNT.bytes, KEY.bytes, None]]
