@@ -97,6 +97,26 @@ async def test_other_processes_see_a_limit_within_a_second(tenants, boss, admin,
     assert (await tenants.limits(boss.account_id)).queued == 4
 
 
+async def test_limits_of_many_accounts_are_one_query(tenants, boss, stranger, monkeypatch, clock):
+    asked: list[list[UUID]] = []
+    read = store.account_limits
+
+    async def counted(engine, account_ids):
+        asked.append(sorted(account_ids))
+        return await read(engine, account_ids)
+
+    monkeypatch.setattr(store, "account_limits", counted)
+    await tenants.accounts.set_limits(stranger, changes={"queued": 4})
+    ours, theirs, nobodys = boss.account_id, stranger.account_id, NOBODY.account_id
+    found = await tenants.accounts.limits_of({ours, theirs, nobodys})
+    assert {account: limits.queued for account, limits in found.items()} == {ours: None, theirs: 4}
+    await tenants.accounts.limits_of([ours, theirs])
+    assert asked == [sorted([ours, theirs, nobodys])]
+    clock.advance(1.001)
+    await tenants.accounts.limits_of([ours])
+    assert asked[1:] == [[ours]]
+
+
 async def test_default_retention_stays_within_the_plan(tenants, boss, admin):
     await tenants.accounts.set_retention(boss, success_retention_ms=2 * DAY_MS, error_retention_ms=20 * DAY_MS)
     assert await derived(admin, boss.account_id) == (None, 2 * DAY_MS, 20 * DAY_MS)
