@@ -137,7 +137,6 @@ ADDRESSABLE_INSTANCE_ID = TextRule(
 """An instance id in a path or a list: cron-made ids, which nobody may choose, are addressed this way, too."""
 EVENT_TYPE = TextRule(_NAME, 1, 100, _NAME_WORDS)
 STEP_NAME = TextRule(re.compile(r"[^\x00-\x1f]*"), 0, 256, "no control characters")
-CRON = TextRule(_LINE, 1, 256, "no control characters")
 CLASS_NAME = TextRule(_LINE, 1, 255, "no control characters")
 SCRIPT_NAME = TextRule(_LINE, 1, 255, "no control characters")
 DISPLAY_NAME = TextRule(_LINE, 1, 255, "no control characters")
@@ -249,7 +248,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "script_bytes": (1, BODY_UPLOAD_BYTES),
     "schedules": (0, 2**31 - 1),
     "payload_bytes": (1, PAYLOAD_BYTES),
-    "state_bytes": (1, 2**53),
+    "state_bytes": (1, SAFE_INTEGER),
     "steps": (1, STEPS),
     "steps_max": (1, STEPS),
     "step_cpu_ms": (1, 5 * MINUTE_MS),
