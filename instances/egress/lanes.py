@@ -31,7 +31,7 @@ class Lanes:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane()
-        if not lane.waiting and self._has_room(lane):
+        if self._has_room(lane):  # then nobody waits in it: turns given back are given away at once
             self._admit(lane)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -42,7 +42,7 @@ class Lanes:
         except asyncio.CancelledError:
             if turn.cancelled():
                 lane.waiting.remove(turn)
-                self._serve(key, lane)
+                self._tidy(key, lane)
             else:  # admitted and cancelled in the same moment
                 self.leave(key)
             raise

@@ -90,6 +90,11 @@ def test_urls_that_may_be_called(url):
     assert EgressPolicy().problem(url) is None
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "99999999999"])
+def test_there_are_only_so_many_ports(port):
+    assert EgressPolicy(["127.0.0.1"]).problem(f"http://127.0.0.1:{port}/") is not None
+
+
 def test_fullwidth_digits_are_read_as_the_address_they_become():
     assert EgressPolicy().problem("https://127\u30020\u30020\u30021/") is not None
     assert EgressPolicy().problem("https://１２７.0.0.1/") is not None
@@ -240,6 +245,15 @@ async def test_the_platforms_own_services_stay_closed_inside_a_hole(dialled):
     with pytest.raises(EgressFailed):
         await client.request("GET", "http://10.0.0.5:8080/")
     assert dialled == [("10.0.0.5", 8080)]
+    await client.close()
+
+
+async def test_a_service_whose_addresses_change_is_known_by_its_name(dialled):
+    settings = Settings(database_url="postgresql://db.inside/x", egress_allow=("10.0.0.0/8",))
+    client = EgressClient(EgressPolicy.from_settings(settings), resolver=Answers(["10.0.0.5"], ["10.0.0.6"]))
+    with pytest.raises(EgressRefused, match="may be called"):
+        await client.request("GET", "http://DB.inside.:5432/")
+    assert dialled == []
     await client.close()
 
 
@@ -398,7 +412,8 @@ async def test_vetting_waits_for_no_slow_name(client_of, monkeypatch):
     async def never(_host, _port):
         await asyncio.Event().wait()
 
-    assert await client_of(never).vet("https://slow.example/") is None
+    async with asyncio.timeout(3):
+        assert await client_of(never).vet("https://slow.example/") is None
 
 
 async def test_verdicts_do_not_pile_up(client_of, monkeypatch):

@@ -3,7 +3,9 @@
 import asyncio
 import datetime
 import ipaddress
+import socket
 import ssl
+import struct
 
 import pytest
 from cryptography import x509
@@ -71,41 +73,67 @@ async def test_what_the_server_does_not_keep_is_not_kept(server, client, close):
 async def test_an_answer_nobody_asked_for_ends_the_connection(server, client):
     """Else it would be taken for the answer to the next call."""
 
-    async def twice(_request, writer):
-        writer.write(message(b"first"))
-        await asyncio.sleep(0)
-        writer.write(message(b"second"))
+    writers = []
 
-    server.answers["/"] = twice
+    async def once(_request, writer):
+        writers.append(writer)
+        writer.write(message(b"first"))
+
+    server.answers["/"] = once
     server.answers["/both"] = message(b"first") + message(b"second")
     server.answer("/other", b"other")
-    for path in ("/", "/both"):
-        assert (await client.request("GET", server.url(path))).body == b"first"
-        await until(lambda: len(client._pool) == 0)
-        assert (await client.request("GET", server.url("/other"))).body == b"other"
-        server.hang_up()
-        await until(lambda: len(client._pool) == 0)
+    await client.request("GET", server.url("/"))
+    writers[0].write(message(b"second"))
+    await until(lambda: len(client._pool) == 0)
+    assert (await client.request("GET", server.url("/both"))).body == b"first"
+    await until(lambda: len(client._pool) == 0)
+    assert (await client.request("GET", server.url("/other"))).body == b"other"
 
 
-async def test_unused_connections_are_closed(server, client, monkeypatch):
-    monkeypatch.setattr("instances.egress.pool.KEEP_SECONDS", 0.05)
+@pytest.fixture
+async def later(monkeypatch):
+    """Moves the time of the event loop."""
+    loop = asyncio.get_running_loop()
+    real, moved = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real() + moved)
+
+    async def later(seconds):
+        nonlocal moved
+        moved += seconds
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    return later
+
+
+async def test_unused_connections_are_closed(server, client, later):
     server.answer("/", b"x")
     await burst(client, server.url("/"), 3)
-    await client.request("GET", server.url("/"), lane="later")
-    assert server.open == 4
-    await until(lambda: server.open == 0)
+    await later(6)
+    await client.request("GET", server.url("/"))
+    await client.request("GET", server.url("/"), lane="other")
+    assert len(client._pool) == 4
+    await later(5)
+    assert len(client._pool) == 2, "two of three, used eleven seconds ago"
+    await later(6)
     assert len(client._pool) == 0
     assert client._pool._by_key == {}
-    await client.request("GET", server.url("/"))
     await until(lambda: server.open == 0)
+    await client.request("GET", server.url("/"))
+    await later(11)
+    assert len(client._pool) == 0
 
 
-async def test_old_connections_are_not_used_again(server, client, monkeypatch):
-    monkeypatch.setattr("instances.egress.pool.AGE_SECONDS", 0)
+async def test_old_connections_are_not_used_again(server, client, later):
     server.answer("/", b"x")
-    await client.request("GET", server.url("/"))
-    await client.request("GET", server.url("/"))
-    assert server.connections == 2
+    for seconds in (0, *[9] * 33):
+        await later(seconds)
+        await client.request("GET", server.url("/"))
+    assert server.connections == 1
+    for _ in range(2):
+        await later(9)
+        await client.request("GET", server.url("/"))
+    assert server.connections == 2, "after 300 seconds"
 
 
 async def test_a_new_connection_takes_the_place_of_the_one_used_longest_ago(server, client, monkeypatch):
@@ -188,14 +216,17 @@ async def test_a_new_connection_that_is_closed_is_not_tried_again(server, client
     assert server.connections == 1
 
 
-async def test_an_answer_that_had_begun_is_not_asked_for_again(server, client):
+@pytest.mark.parametrize("reset", [False, True])
+async def test_an_answer_that_had_begun_is_not_asked_for_again(server, client, reset):
     server.answer("/", b"x")
     await client.request("GET", server.url("/"))
 
     async def begin(_request, writer):
         writer.write(b"HTTP/1.1 200")
-        await writer.drain()
-        writer.close()
+        await until(lambda: any(connection._answered for connection in client._pool._open))
+        if reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
 
     server.answers["/"] = begin
     with pytest.raises(EgressFailed, match="broke"):

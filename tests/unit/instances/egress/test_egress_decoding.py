@@ -97,6 +97,14 @@ def test_pieces_are_made_when_they_are_asked_for():
     assert len(next(pieces)) == PIECE
 
 
+@pytest.mark.parametrize("more", [-1, 0, 1, 2, 100, 257, 258, 259])
+def test_output_may_be_left_when_the_input_is_used_up(more):
+    text = bytes(2 * PIECE + more)
+    decode = decoder("deflate")
+    assert b"".join(decode.feed(raw_deflate(text))) == text
+    decode.end()
+
+
 def test_too_many_members():
     with pytest.raises(EgressFailed, match="too many parts"):
         list(decoder("gzip").feed(gzip.compress(b"") * 17))

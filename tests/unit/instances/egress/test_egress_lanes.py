@@ -108,6 +108,18 @@ async def test_who_is_cancelled_takes_no_turn():
     await crowd.give_up()
 
 
+async def test_who_gives_up_waiting_leaves_nothing_behind():
+    lanes = Lanes(1, 1)
+    await lanes.enter("a")
+    waiting = asyncio.create_task(lanes.enter("b"))
+    await settled()
+    waiting.cancel()
+    await settled()
+    assert list(lanes._lanes) == ["a"]
+    assert not lanes._waiting
+    lanes.leave("a")
+
+
 async def test_a_turn_given_to_somebody_cancelled_in_the_same_moment_is_passed_on():
     lanes = Lanes(10, 1)
     await lanes.enter("a")
