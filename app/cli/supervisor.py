@@ -164,7 +164,7 @@ class Supervisor:
                 await asyncio.sleep(pause)
                 try:
                     await child.start(self._alive)
-                except ChildFailed as failure:
+                except (ChildFailed, OSError) as failure:
                     pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                     self._say(f"{failure} Trying again in {pause:.0f} s.")
                 else:
