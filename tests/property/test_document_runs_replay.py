@@ -10,7 +10,8 @@ from instances.lifecycle import Kind
 from instances.runtimes.protocol import EndRollback, Fail, Failure, Finish, StepFailure, StepKind
 from tests.support.document_runs import Driver, compiled
 
-KINDS = ["noop", "set", "fail", "call_api", "wait", "wait_for_event", "external", "condition", "for_each"]
+KINDS = "noop set fail call_api wait wait_for_event external condition for_each trigger workflow".split()
+UNDOS = [{"type": "noop"}, {"type": "fail"}, {"type": "external"}, {"type": "workflow", "config": {"workflow": "w"}}]
 
 
 @st.composite
@@ -49,10 +50,14 @@ def nodes(draw: Any) -> list[dict[str, Any]]:
             node["config"] = {"url": "https://example.com", "parallel": draw(st.integers(1, 3))}
         elif kind == "external":
             node["timeout"] = 200
+        elif kind == "trigger":
+            node["outputs"] = draw(st.sampled_from([None, {"x": "{{ result }}"}, {"x": "{{ sum(result) }}"}]))
+        elif kind == "workflow":
+            node.update(config={"workflow": "w"}, timeout=150)
         if draw(st.booleans()):
             node["when"] = draw(st.sampled_from(["`true`", "`false`", "length(previousStepResults) < `3`"]))
         if draw(st.booleans()):
-            node["compensate"] = {"type": draw(st.sampled_from(["noop", "fail", "external"])), "timeout": 20}
+            node["compensate"] = {**draw(st.sampled_from(UNDOS)), "timeout": 20}
         made.append(node)
     return draw(st.permutations(made))
 

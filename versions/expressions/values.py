@@ -110,10 +110,6 @@ _KINDS = {
 NUMBERS = (int, float)
 
 
-def is_number(value: Any) -> bool:
-    return type(value) in NUMBERS
-
-
 def truthy(value: Any) -> bool:
     """JMESPath truth: everything but null, false and the empty string, array and object. 0 is true."""
     return bool(value) or type(value) in NUMBERS

@@ -154,10 +154,6 @@ class Plan:
     outputs: Template | None
     sinks: tuple[int, ...]
 
-    @property
-    def units(self) -> int:
-        return len(self.nodes) + len(self.syncs)
-
 
 def compile_plan(document: Document) -> Plan:
     """Compile a stored document. Its expressions were checked when it was written."""
