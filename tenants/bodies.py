@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 _WHERE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `([^`]*)`")
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)  # the last quote is optional: no rescans, so linear
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
@@ -51,7 +51,9 @@ def invalid_field(error: msgspec.ValidationError) -> InvalidRequest:
     elif what:
         what = what[0].lower() + what[1:]
     field = path.removeprefix("$").lstrip(".") or "the body"
-    pointer = "".join(f"/{name or number}" for name, number in _STEP.findall(path.removeprefix("$")))
+    # `[...]` is an element or a member it does not name: point to what holds it.
+    steps = _STEP.findall(path.removeprefix("$").partition("[...]")[0])
+    pointer = "".join(f"/{name or number}" for name, number in steps)
     return InvalidRequest(f"{field}: {what}", pointer=pointer or None)
 
 

@@ -10,7 +10,8 @@ from instances.lifecycle import Kind
 from instances.runtimes.protocol import EndRollback, Fail, Failure, Finish, StepFailure, StepKind
 from tests.support.document_runs import Driver, compiled
 
-KINDS = "noop set fail call_api wait wait_for_event external condition for_each trigger workflow".split()
+KINDS = ["noop", "set", "fail", "call_api", "wait", "wait_for_event", "external", "condition", "for_each"]
+KINDS += ["trigger", "workflow"]
 UNDOS = [{"type": "noop"}, {"type": "fail"}, {"type": "external"}, {"type": "workflow", "config": {"workflow": "w"}}]
 
 

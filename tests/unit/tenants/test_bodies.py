@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import msgspec
 import pytest
@@ -38,6 +39,23 @@ def test_a_bad_body_is_refused_by_field(body, message, pointer):
         decode_body(body, TokenBody)
     if pointer:
         assert caught.value.pointer == pointer
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (b'{"a": {"b": [1e400]}}', "/a"),
+        (b'{"a": [1, 1e400]}', "/a/1"),
+        (b'{"a": 1e400}', "/a"),
+    ],
+)
+def test_a_pointer_ends_where_the_way_is_not_named(body, pointer):
+    class Body(msgspec.Struct):
+        a: Any
+
+    with pytest.raises(InvalidRequest, match="out of range") as caught:
+        decode_body(body, Body)
+    assert caught.value.pointer == pointer
 
 
 def test_a_long_body_is_refused_before_it_is_read():
