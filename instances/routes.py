@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -46,7 +47,7 @@ from instances.schemas import (
 from instances.service import WRITE, Deletion, InstanceList, InstanceService
 from tenants.auth import Caller
 from tenants.clock import Clock, iso
-from tenants.idempotency import Answer, Claim
+from tenants.idempotency import HELD, HELD_REPEATABLE, Answer, Claim
 from tenants.limits import STEP_NAME
 from tenants.paging import whole_number
 from tenants.results import Envelope, ok
@@ -93,7 +94,8 @@ async def create_instance(
         key_of = claim.id if claim is not None else None
         return ok(_created(await instances.create(caller, workflow_name, wanted, key_of), wanted))
 
-    return await _once(request, tenants, caller, f"instances.create {workflow_name}", body, work)
+    operation = f"instances.create {workflow_name}"
+    return await _once(request, tenants, caller, operation, body, work, HELD_REPEATABLE)
 
 
 @post(INSTANCES + "/batch", status_code=200)
@@ -119,7 +121,8 @@ async def create_instances(
         results = [_created(one, want) for one, want in pairs if one.outcome is Create.CREATED]
         return ok(results, messages=[_left_out(one, want) for one, want in pairs if one.outcome is not Create.CREATED])
 
-    return await _once(request, tenants, caller, f"instances.batch {workflow_name}", body, work)
+    operation = f"instances.batch {workflow_name}"
+    return await _once(request, tenants, caller, operation, body, work, HELD_REPEATABLE)
 
 
 def _wanted(decoded: Decoded[Any], one: CreateInstance, pointer: str = "") -> Wanted:
@@ -156,6 +159,7 @@ async def _once(
     operation: str,
     body: bytes,
     work: Callable[[Claim | None], Awaitable[Envelope]],
+    held: timedelta = HELD,
 ) -> Envelope | Response[bytes]:
     """Do `work(claim)`; under an `Idempotency-Key` once, and answer repeats with the first answer.
 
@@ -172,7 +176,7 @@ async def _once(
         return Answer(200, msgspec.json.encode(await work(claim)).decode())
 
     answered = await tenants.idempotency.run(
-        caller.account_id, operation, key, operation.encode() + b"\n" + body, answer
+        caller.account_id, operation, key, operation.encode() + b"\n" + body, answer, held
     )
     headers = {"idempotent-replayed": "true"} if answered.replayed else {}
     return Response(answered.body.encode(), status_code=answered.status, headers=headers, media_type=MediaType.JSON)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.errors import MillraceError
@@ -24,6 +24,8 @@ from tenants.limits import IDEMPOTENCY_KEEP_MS, IDEMPOTENCY_KEY
 KEEP = timedelta(milliseconds=IDEMPOTENCY_KEEP_MS)
 HELD = timedelta(seconds=90)
 """A request that has not been answered for this long is taken for dead: longer than any request may last."""
+HELD_REPEATABLE = timedelta(seconds=5)
+"""The same for work that may be under way twice at a time, because all it does follows from the seed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,13 +39,17 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to do the work of a key, once. `fresh`: nobody had it before; else the work may have been done."""
+    """The right to do the work of a key, once. `fresh`: nobody had it before; else the work may have been done.
+
+    `held_until`: nobody else gets it before then; somebody who does, has another time there.
+    """
 
     account_id: UUID
     operation: str
     key: str
     seed: UUID
     fresh: bool = dataclasses.field(default=True, compare=False)
+    held_until: datetime | None = dataclasses.field(default=None, compare=False)
 
     def id(self, index: int = 0) -> UUID:
         """The UUIDv7 of the `index`-th thing the request creates (below 65536): the same in a repeated request."""
@@ -65,22 +71,25 @@ class Idempotency:
         key: str | None,
         request: bytes,
         work: Callable[[Claim], Awaitable[Answer]],
+        held: timedelta = HELD,
     ) -> Answer:
         """The answer of `work`, or the stored one of the first request with this key.
 
-        `request` is whatever makes two requests the same: path parameters and body. A refused request (an error below
-        500) gives the key back. After any other failure the outcome is unknown, so the key stays bound to the request
-        and its seed. Raises :class:`IdempotencyKeyReused`, :class:`IdempotencyInFlight`, and what `work` raises.
+        `request` is whatever makes two requests the same: path parameters and body. The first one, refused (an error
+        below 500), gives the key back. After any other failure the outcome is unknown, and stays so when a repeat is
+        refused, so the key stays bound to the request and its seed. A process that dies keeps it for `held`.
+
+        Raises :class:`IdempotencyKeyReused`, :class:`IdempotencyInFlight`, and what `work` raises.
         """
         if key is None:
             return await work(Claim(account_id, operation, "", self._ids.uuid7()))
-        claim = await self.begin(account_id, operation, key, request)
+        claim = await self.begin(account_id, operation, key, request, held)
         if isinstance(claim, Answer):
             return claim
         try:
             answer = await work(claim)
         except MillraceError as error:
-            await (self.abandon(claim) if error.status < 500 else self.release(claim))
+            await (self.abandon(claim) if claim.fresh and error.status < 500 else self.release(claim))
             raise
         except Exception:
             await self.release(claim)
@@ -88,7 +97,9 @@ class Idempotency:
         await self.finish(claim, answer)
         return answer
 
-    async def begin(self, account_id: UUID, operation: str, key: str, request: bytes) -> Claim | Answer:
+    async def begin(
+        self, account_id: UUID, operation: str, key: str, request: bytes, held: timedelta = HELD
+    ) -> Claim | Answer:
         """Take the key, or get the stored answer. Raises as :meth:`run`, and :class:`InvalidRequest` for a bad key."""
         key = IDEMPOTENCY_KEY.check(key, "Idempotency-Key")
         digest = hashlib.sha256(request).digest()
@@ -102,11 +113,11 @@ class Idempotency:
                 digest,
                 seed=offered,
                 now=now,
-                held_until=now + HELD,
+                held_until=now + held,
                 forgotten=now - KEEP,
             )
             if seed is not None:
-                return Claim(account_id, operation, key, seed, fresh=seed == offered)
+                return Claim(account_id, operation, key, seed, fresh=seed == offered, held_until=now + held)
             stored = await store.idempotent_answer(connection, account_id, operation, key)
         if stored is not None and stored[0] != digest:
             raise IdempotencyKeyReused("this Idempotency-Key was used for a different request; choose a new one")
@@ -122,9 +133,11 @@ class Idempotency:
             )
 
     async def abandon(self, claim: Claim) -> None:
-        """Give the key back: nothing was done."""
+        """Give the key back: nothing was done. Does nothing when somebody else has taken the claim over."""
         async with self._db.scope(claim.account_id) as connection:
-            await store.abandon_idempotent(connection, claim.account_id, claim.operation, claim.key, claim.seed)
+            await store.abandon_idempotent(
+                connection, claim.account_id, claim.operation, claim.key, claim.seed, claim.held_until
+            )
 
     async def release(self, claim: Claim) -> None:
         """Let a repeat of the same request take over at once: it is not known whether something was done."""

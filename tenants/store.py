@@ -111,7 +111,7 @@ where account_id = $1 and operation = $2 and key = $3 and seed = $4 and status i
 """
 ABANDON_IDEMPOTENT = """
 delete from idempotency_key
-where account_id = $1 and operation = $2 and key = $3 and seed = $4 and status is null
+where account_id = $1 and operation = $2 and key = $3 and seed = $4 and held_until = $5 and status is null
 """
 RELEASE_IDEMPOTENT = """
 update idempotency_key set held_until = $5
@@ -261,9 +261,11 @@ async def finish_idempotent(
     await connection.execute(FINISH_IDEMPOTENT, account_id, operation, key, seed, status, response)
 
 
-async def abandon_idempotent(connection: Any, account_id: UUID, operation: str, key: str, seed: UUID) -> None:
-    """Give a key back as if it had never been used."""
-    await connection.execute(ABANDON_IDEMPOTENT, account_id, operation, key, seed)
+async def abandon_idempotent(
+    connection: Any, account_id: UUID, operation: str, key: str, seed: UUID, held_until: datetime | None
+) -> None:
+    """Give a key back as if it had never been used, by who holds it until then."""
+    await connection.execute(ABANDON_IDEMPOTENT, account_id, operation, key, seed, held_until)
 
 
 async def release_idempotent(

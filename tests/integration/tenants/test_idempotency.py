@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import InvalidRequest, Unavailable
 from tenants.errors import IdempotencyInFlight, IdempotencyKeyReused
-from tenants.idempotency import Answer, Claim
+from tenants.idempotency import HELD_REPEATABLE, Answer, Claim
 
 ROUTE = "POST instances"
 
@@ -123,6 +123,42 @@ async def test_a_process_that_died_is_taken_over_with_the_same_seed(tenants, bos
     await tenants.idempotency.finish(dead, Answer(500, "late"))
     await tenants.idempotency.abandon(dead)
     assert (await run(Work())).body == "1"
+
+
+async def test_work_that_may_be_repeated_is_taken_over_sooner(tenants, boss, clock):
+    async def repeat(work: Work) -> Answer:
+        return await tenants.idempotency.run(boss.account_id, ROUTE, "k", b"{}", work, HELD_REPEATABLE)
+
+    dead = await tenants.idempotency.begin(boss.account_id, ROUTE, "k", b"{}", HELD_REPEATABLE)
+    clock.advance(4.9)
+    with pytest.raises(IdempotencyInFlight):
+        await repeat(Work())
+    clock.advance(0.1)
+    work = Work(Answer(200, "1"))
+    assert (await repeat(work)).body == "1"
+    assert work.claims == [dead]
+
+
+async def test_a_refused_repeat_does_not_forget_what_the_first_may_have_done(run):
+    work = Work(Unavailable("database away"), InvalidRequest("too many"), Answer(200, "1"))
+    for failure in (Unavailable, InvalidRequest):
+        with pytest.raises(failure):
+            await run(work)
+    with pytest.raises(IdempotencyKeyReused):
+        await run(work, body=b"other")
+    assert (await run(work)).body == "1"
+    assert work.claims[0] == work.claims[1] == work.claims[2]
+
+
+async def test_who_was_taken_over_cannot_give_the_key_away(tenants, boss, run, clock):
+    slow = await tenants.idempotency.begin(boss.account_id, ROUTE, "k", b"{}")
+    clock.advance(90)
+    heir = await tenants.idempotency.begin(boss.account_id, ROUTE, "k", b"{}")
+    await tenants.idempotency.abandon(slow)
+    with pytest.raises(IdempotencyInFlight):
+        await run(Work())
+    await tenants.idempotency.finish(heir, Answer(200, "1"))
+    assert (await run(Work())).replayed
 
 
 async def test_after_a_day_a_key_is_new(run, clock):
