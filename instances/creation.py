@@ -16,6 +16,7 @@ from app.errors import InvalidRequest
 from instances import store
 from instances.engine.client import Create, Created, EngineClient, NewInstance
 from instances.errors import InstanceExists, InvalidInstanceId, TooManyQueued
+from instances.lifecycle import TriggerSource
 from instances.payloads import check_size, loads
 from instances.runtimes.protocol import RUNTIME_DOCUMENT
 from instances.schemas import Duration, InstanceRetention
@@ -40,7 +41,7 @@ class Wanted:
     instance_id: str | None = None
     input: str | None = None
     retention: InstanceRetention | None = None
-    trigger_source: int = 1
+    trigger_source: TriggerSource = TriggerSource.API
     trigger_detail: str | None = None
     pointer: str = ""
 

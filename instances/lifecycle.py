@@ -54,6 +54,22 @@ _WIRE = {
 BY_WIRE = {wire: status for status, wire in _WIRE.items()}
 
 
+class TriggerSource(IntEnum):
+    """What caused an instance; the number is what the database stores."""
+
+    UNKNOWN = 0
+    API = 1
+    BINDING = 2
+    EVENT = 3
+    """Another instance, whose child it is."""
+    CRON = 4
+
+    @property
+    def wire(self) -> str:
+        """Spelling in the Cloudflare face."""
+        return self.name.lower()
+
+
 class Phase(IntEnum):
     """Who may act on an unfinished instance. Readiness is not status: a rolling-back instance parks, too."""
 

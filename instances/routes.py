@@ -21,12 +21,11 @@ from app.errors import InvalidRequest, MillraceError
 from instances.creation import Wanted, check_batch_length
 from instances.engine.client import Create, Created
 from instances.errors import DuplicateInBatch, InstanceExists, InstanceNotFound
-from instances.lifecycle import BY_WIRE, Status
+from instances.lifecycle import BY_WIRE, Status, TriggerSource
 from instances.listing import creation_time, list_query, one_of, single_values
 from instances.log_routes import get_logs
 from instances.payloads import Decoded, decode, json_value
 from instances.projections.history import RESTART_TYPES
-from instances.projections.instance_view import TRIGGER_SOURCES
 from instances.projections.step_view import STEP_TYPES
 from instances.schemas import (
     LOCATION_HINTS,
@@ -213,7 +212,7 @@ def _listed(page: InstanceList) -> list[ListedInstance]:
             iso(row.modified_at),
             None if row.started_at is None else iso(row.started_at),
             None if row.ended_at is None else iso(row.ended_at),
-            TRIGGER_SOURCES[row.trigger_source],
+            TriggerSource(row.trigger_source).wire,
         )
         for row in page.rows
     ]

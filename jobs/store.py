@@ -17,10 +17,8 @@ from uuid import UUID
 import asyncpg
 
 from instances.engine.client import Create, NewInstance
+from instances.lifecycle import TriggerSource
 from tenants.database import Database
-
-TRIGGER_CRON = 4
-"""`instance.trigger_source` of what a schedule created."""
 
 
 @asynccontextmanager
@@ -364,7 +362,7 @@ async def fire_schedules(db: Database, moves: Sequence[ScheduleMove], now: datet
         [i and i.trigger_detail for i in wanted],
         [i and i.max_queued for i in wanted],
         now,
-        TRIGGER_CRON,
+        TriggerSource.CRON,
     )
     return {row["id"]: None if row["outcome"] is None else Create(row["outcome"]) for row in rows}
 

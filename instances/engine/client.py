@@ -17,13 +17,13 @@ from uuid import UUID
 from app.errors import Unavailable
 from instances.engine import faults, store
 from instances.engine.group_commit import LOST, RETRIED, GroupCommit
-from instances.lifecycle import Control, Status
+from instances.lifecycle import Control, Status, TriggerSource
 from tenants import metrics
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.limits import UNREAD_EVENT_BYTES, UNREAD_EVENTS
 
-_CREATED = [metrics.INSTANCES_CREATED.labels(name) for name in ("unknown", "api", "binding", "event", "cron")]
+_CREATED = [metrics.INSTANCES_CREATED.labels(source.wire) for source in TriggerSource]
 
 MAX_EVENTS = 200
 """Events stored by one statement: it joins them with each other."""
@@ -53,8 +53,7 @@ class NewInstance:
     instance_id: str
     handle: str
     input: str | None = None
-    trigger_source: int = 1
-    """0 unknown, 1 api, 2 binding, 3 event, 4 cron."""
+    trigger_source: TriggerSource = TriggerSource.API
     trigger_detail: str | None = None
     triggered_by: str | None = None
     success_retention_ms: int | None = None

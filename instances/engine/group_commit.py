@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 import asyncpg
 import structlog
 
+from instances.engine.connections import OwnConnection
 from tenants import metrics
 
 log = structlog.get_logger(__name__)
@@ -34,9 +35,6 @@ LOST = (
 
 RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Rolled back whole: send the same again on the same connection."""
-
-REPLAN_AFTER = frozenset(2**power for power in range(3, 15))
-"""Statements on a connection after which its plans are made anew: those made on empty tables scan too much later on."""
 
 
 class Unstorable(Exception):
@@ -64,7 +62,7 @@ class CommitLoop(Generic[Unit, Answer]):
         on_resend: Callable[[list[Unit]], None] | None = None,
     ) -> None:
         self._name = name
-        self._connect = connect
+        self._connection = OwnConnection(connect)
         self._take = take
         self._write = write
         self._settle = settle
@@ -73,13 +71,11 @@ class CommitLoop(Generic[Unit, Answer]):
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
-        self._connection: Any = None
-        self._statements = 0
         self._seconds = metrics.FLUSH_SECONDS.labels(name)
         self._sizes = metrics.FLUSH_ENTRIES.labels(name)
 
     async def start(self) -> None:
-        self._connection = await self._connect()
+        await self._connection.open()
         self._task = asyncio.create_task(self._run(), name=f"commit-loop-{self._name}")
 
     async def stop(self) -> None:
@@ -93,7 +89,7 @@ class CommitLoop(Generic[Unit, Answer]):
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._task = None
-        await self._drop_connection()
+        self._connection.drop()
 
     def notify(self) -> None:
         """There is something to take."""
@@ -113,14 +109,9 @@ class CommitLoop(Generic[Unit, Answer]):
         delay = 0.0
         while True:
             try:
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await self._connect()
-                    self._statements = 0
-                self._statements += 1
-                if self._statements in REPLAN_AFTER:
-                    await self._connection.execute("discard plans")
+                connection = await self._connection.get()
                 began = time.perf_counter()
-                answers = await self._write(self._connection, batch)
+                answers = await self._write(connection, batch)
                 self._seconds.observe(time.perf_counter() - began)
                 self._sizes.observe(len(batch))
             except RETRIED:
@@ -130,7 +121,7 @@ class CommitLoop(Generic[Unit, Answer]):
                 log.warning(
                     "commit outcome unknown, sending again", loop=self._name, error=repr(error), units=len(batch)
                 )
-                await self._drop_connection()
+                self._connection.drop()
                 if self._on_resend is not None:
                     self._on_resend(batch)
                 await asyncio.sleep(delay)
@@ -150,12 +141,6 @@ class CommitLoop(Generic[Unit, Answer]):
             for unit, answer in zip(batch, answers, strict=True):
                 self._settle(unit, answer)
             return
-
-    async def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(Exception):
-                connection.terminate()
 
 
 class _Ticket(Generic[Unit, Answer]):

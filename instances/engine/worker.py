@@ -10,49 +10,41 @@ import contextlib
 import os
 import random
 import socket
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import structlog
 
 from instances.engine import faults, store
+from instances.engine.claims import Claims, room_of
 from instances.engine.client import EngineClient
-from instances.engine.group_commit import LOST, REPLAN_AFTER, RETRIED
-from instances.engine.inbox import Fact
+from instances.engine.group_commit import LOST, RETRIED
+from instances.engine.held_runs import HeldRuns, RunId, id_of
 from instances.engine.journal_writer import JournalWriter
 from instances.engine.leases import Lease
+from instances.engine.opening import LimitsOf, Opened, Opener, read_facts
 from instances.engine.programs import Programs
-from instances.engine.replay import Recorded, fold
-from instances.engine.run import Held, Run
-from instances.runtimes.protocol import Program, RunContext, Runtime, StoredVersion
+from instances.engine.runs.held import Held
+from instances.engine.runs.inbox import Fact
+from instances.engine.runs.run import Run
+from instances.runtimes.protocol import Program, Runtime, StoredVersion
 from tenants import metrics
 from tenants.clock import Clock
 from tenants.database import Database
-from tenants.limits import Limits
 
 log = structlog.get_logger(__name__)
 
-CLAIM_BATCH = 200
 IDLE_SECONDS = 0.8
 """Between two looks at the queue when nobody rings; half of it to all of it, at random."""
+FULL_SECONDS = 0.02
+"""Between two looks whether there is room: runs in memory are ending all the time."""
 MAX_BACKLOG = 4_000
 """Queued flushes at which claims stop: half of what the writer may fall behind."""
-REPLAY_BATCH = 50
-"""Journals read at once."""
-RESERVED = 0.1
-"""Share of the slots that is kept for accounts that hold less than their part of the others."""
 REFUSED = timedelta(seconds=5)
 """A run whose version cannot be opened here is claimed again after this long, by whoever can."""
-ZERO = UUID(int=0)
-
-_UNLIMITED = Limits()
-_SOURCES = ("unknown", "api", "binding", "event", "cron")
 
 
 @dataclass(slots=True)
@@ -63,16 +55,6 @@ class WorkerOptions:
     lease_seconds: float = 6.0
     silent_seconds: float = 1.5
     """A worker whose session lock is free is dead when it has not renewed for this long."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Claimed:
-    """A claimed row with what it takes to run it."""
-
-    row: Any
-    program: Program
-    version: StoredVersion
-    context: RunContext
 
 
 class EngineWorker:
@@ -87,30 +69,27 @@ class EngineWorker:
         load_version: Callable[[UUID, UUID], Awaitable[StoredVersion]],
         options: WorkerOptions | None = None,
         on_flushed: Callable[[list[tuple[UUID, UUID]]], None] | None = None,
-        limits_of: Callable[[Collection[UUID]], Awaitable[Mapping[UUID, Limits]]] | None = None,
+        limits_of: LimitsOf | None = None,
     ) -> None:
-        """`limits_of` tells what accounts allow their instances; without it nothing is limited."""
+        """`on_flushed` hears of (account, key) pairs whose journal grew; without `limits_of` nothing is limited."""
         self.clock = clock
         self.client = client
+        self.writer = JournalWriter(lambda: db.dedicated("millrace-journal"), clock, on_flushed, self._child_ended)
+        self.crowded = False
+        """Ready runs were left behind by the last claim: slots are wanted."""
         self._db = db
         self._options = options or WorkerOptions()
         self._runtimes = dict(runtimes)
-        self._programs = Programs(runtimes, load_version)
-        self._limits_of = limits_of
-        self.writer = JournalWriter(lambda: db.dedicated("millrace-journal"), clock, on_flushed, self._child_ended)
-        self._lease = Lease(db, clock, self._options.lease_seconds, self._describe())
-        self._runs: dict[tuple[UUID, UUID, int], Run] = {}
-        self._newest: dict[tuple[UUID, UUID], Run] = {}
-        self._tasks: dict[Run, asyncio.Task[None]] = {}
-        self._after = ZERO
-        self._connection: Any = None
-        self._claims = 0
+        description = (socket.gethostname(), os.getpid(), list(runtimes), self._options.slots)
+        self._lease = Lease(db, clock, self._options.lease_seconds, description)
+        self._claims = Claims(db, clock, self._runtimes)
+        self._opener = Opener(db, Programs(self._runtimes, load_version), limits_of)
+        self._runs = HeldRuns()
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
+        """Held from a claim until its runs are in memory."""
         self._loops: list[asyncio.Task[None]] = []
         self._draining = False
-        self.crowded = False
-        """Ready runs were left behind by the last claim: slots are wanted."""
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -128,27 +107,28 @@ class EngineWorker:
         """Stop claiming; give attempts in flight `grace` seconds, then cut them off; release every run."""
         self._draining = True
         self._wake.set()
-        for run in list(self._tasks):
+        for run in self._runs:
             run.release(now=False)
-        if self._tasks:
-            await asyncio.wait(list(self._tasks.values()), timeout=grace)
-        for run in list(self._tasks):
+        await self._runs.gone(within=grace)
+        for run in self._runs:
             run.release(now=True)
-        if self._tasks:
-            await asyncio.wait(list(self._tasks.values()), timeout=5)
+        await self._runs.gone(within=5)
 
     async def stop(self) -> None:
         """End the loops and give up the lease. Runs not drained are taken over by others."""
         for loop in self._loops:
             loop.cancel()
-        for task in list(self._tasks.values()):
-            task.cancel()
-        await asyncio.gather(*self._loops, *self._tasks.values(), return_exceptions=True)
+        await self._runs.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
         self._loops = []
         await self.writer.stop()
-        if self._connection is not None:
-            self._connection.terminate()
+        self._claims.close()
         await self._lease.release()
+
+    def offer(self, runtime: Runtime) -> None:
+        """Run what belongs to this runtime, too, from now on."""
+        self._runtimes[runtime.number] = runtime
+        self._wake.set()
 
     @property
     def worker_id(self) -> int:
@@ -157,7 +137,7 @@ class EngineWorker:
     @property
     def held(self) -> int:
         """Runs in memory."""
-        return len(self._tasks)
+        return len(self._runs)
 
     def wake(self) -> None:
         """Something may be ready: claim now."""
@@ -165,7 +145,7 @@ class EngineWorker:
 
     def poke(self, account_id: UUID, key: UUID) -> bool:
         """Tell a run that something happened outside; False when it is not held here."""
-        run = self._newest.get((account_id, key))
+        run = self._runs.newest(account_id, key)
         if run is not None:
             run.look()
         return run is not None
@@ -175,9 +155,8 @@ class EngineWorker:
         if not self.poke(account_id, parent_key):
             self._wake.set()
 
-    # --- loops ---------------------------------------------------------------------------------------------------
-
     async def _forever(self, once: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a duty; no failure ends it."""
         failures = 0
         while True:
             try:
@@ -193,94 +172,95 @@ class EngineWorker:
                     log.exception("an engine loop failed and goes on", duty=once.__name__)
                 await asyncio.sleep(min(1.0, 0.05 * 2**failures))
 
+    # --- claiming ------------------------------------------------------------------------------------------------
+
     async def _claim_once(self) -> None:
-        room, shunned = self._room()
+        """Claim what there is room for, and wait until there may be more."""
+        room = room_of(self._options.slots, self._runs)
         self._wake.clear()
         if self._draining:
             await asyncio.sleep(IDLE_SECONDS)
             return
-        if room <= 0 or self.writer.backlog > MAX_BACKLOG:
-            await asyncio.sleep(0.02)  # runs in memory are ending all the time
+        if room.runs <= 0 or self.writer.backlog > MAX_BACKLOG:
+            await asyncio.sleep(FULL_SECONDS)
             return
         async with self._claiming:
-            now = self.clock.now()
-            began = time.perf_counter()
-            rows = await store.claim(
-                await self._claim_connection(),
-                self._lease.worker_id,
-                list(self._runtimes),
-                room,
-                self._after,
-                shunned,
-                now,
-            )
-            tail = rows.pop()
-            if rows:
-                faults.point("after-claim")
-            self.clock.observe(tail["now"])
-            self.crowded = tail["more"]
-            metrics.CLAIM_SECONDS.observe(time.perf_counter() - began)
-            metrics.CLAIMED_RUNS.inc(len(rows))
-            self._move_on(rows, tail["account_id"], full=len(rows) == room)
-            opened = await self._open(rows) if rows else 0
-        if opened and (tail["more"] or len(rows) == room):
+            claimed = await self._claims.claim(self.worker_id, room)
+            self.crowded = claimed.more
+            opened = await self._open(claimed.rows) if claimed.rows else 0
+        if opened and (claimed.more or len(claimed.rows) == room.runs):
             await asyncio.sleep(0)
             return
         pause = random.uniform(IDLE_SECONDS / 2, IDLE_SECONDS)  # noqa: S311
-        if tail["next_due"] is not None:
-            pause = min(pause, max(0.0, (tail["next_due"] - self.clock.now()).total_seconds()))
+        due = claimed.next_due
+        if due is not None:
+            pause = min(pause, max(0.0, (due - self.clock.now()).total_seconds()))
         await self._await_wake(pause)
-        if tail["next_due"] is not None and tail["next_due"] <= self.clock.now():
+        if due is not None and due <= self.clock.now():
             faults.point("timer-due")
-
-    async def _claim_connection(self) -> Any:
-        """A connection of the claim's own, whose plans are made anew as the tables grow."""
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await self._db.dedicated("millrace-claim")
-            self._claims = 0
-        self._claims += 1
-        if self._claims in REPLAN_AFTER:
-            await self._connection.execute("discard plans")
-        return self._connection
 
     async def _await_wake(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):  # not wait_for: before 3.12 it may swallow a cancellation
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
-    def _room(self) -> tuple[int, list[UUID]]:
-        """How many runs to claim, and of which accounts none: the last slots are for accounts that hold little."""
-        slots, held = self._options.slots, len(self._tasks)
-        common = slots - int(slots * RESERVED)
-        if held < common:
-            return min(common - held, CLAIM_BATCH), []
-        holding = Counter(account for account, _, _ in self._runs)
-        share = common / max(1, len(holding))
-        return min(slots - held, CLAIM_BATCH), [account for account, n in holding.items() if n >= share]
+    async def _open(self, rows: list[Any]) -> int:
+        """Open claimed runs and start driving them; how many."""
+        closed = await self._opener.open(rows, self._launch)
+        if closed:
+            log.warning("leaving runs to other workers: their versions cannot be opened here", runs=len(closed))
+            await self._give_back(closed, patience=REFUSED)
+        return len(rows) - len(closed)
 
-    def _move_on(self, rows: list[Any], last_looked: UUID | None, *, full: bool) -> None:
-        """The next claim begins after the last account served, or looked at when there was room for all of them."""
-        if full:
-            # Accounts up to the beginning of this round came after all others.
-            self._after = max((row["account_id"] <= self._after, row["account_id"]) for row in rows)[1]
-        elif last_looked is not None:
-            self._after = last_looked
+    def _launch(self, opened: Opened) -> None:
+        run = Run(self, opened.held, opened.past, opened.facts)
+        self._runs.add(run, self._drive(run, opened.program))
+
+    async def _drive(self, run: Run, program: Program) -> None:
+        try:
+            await run.drive(program)
+        except Exception:
+            # Somebody may still be able to run it; one that breaks every worker is ended by the takeover count.
+            log.exception("a run broke the engine and is given back", **run.held.log_fields)
+            with contextlib.suppress(Exception):
+                await self._give_back([id_of(run)])
+        finally:
+            self._runs.remove(run)
+            if self.crowded:
+                self._wake.set()
+
+    async def refuse(self, held: Held) -> None:
+        """Leave a run that cannot be opened now to whoever can, or to later."""
+        await self._give_back([(held.context.account_id, held.context.key, held.epoch)], patience=REFUSED)
+
+    async def read_inbox(self, account_id: UUID, key: UUID) -> list[Fact]:
+        """Unread facts of a run, oldest first."""
+        while True:
+            try:
+                return await read_facts(self._db, account_id, key)
+            except LOST:
+                await asyncio.sleep(0.1)
+
+    # --- the lease -----------------------------------------------------------------------------------------------
 
     async def _renew_once(self) -> None:
+        """Renew the lease; without it, drop every run and register anew."""
         rows = await self._lease.renew()
         if rows is None:
-            log.error("the lease was lost: dropping every run", worker=self._lease.worker_id)
+            log.error("the lease was lost: dropping every run", worker=self.worker_id)
             metrics.LEASE_LOSSES.inc()
-            await self._drop_all()
+            for run in self._runs:
+                run.lose()
+            await self._runs.gone(within=5)
             await self._lease.acquire()
             return
-        metrics.RUNS_HELD.set(len(self._tasks))
+        metrics.RUNS_HELD.set(len(self._runs))
         await self._reconcile(rows)
         await asyncio.sleep(self._options.lease_seconds / 6)
 
     async def _reconcile(self, rows: list[Any]) -> None:
         """Tell runs of new signals; give back what the database says we hold and we do not."""
-        strays: list[tuple[UUID, UUID, int]] = []
+        strays: list[RunId] = []
         for row in rows:
             id = (row["account_id"], row["key"], row["epoch"])
             run = self._runs.get(id)
@@ -291,144 +271,28 @@ class EngineWorker:
         if not strays:
             return
         async with self._claiming:  # a claim whose answer is on its way is no stray
-            strays = [id for id in strays if id not in self._runs]
-            if strays:
-                log.warning("giving back runs of a claim that never arrived", runs=len(strays))
-                await self._give_back(strays)
+            strays = [id for id in strays if self._runs.get(id) is None]
+            # Most often there is none: a run that was leaving when the rows were read has left since.
+            if strays and (gone := await self._give_back(strays)):
+                log.warning("gave back runs of a claim that never arrived", runs=gone)
 
-    async def _give_back(self, ids: list[tuple[UUID, UUID, int]], *, patience: timedelta | None = None) -> None:
+    async def _give_back(self, ids: list[RunId], *, patience: timedelta | None = None) -> int:
+        """Put runs back into the queue that are held in the database only; how many of them still were.
+
+        With `patience` they are ready after that while, and it does not count against them.
+        """
         columns = [list(column) for column in zip(*sorted(ids, key=lambda i: (i[0].bytes, i[1].bytes)), strict=True)]
-        arguments = [self._lease.worker_id, *columns, self.clock.now()]
+        arguments = [self.worker_id, *columns, self.clock.now()]
         if patience is None:
-            await self._db.engine.fetchval(store.GIVE_BACK, *arguments)
-        else:
-            await self._db.engine.fetchval(store.REFUSE, *arguments, patience)
-
-    async def refuse(self, run: Run) -> None:
-        """Leave a run that cannot be opened now to whoever can, or to later."""
-        ids = [(run.context.account_id, run.context.key, run.epoch)]
-        await self._give_back(ids, patience=REFUSED)
+            return await self._db.engine.fetchval(store.GIVE_BACK, *arguments)
+        return await self._db.engine.fetchval(store.REFUSE, *arguments, patience)
 
     async def _take_over_once(self) -> None:
+        """Put the runs of dead workers back into the queue."""
         await asyncio.sleep(random.uniform(0.5, 1.0))  # noqa: S311
         silent = timedelta(seconds=self._options.silent_seconds)
-        taken = await store.take_over(self._db.engine, self._lease.worker_id, silent, self.clock.now())
+        taken = await store.take_over(self._db.engine, self.worker_id, silent, self.clock.now())
         if taken:
             log.warning("took runs of dead workers back", runs=len(taken))
             metrics.TAKEOVERS.inc(len(taken))
             self._wake.set()
-
-    async def _drop_all(self) -> None:
-        for run in list(self._tasks):
-            run.lose()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks.values()), timeout=5)
-
-    # --- runs ----------------------------------------------------------------------------------------------------
-
-    async def _open(self, rows: list[Any]) -> int:
-        """Read what the claimed runs need to go on, several at once, and start driving them; how many."""
-        await self._programs.load({(row["account_id"], row["version_key"]) for row in rows})
-        limits = await self._limits_of({row["account_id"] for row in rows}) if self._limits_of else {}
-        claimed: list[_Claimed] = []
-        broken: list[tuple[UUID, UUID, int]] = []
-        for row in rows:
-            opened = self._programs.get(row["account_id"], row["version_key"])
-            if opened is None:
-                broken.append((row["account_id"], row["key"], row["epoch"]))
-            else:
-                context = await self._context(row, opened[1], limits.get(row["account_id"], _UNLIMITED))
-                claimed.append(_Claimed(row, *opened, context))
-        fresh = [c for c in claimed if c.row["seq"] <= 1 and c.row["signal"] == 0]
-        for new in fresh:
-            self._launch(new, Recorded(), [])
-        woken = [c for c in claimed if c.row["seq"] > 1 or c.row["signal"] > 0]
-        for at in range(0, len(woken), REPLAY_BATCH):
-            part = woken[at : at + REPLAY_BATCH]
-            journals = await store.journals(
-                self._db.engine, [(c.context.account_id, c.context.key, c.row["live_from"]) for c in part]
-            )
-            inboxes = await store.inboxes(self._db.engine, [(c.context.account_id, c.context.key) for c in part])
-            for one in part:
-                id = (one.context.account_id, one.context.key)
-                self._launch(one, fold(journals[id]), [_fact(fact) for fact in inboxes[id]])
-        if broken:
-            log.warning("leaving runs to other workers: their versions cannot be opened here", runs=len(broken))
-            await self._give_back(broken, patience=REFUSED)
-        return len(claimed)
-
-    async def _context(self, row: Any, version: StoredVersion, limits: Limits) -> RunContext:
-        text = row["input"]
-        if text is None and row["input_bytes"]:
-            text = await self._db.engine.fetchval(store.INPUT, row["account_id"], row["key"])
-        trigger: dict[str, Any] = {"source": _SOURCES[row["trigger_source"]]}
-        if row["trigger_detail"]:
-            trigger.update(msgspec.json.decode(row["trigger_detail"]))
-        return RunContext(
-            row["account_id"],
-            row["key"],
-            row["instance_id"],
-            row["run"],
-            row["workflow_key"],
-            version.handle,
-            row["version_key"],
-            text,
-            row["created_at"],
-            trigger,
-            row["triggered_by"],
-            version.workspace_id,
-            row["depth"],
-            min(version.step_limit, limits.steps_max),
-            limits.state_bytes,
-            limits.subrequests,
-        )
-
-    def _launch(self, claimed: _Claimed, past: Recorded, facts: list[Fact]) -> None:
-        row, context = claimed.row, claimed.context
-        held = Held(
-            context,
-            row["epoch"],
-            row["signal"],
-            row["want"],
-            row["takeovers"],
-            row["parent_key"],
-            row["woken_at"],
-            claimed.version.language,
-        )
-        run = Run(self, held, past, facts)
-        self._runs[context.account_id, context.key, run.epoch] = run
-        self._newest[context.account_id, context.key] = run
-        self._tasks[run] = asyncio.get_running_loop().create_task(self._drive(run, claimed.program))
-
-    async def _drive(self, run: Run, program: Program) -> None:
-        id = (run.context.account_id, run.context.key, run.epoch)
-        try:
-            await run.drive(program)
-        except Exception:
-            # Somebody may still be able to run it; one that breaks every worker is ended by the takeover count.
-            log.exception("a run broke the engine and is given back", **run.ids)
-            with contextlib.suppress(Exception):
-                await self._give_back([id])
-        finally:
-            self._runs.pop(id, None)
-            if self._newest.get(id[:2]) is run:
-                del self._newest[id[:2]]
-            self._tasks.pop(run, None)
-            if self.crowded:
-                self._wake.set()
-
-    async def read_inbox(self, run: Run) -> list[Fact]:
-        """Unread facts of a run, oldest first."""
-        id = (run.context.account_id, run.context.key)
-        while True:
-            try:
-                return [_fact(row) for row in (await store.inboxes(self._db.engine, [id]))[id]]
-            except LOST:
-                await asyncio.sleep(0.1)
-
-    def _describe(self) -> tuple[str, int, list[int], int]:
-        return socket.gethostname(), os.getpid(), list(self._runtimes), self._options.slots
-
-
-def _fact(row: Any) -> Fact:
-    return Fact(row["no"], row["type"], row["payload"], row["at"])

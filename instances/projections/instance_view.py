@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from instances.lifecycle import Kind, Status
+from instances.lifecycle import Kind, Status, TriggerSource
 from instances.projections.entries import ErrorInfo, read_error, read_rollback
 from instances.projections.history import History
 from instances.projections.steps import Attempt, Outcome, StepRun, shown_as
@@ -21,9 +21,6 @@ from instances.runtimes.protocol import StepKind
 from tenants.clock import iso
 
 REDACTED = "[REDACTED]"
-TRIGGER_SOURCES = ("unknown", "api", "binding", "event", "cron")
-"""`instance.trigger_source`, by the number stored."""
-
 NULL = msgspec.Raw(b"null")
 _DEFAULTS = {"retries": {"limit": 0, "delay": 0, "backoff": "constant"}, "timeout": 0}
 _NO_CONFIG = msgspec.Raw(msgspec.json.encode(_DEFAULTS))
@@ -46,7 +43,7 @@ class InstanceFacts:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     transaction_id: str = ""
-    trigger_source: int = 0
+    trigger_source: int = TriggerSource.UNKNOWN
     trigger_detail: str | None = None
     triggered_by: str | None = None
     parent_key: UUID | None = None
@@ -146,7 +143,7 @@ def instance_view(
         queued=iso(history.queued_at or facts.created_at),
         start=_maybe_iso(facts.started_at or history.started_at),
         end=_maybe_iso(facts.ended_at if facts.status.finished else None),
-        trigger=Source(TRIGGER_SOURCES[facts.trigger_source]),
+        trigger=Source(TriggerSource(facts.trigger_source).wire),
         version_id=facts.version_key,
         step_count=sum(shown_as(step) != "rollback" for step in shown),
         steps=steps,
@@ -248,7 +245,7 @@ def _rollback(facts: InstanceFacts, history: History) -> RollbackView | None:
 
 def _schedule(facts: InstanceFacts) -> msgspec.Raw | msgspec.UnsetType:
     """What fired the instance, when it was a cron expression: the contract has no place for intervals."""
-    if facts.trigger_detail is None or TRIGGER_SOURCES[facts.trigger_source] != "cron":
+    if facts.trigger_detail is None or facts.trigger_source != TriggerSource.CRON:
         return msgspec.UNSET
     if "cron" not in msgspec.json.decode(facts.trigger_detail):
         return msgspec.UNSET

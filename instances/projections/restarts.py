@@ -7,22 +7,8 @@ from collections.abc import Iterable
 from instances.lifecycle import Kind
 from instances.projections.entries import Entry, read_restart
 from instances.projections.steps import counted_key
-from instances.runtimes.protocol import StepKey, StepKind
-
-_STARTS = {
-    Kind.STEP_STARTED: StepKind.DO,
-    Kind.SLEEP_STARTED: StepKind.SLEEP,
-    Kind.WAIT_STARTED: StepKind.WAIT,
-    Kind.ROLLBACK_STEP_STARTED: StepKind.ROLLBACK,
-}
-_FAMILIES = {
-    **dict.fromkeys((Kind.SLEEP_COMPLETED,), StepKind.SLEEP),
-    **dict.fromkeys((Kind.WAIT_COMPLETED, Kind.WAIT_TIMED_OUT), StepKind.WAIT),
-    **dict.fromkeys(
-        (kind for kind in Kind if Kind.ROLLBACK_STEP_STARTED <= kind < Kind.ROLLBACK_ENDED), StepKind.ROLLBACK
-    ),
-    **dict.fromkeys((kind for kind in Kind if Kind.ATTEMPT_STARTED <= kind <= Kind.STEP_WAITING), StepKind.DO),
-}
+from instances.runtimes.protocol import StepKey
+from instances.step_entries import LATER, STARTS
 
 
 def living(entries: Iterable[Entry]) -> list[Entry]:
@@ -33,10 +19,10 @@ def living(entries: Iterable[Entry]) -> list[Entry]:
     kept: list[tuple[int, Entry]] = []
     for entry in entries:
         root = entry.seq
-        if entry.kind in _STARTS:
-            starts[StepKey(_STARTS[Kind(entry.kind)], entry.name or "", entry.count or 1)] = root
-        elif entry.kind in _FAMILIES:
-            root = starts.get(StepKey(_FAMILIES[Kind(entry.kind)], entry.name or "", entry.count or 1), root)
+        if entry.kind in STARTS:
+            starts[StepKey(STARTS[entry.kind], entry.name or "", entry.count or 1)] = root
+        elif entry.kind in LATER:
+            root = starts.get(StepKey(LATER[entry.kind], entry.name or "", entry.count or 1), root)
         elif entry.kind == Kind.LOG and entry.name is not None:
             root = starts.get(counted_key(entry.name), root)
         elif entry.kind == Kind.RESTARTED:

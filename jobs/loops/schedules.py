@@ -11,7 +11,6 @@ limit) is left out, too. Disabled accounts miss their firings; a deleted workflo
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -23,12 +22,14 @@ import msgspec
 import structlog
 
 from instances.engine.client import Create, NewInstance
+from instances.lifecycle import TriggerSource
 from instances.payloads import EMPTY
 from jobs import store
 from jobs.metrics import SCHEDULES_FIRED
-from jobs.store import TRIGGER_CRON, DueSchedule, ScheduleMove
+from jobs.store import DueSchedule, ScheduleMove
 from tenants.clock import Clock
 from tenants.database import Database
+from tenants.ids import derived_uuid7
 from tenants.limits import Limits
 from versions.cron import next_after
 
@@ -138,19 +139,12 @@ def _instance(schedule: DueSchedule, handle: str, at: datetime, room: int | None
         instance_id=f"{schedule.id if schedule.cron is None or schedule.shadowed else schedule.cron}-{milliseconds}",
         input=EMPTY if schedule.input is None else schedule.input,
         handle=handle,
-        trigger_source=TRIGGER_CRON,
+        trigger_source=TriggerSource.CRON,
         trigger_detail=msgspec.json.encode(detail).decode(),
         max_queued=room,
     )
 
 
 def firing_key(schedule_id: UUID, milliseconds: int) -> UUID:
-    """The instance key of a firing: a UUIDv7 of the scheduled time whose other bits follow from the schedule.
-
-    Lists are ordered by key, so a random-looking one (uuid5) would put the instance anywhere.
-    """
-    digest = hashlib.sha256(schedule_id.bytes + milliseconds.to_bytes(8, "big")).digest()
-    tail = int.from_bytes(digest[:10], "big")
-    return UUID(
-        int=(milliseconds << 80) | (0x7 << 76) | ((tail >> 62 & 0xFFF) << 64) | (0b10 << 62) | (tail & ((1 << 62) - 1))
-    )
+    """The instance key of a firing: it follows from the schedule and the scheduled time."""
+    return derived_uuid7(milliseconds, schedule_id.bytes + milliseconds.to_bytes(8, "big"))

@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instances.engine import replay
+from instances.engine.runs import recorded
 from instances.lifecycle import Kind
 from instances.projections.history import History, fold
 from instances.projections.restarts import living
@@ -84,9 +84,9 @@ class Writer:
         self.add(Kind.STARTED)
 
 
-def replayed(journal: Journal) -> replay.Recorded:
+def replayed(journal: Journal) -> recorded.Recorded:
     names = ("seq", "run", "kind", "name", "count", "attempt", "at", "payload")
-    return replay.fold([{name: getattr(entry, name) for name in names} for entry in journal.entries])
+    return recorded.fold([{name: getattr(entry, name) for name in names} for entry in journal.entries])
 
 
 @settings(max_examples=300, deadline=None)
@@ -105,7 +105,7 @@ def test_both_folds_see_the_same_steps(seed: int, moves: int):
     check_timers(history, past)
 
 
-def check_timers(history: History, past: replay.Recorded) -> None:
+def check_timers(history: History, past: recorded.Recorded) -> None:
     """Whoever looks sees the moment at which the run will really go on."""
     for key, step in past.open.items():
         if step.due is not None and not history.paused:

@@ -340,7 +340,7 @@ class Engine:
         )
         for worker in self.workers:
             worker.wake()
-            for run in list(worker._tasks):
+            for run in worker._runs:
                 run.poke()
 
     async def close(self) -> None:

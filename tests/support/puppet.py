@@ -12,8 +12,8 @@ from uuid import UUID
 import asyncpg
 
 from instances.engine import store
+from instances.engine.claims import ZERO
 from instances.engine.journal_writer import Entry, Flush, Flushed, JournalWriter, Next
-from instances.engine.worker import ZERO
 from instances.lifecycle import Kind
 from tests.support.engine import Engine
 

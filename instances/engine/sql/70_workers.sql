@@ -39,17 +39,18 @@ end $$;
 
 -- Give back runs the worker does not hold in memory (a claim whose answer was lost) or that broke it; counted, so that a
 -- run that breaks every worker ends. With `patience` they are runs it cannot open, which is not their fault: not counted,
--- and ready only after that while. Only rows that still carry the epoch.
+-- and ready only after that while. Only rows that still carry the epoch; how many these were.
 create or replace function give_back(w int, accs uuid[], ks uuid[], epochs bigint[], t timestamptz, patience interval default null)
-returns void language plpgsql as $$
+returns int language plpgsql as $$
 #variable_conflict use_column
 declare mine_a uuid[]; mine_k uuid[];
 begin
   select array_agg(l.account_id), array_agg(l.key) into mine_a, mine_k
   from unnest(accs, ks, epochs) as c(a, k, ep)
   cross join lateral (select v.account_id, v.key from live v where v.account_id = c.a and v.key = c.k and v.epoch = c.ep and v.owner = w for no key update) l;
-  if mine_a is null then return; end if;
+  if mine_a is null then return 0; end if;
   perform let_go(mine_a, mine_k, t);
   update live l set takeovers = l.takeovers + (patience is null)::int, ready_at = l.ready_at + coalesce(patience, interval '0')
   from unnest(mine_a, mine_k) as c(a, k) where l.account_id = c.a and l.key = c.k;
+  return cardinality(mine_a);
 end $$;

@@ -5,9 +5,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from instances.engine import attempts
-from instances.engine import run as run_module
 from instances.engine.client import Controlled
+from instances.engine.runs import attempts, breath
 from instances.lifecycle import Kind, Status
 from instances.runtimes.document import commands, register_action_handler, unregister_action_handler
 from instances.runtimes.document.scope import PayloadScope
@@ -289,13 +288,13 @@ def register():
 
 
 async def test_a_run_that_computes_much_lets_others_have_the_loop(documents, monkeypatch):
-    monkeypatch.setattr(run_module, "BREATH", 0)
+    monkeypatch.setattr(breath, "BREATH", 0)
     turns, seen = 0, []
-    in_place = attempts.Attempts._run_in_place
+    in_place = attempts.run_in_place
 
-    def watched(self, step):
+    def watched(*arguments):
         seen.append(turns)
-        in_place(self, step)
+        return in_place(*arguments)
 
     async def count():
         nonlocal turns
@@ -303,7 +302,7 @@ async def test_a_run_that_computes_much_lets_others_have_the_loop(documents, mon
             turns += 1
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(attempts.Attempts, "_run_in_place", watched)
+    monkeypatch.setattr(attempts, "run_in_place", watched)
     await documents.deploy("wide", [sets(f"n{i}", values={"x": "{{ trigger }}"}) for i in range(20)])
     await documents.engine.worker()
     counting = asyncio.create_task(count())
@@ -315,8 +314,8 @@ async def test_a_run_that_computes_much_lets_others_have_the_loop(documents, mon
 
 
 async def test_a_run_that_keeps_the_loop_is_named_in_the_log(documents, account, monkeypatch):
-    monkeypatch.setattr(run_module, "BREATH", 0)
-    monkeypatch.setattr(run_module, "SLOW_TURN", 0)
+    monkeypatch.setattr(breath, "BREATH", 0)
+    monkeypatch.setattr(breath, "SLOW_TURN", 0)
     await documents.deploy("slow", [sets("a", values={"x": 1})])
     await documents.engine.worker()
     with capture_logs() as lines:

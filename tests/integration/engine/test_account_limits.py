@@ -51,7 +51,7 @@ async def with_state(engine: Engine, limit: int | None) -> tuple[str, int]:
     await engine.define("w", steps_and_an_event, body)
     key = await engine.create("w")
     await engine.written(key, Kind.WAIT_STARTED)
-    await engine.eventually(lambda: not worker._tasks)
+    await engine.eventually(lambda: worker.held == 0)
     await engine.client.send_event(engine.account, key, "go", '"now"')
     row = await engine.until(key, Status.COMPLETE)
     event = next(row["payload"] for row in await engine.journal(key) if row["kind"] == Kind.WAIT_COMPLETED)
@@ -107,7 +107,7 @@ async def test_attempts_of_outgoing_steps_are_requests(engine: Engine, limit: in
     key = await engine.create("w")
     for failed in (1, 2, 3):
         await engine.written(key, Kind.ATTEMPT_FAILED, failed)
-        await engine.eventually(lambda: not worker._tasks)
+        await engine.eventually(lambda: worker.held == 0)
         await engine.advance(61)
     assert (await engine.until(key, Status.COMPLETE))["output"] == f'"{end}"'
     assert requests == made

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from instances.engine import store
-from instances.engine.replay import fold
+from instances.engine.runs.recorded import fold
 from instances.lifecycle import Kind, Status
 from instances.runtimes.protocol import (
     Attempt,

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from instances.engine import store
+from instances.engine.claims import ZERO
 from instances.engine.journal_writer import Next
-from instances.engine.worker import ZERO
 from instances.lifecycle import Kind, Phase, Status
 from instances.runtimes.protocol import RunContext, Sleep, StepKey, StepKind
 from tenants.clock import Clock, ManualClock

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from instances.engine.replay import decode_failure
+from instances.engine.runs.failures import decode_failure
 from instances.lifecycle import Kind, Status
 from tests.support.engine import Engine
 from tests.support.guest import GuestError

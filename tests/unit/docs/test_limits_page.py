@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from instances import listing
-from instances.engine import attempts, run
+from instances.engine.runs import children, notes
 from instances.logs import LONGEST
 from tenants import limits
 from tests.support.docs import page
@@ -54,7 +54,7 @@ def test_all_profiles_are_shown() -> None:
         ("unread events of an instance", limits.UNREAD_EVENTS, 1),
         ("how long an `Idempotency-Key` is remembered", limits.IDEMPOTENCY_KEEP_MS, DAY // 24),
         ("how long audit lines are kept", limits.AUDIT_KEEP_MS, DAY),
-        ("log lines of an instance, each time it is in a worker", run.MAX_LOG_LINES, 1),
+        ("log lines of an instance, each time it is in a worker", notes.MAX_LOG_LINES, 1),
         ("a live stream", LONGEST.total_seconds(), 60),
         ("retries of a step", limits.RETRIES, 1),
         ("sleep, wait, `total_timeout`", limits.SLEEP_MAX_MS, DAY),
@@ -62,7 +62,7 @@ def test_all_profiles_are_shown() -> None:
         ("default timeout of a wait for an event", limits.EVENT_TIMEOUT_DEFAULT_MS, DAY // 24),
         ("retention", limits.RETENTION_MAX_MS, DAY),
         ("schedules of a workflow", limits.SCHEDULES_PER_WORKFLOW, 1),
-        ("nesting of child workflows", attempts.MAX_DEPTH, 1),
+        ("nesting of child workflows", children.MAX_DEPTH, 1),
         ("tokens of an account", limits.TOKENS_PER_ACCOUNT, 1),
     ],
 )
@@ -74,7 +74,7 @@ def test_common_limits(row: str, value: float, unit: int) -> None:
 
 def test_second_numbers() -> None:
     assert "16 MiB" in COMMON["unread events of an instance"] and limits.UNREAD_EVENT_BYTES == 16 * MIB
-    assert "1 MiB" in COMMON["log lines of an instance, each time it is in a worker"] and run.MAX_LOG_BYTES == MIB
+    assert "1 MiB" in COMMON["log lines of an instance, each time it is in a worker"] and notes.MAX_LOG_BYTES == MIB
 
 
 @pytest.mark.parametrize(

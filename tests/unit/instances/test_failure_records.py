@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from instances.engine.replay import decode_failure, encode_failure
+from instances.engine.runs.failures import decode_failure, encode_failure
 from instances.runtimes.protocol import Failure
 
 

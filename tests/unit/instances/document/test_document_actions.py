@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from instances.egress import EgressFailed, EgressRefused, EgressResponse
-from instances.engine.replay import encode_failure
+from instances.engine.runs.failures import encode_failure
 from instances.runtimes.document import (
     NonRetryableError,
     known_handlers,

@@ -21,8 +21,8 @@ class Inbox:
 
     __slots__ = ("_facts", "_taken")
 
-    def __init__(self) -> None:
-        self._facts: list[Fact] = []
+    def __init__(self, facts: list[Fact]) -> None:
+        self._facts = facts
         self._taken: set[int] = set()
 
     def refresh(self, facts: list[Fact]) -> None:

@@ -1,0 +1,26 @@
+"""How a run ends without its session's consent."""
+
+from __future__ import annotations
+
+from instances.runtimes.protocol import MAX_DEATHS, Failure
+
+MAX_TAKEOVERS = 3
+"""A run that outlived this many workers without writing an entry is ended."""
+
+POISON = Failure("WorkflowInternalError", "The instance ended three workers in a row and was stopped")
+DEADLY = Failure("WorkflowInternalError", f"The code outside steps ended {MAX_DEATHS} sandboxes and was stopped")
+UNSTORABLE = Failure("WorkflowInternalError", "The run wrote something that cannot be stored")
+STUCK = Failure("WorkflowInternalError", "The run has nothing left to wait for")
+TERMINATED = Failure("Terminated", "Instance terminated during rollback")
+
+
+class RunLost(Exception):
+    """The run belongs to somebody else now: stop, write nothing."""
+
+
+class RunFailed(Exception):
+    """The run cannot go on, and no code of the workflow gets to catch it."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)

@@ -1,0 +1,34 @@
+"""What a run needs of the worker that holds it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+from uuid import UUID
+
+from instances.engine.client import EngineClient
+from instances.engine.journal_writer import JournalWriter
+from instances.engine.runs.held import Held
+from instances.engine.runs.inbox import Fact
+from tenants.clock import Clock
+
+
+class Host(Protocol):
+    """A worker, as the runs it holds see it."""
+
+    clock: Clock
+    client: EngineClient
+    writer: JournalWriter
+    crowded: bool
+    """Others wait for the slots of runs."""
+
+    def wake(self) -> None:
+        """Something is ready: claim now."""
+        ...
+
+    async def refuse(self, held: Held) -> None:
+        """Leave a run that cannot be opened now to whoever can, or to later."""
+        ...
+
+    async def read_inbox(self, account_id: UUID, key: UUID) -> list[Fact]:
+        """Unread facts of a run, oldest first."""
+        ...

@@ -1,0 +1,78 @@
+"""The steps of a run that have begun and not ended, with their timers and their tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import datetime
+from typing import Any
+
+from instances.engine.runs.clock import millis
+from instances.engine.runs.state import RunState
+from instances.engine.runs.step import Step, StepState
+from instances.engine.runs.unit_of_work import Then
+from instances.lifecycle import Kind
+from instances.runtimes.protocol import Raw, StepKey
+from instances.step_entries import COMPENSATION
+
+_TIMERS = ("retry", "total", "outside")
+"""Of a step: the wait before a retry, the limit of the whole step, that of a completion from outside."""
+
+
+class OpenSteps:
+    """Iterating gives the steps that are open at that moment, in the order they began in."""
+
+    def __init__(self, state: RunState) -> None:
+        self._past = state.past
+        self._work = state.work
+        self._timetable = state.timetable
+        self._mail = state.mail
+        self._steps: dict[StepKey, Step] = {}
+        self.running = 0
+        """Attempts in flight, and others things a step does: while there are any, the run stays in memory."""
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(list(self._steps.values()))
+
+    def get(self, key: StepKey) -> Step | None:
+        return self._steps.get(key)
+
+    def add(self, step: Step) -> None:
+        self._steps[step.do.key] = step
+
+    def close(self, step: Step) -> None:
+        """It has ended: nothing of it is due or running any more."""
+        step.state = StepState.ENDED
+        self._steps.pop(step.do.key, None)
+        for name in _TIMERS:
+            self.clear_timer(name, step)
+        if step.task is not None and step.task is not asyncio.current_task():
+            step.task.cancel()
+
+    def write(
+        self, kind: Kind, step: Step, payload: Raw | None = None, then: Then | None = None, at: datetime | None = None
+    ) -> None:
+        """Add an entry about the step to the next commit; compensations have kinds of their own."""
+        key = step.do.key
+        kind = COMPENSATION[kind] if step.compensates else kind
+        self._work.write(kind, key.name, key.count, step.attempts, payload, then, at)
+
+    def set_timer(self, name: str, step: Step, after: int, since: datetime, fire: Callable[[Step], None]) -> None:
+        """Call `fire` `after` ms from `since` (pauses that began in between not counted), if the step is open then."""
+        due = self._past.shifted(millis(since) + after, since)
+        self._timetable.set((name, step.do.key), due, lambda: fire(step) if step.state is not StepState.ENDED else None)
+
+    def clear_timer(self, name: str, step: Step) -> None:
+        self._timetable.clear((name, step.do.key))
+
+    def run(self, step: Step, work: Coroutine[Any, Any, None]) -> None:
+        """Do something for the step in a task of its own."""
+        self.running += 1
+        step.task = asyncio.get_running_loop().create_task(work)
+        step.task.add_done_callback(lambda task: self._left(step, task))
+
+    def _left(self, step: Step, task: asyncio.Task[None]) -> None:
+        self.running -= 1
+        if step.task is task:
+            step.task = None
+        self._mail.set()

@@ -1,0 +1,78 @@
+"""One open step: what it is doing, and what from outside would end it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from instances.runtimes.protocol import Do, Raw, StepKind
+
+
+class StepState(Enum):
+    STARTING = "starting"
+    """The start waits for its commit."""
+    RUNNING = "running"
+    """An attempt is in flight."""
+    RETRYING = "retrying"
+    """The wait before a retry."""
+    OUTSIDE = "outside"
+    """Completion comes from outside."""
+    CHILD = "child"
+    """A child instance is being created, or runs."""
+    DELAYING = "delaying"
+    """The session is asked how long to wait before the retry."""
+    ENDED = "ended"
+
+
+@dataclass(slots=True)
+class Step:
+    """A step from its start to its end, over all its attempts."""
+
+    do: Do
+    started_at: datetime
+    attempts: int = 1
+    """Begun, the present one included."""
+    failures: int = 0
+    """Attempts that count as failed."""
+    deaths: int = 0
+    """Sandboxes that died on it since its last failure."""
+    reopened: bool = False
+    """Begun in an earlier life of the run."""
+    state: StepState = StepState.STARTING
+    task: asyncio.Task[None] | None = None
+    """What it is doing: the attempt in flight, for instance."""
+    child: str = ""
+    """Type of the fact that tells the end of its child."""
+    compensate_input: Raw | None = None
+
+    @property
+    def compensates(self) -> bool:
+        return self.do.key.kind is StepKind.ROLLBACK
+
+    @property
+    def starts_durably(self) -> bool:
+        """Whether an attempt runs only once its start is committed, so that a crash cannot make it run uncounted.
+
+        Others may run again anyway; but when one holder is gone, what the next one begins counts.
+        """
+        do = self.do
+        if do.child is not None:
+            return True
+        return not (do.immediate or do.repeatable) and (do.guarded or do.retry.limit == 0 or self.reopened)
+
+    @property
+    def awaits(self) -> tuple[str, ...]:
+        """Types of the outside facts that would end it, or its attempt, now."""
+        if self.state is StepState.CHILD:
+            return (self.child,)
+        return self.outside_types if self.state is StepState.OUTSIDE else ()
+
+    @property
+    def outside_types(self) -> tuple[str, str]:
+        """Types of the facts that complete it from outside, and that fail it."""
+        name = self.do.key.name
+        if self.compensates:
+            return (f"step:{name}:compensate", f"step-failed:{name}:compensate")
+        return (f"step:{name}", f"step-failed:{name}")

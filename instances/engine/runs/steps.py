@@ -1,0 +1,276 @@
+"""The steps a run calls: begun, or gone on with, their attempts side by side, ended from inside or from outside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from instances.engine.client import EngineClient
+from instances.engine.runs import attempts
+from instances.engine.runs.attempts import Failed, Outcome
+from instances.engine.runs.children import child_key, create_child, outcome_of
+from instances.engine.runs.clock import millis
+from instances.engine.runs.control import Control
+from instances.engine.runs.endings import RunFailed
+from instances.engine.runs.failures import encode_failure, failure_from_outside
+from instances.engine.runs.inbox import Fact
+from instances.engine.runs.notes import Notes
+from instances.engine.runs.open_steps import OpenSteps
+from instances.engine.runs.outcomes import Outcomes
+from instances.engine.runs.recorded import OpenStep
+from instances.engine.runs.state import RunState
+from instances.engine.runs.step import Step, StepState
+from instances.lifecycle import Kind
+from instances.runtimes.protocol import Attempt, Child, Do, Failure, Raw, SessionLost, StepKey, StepKind
+from tenants.limits import PAYLOAD_BYTES
+
+DIED = Failure("WorkflowInternalError", "Attempt failed due to internal workflows error")
+"""An attempt whose worker died under it."""
+
+
+class Steps:
+    """What one run is doing."""
+
+    def __init__(self, state: RunState, control: Control, notes: Notes, client: EngineClient) -> None:
+        self._state = state
+        self._run = state.held.context
+        self._clock = state.clock
+        self._work = state.work
+        self._usage = state.usage
+        self._control = control
+        self._notes = notes
+        self._client = client
+        self._open = OpenSteps(state)
+        self._outcomes = Outcomes(state, self._open, self._retry)
+        self.held_back: list[Do] = []
+        """Called while no new step may start."""
+
+    @property
+    def running(self) -> int:
+        """Attempts in flight: while there are any, the run stays in memory."""
+        return self._open.running
+
+    # --- beginning -----------------------------------------------------------------------------------------------
+
+    def do(self, do: Do) -> None:
+        """Begin a step, or go on with one that an earlier life left open. Raises :class:`RunFailed` at the limit."""
+        if do.counts and do.key.kind is StepKind.DO:
+            refusal = self._usage.refuse_step()
+            if refusal is not None:
+                raise RunFailed(refusal)
+        if do.outgoing:
+            self._usage.made_requests(self._state.replay.attempts_of(do.key))
+        if not self._state.replay.calls(do.key, do.fingerprint) or self._control.final is not None:
+            return
+        past = self._state.past.open.pop(do.key, None)
+        if past is not None:
+            self._usage.made_requests(past.attempts if do.outgoing else 0)
+            self._reopen(do, past)
+        elif self._control.held_back:
+            self.held_back.append(do)
+        else:
+            self._begin(do)
+
+    async def begin_held_back(self) -> None:
+        """Begin what was called while no step might start. Raises :class:`RunLost`."""
+        held_back, self.held_back = self.held_back, []
+        self._state.breath.begin()
+        for do in held_back:
+            self._begin(do)
+            await self._state.breathe()
+
+    def _begin(self, do: Do) -> None:
+        step = Step(do, self._clock.now())
+        self._open.add(step)
+        self._limit_total(step)
+        self._start(step, Kind.STEP_STARTED, _start_payload(do), step.started_at)
+
+    def _reopen(self, do: Do, past: OpenStep) -> None:
+        """Go on where the journal ends: with a wait, a retry, or an attempt that nobody saw ending."""
+        step = Step(do, past.started_at, past.attempts, past.failures, past.deaths, reopened=True)
+        self._open.add(step)
+        self._limit_total(step)
+        if past.waiting_at is not None:
+            self._await_outside(step, past.waiting_at)
+        elif (do.child is not None or do.immediate or do.repeatable) and past.failed_at is None:
+            self._dispatch(step)
+        elif past.attempt_open:
+            self._outcomes.fail(step, DIED)
+        else:
+            self._outcomes.wait_for_retry(step, past.delay, past.failed_at or past.started_at)
+
+    def _limit_total(self, step: Step) -> None:
+        if step.do.total_timeout is not None:
+            self._open.set_timer("total", step, step.do.total_timeout, step.started_at, self._total_timed_out)
+
+    def _total_timed_out(self, step: Step) -> None:
+        """The whole step took too long: final, whatever it is doing."""
+        failure = replace(attempts.timed_out(step.do.total_timeout).failure, permanent=True)
+        self._outcomes.give_up(step, failure, timed_out=True)
+
+    def _retry(self, step: Step) -> None:
+        """The wait before a retry is over."""
+        step.attempts += 1
+        step.state = StepState.STARTING
+        self._start(step, Kind.ATTEMPT_STARTED, None)
+
+    def _start(self, step: Step, kind: Kind, payload: Raw | None, at: datetime | None = None) -> None:
+        """Write the start of an attempt down and make the attempt: after the commit if it must not run uncounted."""
+        if step.starts_durably:
+            self._open.write(kind, step, payload, partial(self._dispatch, step), at)
+        else:
+            self._open.write(kind, step, payload, at=at)
+            self._dispatch(step)
+
+    # --- attempts ------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, step: Step) -> None:
+        if step.state is StepState.ENDED:
+            return
+        do = step.do
+        if do.child is not None:
+            key = child_key(self._run, do.key, step.attempts, step.started_at)
+            step.state, step.child = StepState.CHILD, f"child:{key}"
+            self._open.run(step, self._create_child(step, do.child, key))
+        elif do.immediate:
+            attempt = self._attempt_of(step)
+            self._ended(step, attempt, attempts.run_in_place(self._state.session, do, attempt))
+        elif do.outgoing and (refusal := self._usage.refuse_request()) is not None:
+            self._outcomes.give_up(step, refusal)
+        else:
+            step.state = StepState.RUNNING
+            self._open.run(step, self._attempt(step))
+
+    async def _attempt(self, step: Step) -> None:
+        attempt = self._attempt_of(step)
+        try:
+            outcome = await attempts.run(self._state.session, step.do, attempt, self._state.held)
+        except SessionLost as lost:
+            self._state.lose_session(lost)
+        else:
+            self._ended(step, attempt, outcome)
+
+    def _attempt_of(self, step: Step) -> Attempt:
+        """What the session is told about the attempt."""
+        key, run = step.do.key, self._run
+        phase = "compensate" if step.compensates else "invoke"
+        return Attempt(
+            step.attempts,
+            lambda level, message: self._notes.log(level, message, key.counted),
+            self._clock.now,
+            lambda: self._work.fenced or step.state is StepState.ENDED,
+            f"{run.workflow}:{run.instance_id}:{key.name}:{phase}",
+        )
+
+    def _ended(self, step: Step, attempt: Attempt, outcome: Outcome) -> None:
+        if step.state is StepState.ENDED or self._work.fenced:
+            return
+        if isinstance(outcome, Failed):
+            self._outcomes.fail(step, outcome.failure, timed_out=outcome.timed_out)
+            return
+        step.compensate_input = attempt.compensate_input
+        if outcome is not None and len(outcome) > PAYLOAD_BYTES // 4 and len(outcome.encode()) > PAYLOAD_BYTES:
+            message = f"Step {step.do.key.counted} output is too large. Maximum allowed size is 1MiB."
+            self._outcomes.fail(step, Failure("WorkflowInternalError", message))
+        elif step.do.external:
+            self._wait_outside(step)
+        else:
+            self._outcomes.complete(step, outcome)
+
+    async def _create_child(self, step: Step, child: Child, key: UUID) -> None:
+        refusal = await create_child(self._client, self._run, step.do.key, child, key)
+        if refusal is not None:
+            self._outcomes.fail(step, refusal)
+        elif not child.wait:
+            self._outcomes.complete(step, msgspec.json.encode({"id": str(key)}).decode())
+
+    # --- completion from outside ---------------------------------------------------------------------------------
+
+    def awaited(self) -> list[str]:
+        """Types of the outside facts that steps wait for."""
+        return [type for step in self._open for type in step.awaits]
+
+    def match(self) -> None:
+        """Give unread facts to the steps that wait for them."""
+        for step in self._open:
+            types = step.awaits
+            if types and (fact := self._state.inbox.take(types)) is not None:
+                self._work.consume(fact)
+                self._receive(step, fact)
+
+    def _receive(self, step: Step, fact: Fact) -> None:
+        if step.state is StepState.CHILD:
+            outcome = outcome_of(fact.payload)
+        elif fact.type.startswith("step-failed:"):
+            outcome = failure_from_outside(fact.payload)
+        else:
+            outcome = fact.payload
+            given = self._state.inbox.take((f"step-input:{step.do.key.name}",))
+            if given is not None:
+                self._work.consume(given)
+                step.compensate_input = given.payload
+        if isinstance(outcome, Failure):
+            self._outcomes.fail(step, outcome)
+        else:
+            self._outcomes.complete(step, outcome)
+
+    def _wait_outside(self, step: Step) -> None:
+        """The attempt is over; what it began is completed by somebody outside."""
+        now = self._clock.now()
+        plan: dict[str, Any] = {"type": step.outside_types[0]}
+        if step.do.timeout is not None:
+            plan["until"] = millis(now) + step.do.timeout
+        self._open.write(Kind.STEP_WAITING, step, msgspec.json.encode(plan).decode(), at=now)
+        self._await_outside(step, now)
+
+    def _await_outside(self, step: Step, since: datetime) -> None:
+        step.state = StepState.OUTSIDE
+        if step.do.timeout is not None:
+            self._open.set_timer("outside", step, step.do.timeout, since, self._outside_timed_out)
+
+    def _outside_timed_out(self, step: Step) -> None:
+        self._outcomes.fail(step, attempts.timed_out(step.do.timeout).failure, timed_out=True)
+
+    # --- ending --------------------------------------------------------------------------------------------------
+
+    def cancel(self, key: StepKey, failure: Failure) -> None:
+        """The session gives a step up: recorded, no message. One that has not begun is forgotten."""
+        step = self._open.get(key)
+        if step is None:
+            self.held_back = [do for do in self.held_back if do.key != key]
+            return
+        self._open.close(step)
+        self._open.write(Kind.STEP_FAILED, step, encode_failure(failure, cancelled=True))
+
+    def die(self, key: StepKey, failure: Failure | None, cause: str) -> None:
+        """The sandbox died on an attempt of this step; see :meth:`Outcomes.die`."""
+        step = self._open.get(key)
+        if step is not None:
+            self._outcomes.die(step, failure, cause)
+
+    def interrupt(self) -> None:
+        """The worker leaves, or a sandbox died through no fault of theirs: attempts are closed without counting."""
+        for step in self._open:
+            if step.state is StepState.RUNNING:
+                self._open.write(Kind.ATTEMPT_INTERRUPTED, step)
+                self._open.close(step)
+
+    def drop(self) -> None:
+        """The run is over or lost: stop everything, write nothing."""
+        for step in self._open:
+            self._open.close(step)
+
+
+def _start_payload(do: Do) -> Raw:
+    """What a start entry says: the configuration, and what a replay must know of the step."""
+    extra = f',"hash":"{do.fingerprint}"' if do.fingerprint else ""
+    if do.nested:
+        extra += ',"nested":true'
+    if not extra:
+        return do.config
+    return f"{do.config[:-1]}{extra}}}" if do.config != "{}" else f"{{{extra[1:]}}}"

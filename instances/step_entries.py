@@ -1,0 +1,37 @@
+"""Which step a journal entry is about: families of steps, by the kind of the entry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from instances.lifecycle import Kind
+from instances.runtimes.protocol import StepKind
+
+COMPENSATION: Mapping[Kind, Kind] = {
+    Kind.STEP_STARTED: Kind.ROLLBACK_STEP_STARTED,
+    Kind.ATTEMPT_STARTED: Kind.ROLLBACK_ATTEMPT_STARTED,
+    Kind.ATTEMPT_FAILED: Kind.ROLLBACK_ATTEMPT_FAILED,
+    Kind.ATTEMPT_INTERRUPTED: Kind.ROLLBACK_ATTEMPT_INTERRUPTED,
+    Kind.STEP_COMPLETED: Kind.ROLLBACK_STEP_COMPLETED,
+    Kind.STEP_FAILED: Kind.ROLLBACK_STEP_FAILED,
+    Kind.STEP_WAITING: Kind.ROLLBACK_STEP_WAITING,
+}
+"""The kind a compensation writes where a forward step writes another."""
+
+STARTS: Mapping[int, StepKind] = {
+    Kind.STEP_STARTED: StepKind.DO,
+    Kind.ROLLBACK_STEP_STARTED: StepKind.ROLLBACK,
+    Kind.SLEEP_STARTED: StepKind.SLEEP,
+    Kind.WAIT_STARTED: StepKind.WAIT,
+}
+"""Entries a step begins with."""
+
+LATER: Mapping[int, StepKind] = {
+    **{kind: StepKind.DO for kind in COMPENSATION if kind not in STARTS},
+    **{kind: StepKind.ROLLBACK for kind in COMPENSATION.values() if kind not in STARTS},
+    Kind.COMPENSATE_INPUT: StepKind.DO,
+    Kind.SLEEP_COMPLETED: StepKind.SLEEP,
+    Kind.WAIT_COMPLETED: StepKind.WAIT,
+    Kind.WAIT_TIMED_OUT: StepKind.WAIT,
+}
+"""Entries about a step that began before."""
