@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,9 +35,20 @@ class Sizes:
     parked: int = 10_000
     waiting: int = 100_000
     killed: int = 500
+    calls: int = 20_000
 
 
-QUICK = Sizes(runs=1_000, chains=300, batch=3_000, singles=100, sleepers=1_000, parked=2_000, waiting=5_000, killed=100)
+QUICK = Sizes(
+    runs=1_000,
+    chains=300,
+    batch=3_000,
+    singles=100,
+    sleepers=1_000,
+    parked=2_000,
+    waiting=5_000,
+    killed=100,
+    calls=3_000,
+)
 
 
 async def parked(platform: Platform, sizes: Sizes) -> Figures:
@@ -163,6 +176,16 @@ async def recovery(platform: Platform, sizes: Sizes) -> Figures:
         "lost": lost,
         "repeated_steps": repeated,
     }
+
+
+async def egress(_platform: Platform, sizes: Sizes) -> Figures:
+    """Calls of a local server by the client workflows call with, 50 in flight; no workflow takes part."""
+    command = (sys.executable, "-m", "bench.egress", str(sizes.calls))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError("the calls out failed")
+    return json.loads(out)
 
 
 async def idle(platform: Platform, sizes: Sizes) -> Figures:

@@ -21,6 +21,7 @@ SHOWN = {
     "p95": "p95 ms",
     "max": "max ms",
     "cpu_ms": "CPU ms/instance",
+    "cpu_us": "CPU µs/call",
     "rows_per_second": "journal rows/s",
     "rows_per_commit": "rows per commit",
     "of_floor": "× floor",
