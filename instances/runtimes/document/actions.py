@@ -90,8 +90,8 @@ def _set(work: Work, _attempt: Attempt) -> Raw:
 def _fail(work: Work, _attempt: Attempt) -> Raw:
     config = _render(work)
     code, message = config.get("code"), config.get("message")
-    name = _plain(code) if code is not None else "Error"
-    text = _plain(message) if message is not None else f"node {work.plan.node.id} failed"
+    name = _plain(code)[:PERSON_LENGTH] if code is not None else "Error"
+    text = _plain(message)[:MESSAGE_LENGTH] if message is not None else f"node {work.plan.node.id} failed"
     raise StepFailure(Failure(name, text, None if code is None else name, permanent=True))
 
 
@@ -117,7 +117,8 @@ def _condition(work: Work, attempt: Attempt) -> Raw:
         verdict = {"conditionMet": met, "field": None, "operator": None, "value": None, "actualValue": None}
     if not met and plan.on_false == "fail":
         raise StepFailure(rule(CONDITION_FAILED, f"the condition of node {plan.node.id} is not met"))
-    return encode_json(verdict)
+    output = encode_json(verdict)
+    return output if fits(output) else encode_json({**verdict, "value": None, "actualValue": None})
 
 
 _PURE: dict[Action, Callable[[Work, Attempt], Raw | None]] = {
@@ -192,7 +193,7 @@ async def _call(work: Work, attempt: Attempt, tools: Tools) -> Raw:
 
 async def _handle(work: Work, attempt: Attempt, tools: Tools) -> Raw | None:
     node = work.plan.node
-    action = {"id": node.id, "name": node.name, "type": work.body.type, "config": _render(work)}
+    action = {"id": node.id, "name": node.name, "type": work.body.type, "config": _copied(_render(work))}
     returned = await tools.handlers.call(work.body.handler or work.body.type, action, _context(work, attempt))
     attempt.compensate_input = returned.compensate_input
     return returned.output
@@ -209,13 +210,13 @@ def _context(work: Work, attempt: Attempt) -> ActionContext:
         user_id=known["userId"],
         attempt=attempt.number,
         idempotency_key=_idempotency_key(work, attempt),
-        variables=dict(scope.vars),
+        variables=lambda: _copied(scope.vars),
         log=attempt.log,
         cancelled=attempt.cancelled,
-        trigger_data=lambda: facts.input(None),
-        previous_results=lambda: scope.results(None),
-        compensation=scope.field("compensation", Budget()).whole(None) if compensating else None,
-        error=scope.field("error", None) if compensating else None,
+        trigger_data=lambda: _copied(facts.input(None)),
+        previous_results=lambda: _copied(scope.results(None)),
+        compensation=_copied(scope.field("compensation", Budget()).whole(None)) if compensating else None,
+        error=_copied(scope.field("error", None)) if compensating else None,
     )
 
 
@@ -240,6 +241,11 @@ def simulate(work: Work, attempt: Attempt) -> Raw | None:
         case Action.CALL:
             return '{"status":200,"statusText":"OK","data":null}'
     return None
+
+
+def _copied(value: Any) -> Any:
+    """A value of its own for code that may change it: what expressions gave is shared with all the run."""
+    return decode_json(encode_json(value))
 
 
 # --- values ------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -22,7 +23,7 @@ import structlog
 
 from instances.runtimes.document.failures import UNKNOWN_ACTION, ConfigError, printable, rule
 from instances.runtimes.protocol import Failure, Raw, StepFailure
-from versions.document.types import NODE_TYPES
+from versions.document.types import MESSAGE_LENGTH, NODE_TYPES
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,8 @@ class ActionHandler:
 class ActionContext:
     """What a handler may know and do besides its action.
 
-    `cancelled` turns true when the attempt's result is no longer wanted; long handlers should look at it.
+    Values are copies: what a handler does to them stays with it. `cancelled` turns true when the attempt's result is no
+    longer wanted; long handlers should look at it.
     `idempotencyKey` is the same for every attempt of the step: pass it on to systems that can tell repeats.
     """
 
@@ -64,7 +66,7 @@ class ActionContext:
         user_id: str | None,
         attempt: int,
         idempotency_key: str,
-        variables: dict[str, Any],
+        variables: Callable[[], dict[str, Any]],
         log: Callable[[str, str], None],
         cancelled: Callable[[], bool],
         trigger_data: Callable[[], Any],
@@ -78,22 +80,27 @@ class ActionContext:
         self.userId = user_id
         self.attempt = attempt
         self.idempotencyKey = idempotency_key
-        self.vars = variables
         self.compensation = compensation
         """`{input}` when the handler compensates a step, else None."""
         self.error = error
         """What went wrong, when the handler compensates a step."""
         self._log = log
         self._cancelled = cancelled
+        self._variables = variables
         self._trigger_data = trigger_data
         self._previous_results = previous_results
 
-    @property
+    @cached_property
+    def vars(self) -> dict[str, Any]:
+        """The variables, as they stood when the step started."""
+        return self._variables()
+
+    @cached_property
     def triggerData(self) -> Any:
         """The instance's input."""
         return self._trigger_data()
 
-    @property
+    @cached_property
     def previousStepResults(self) -> list[dict[str, Any]]:
         """Results of the steps that had finished when this one started, in finishing order."""
         return self._previous_results()
@@ -210,10 +217,15 @@ def _check(handler: ActionHandler, config: Any) -> None:
         raise ConfigError(f"config{f'/{where}' if where else ''} of {handler.name}: {problem.message}")
 
 
+def _said(text: str) -> str:
+    """Words of a handler, such that they can be stored."""
+    return printable(text[:MESSAGE_LENGTH])
+
+
 def _raised(error: Exception) -> Failure:
     return Failure(
         type(error).__name__,
-        printable(str(error)) or type(error).__name__,
+        _said(str(error)) or type(error).__name__,
         permanent=getattr(error, "permanent", False) is True,
     )
 
@@ -242,9 +254,9 @@ def _reported(returned: dict[str, Any]) -> Failure:
     if isinstance(error, dict):
         code = error.get("code")
         return Failure(
-            printable(str(error.get("name") or "Error")),
-            printable(str(error.get("message") or "the handler failed")),
-            None if code is None else printable(str(code)),
+            _said(str(error.get("name") or "Error")),
+            _said(str(error.get("message") or "the handler failed")),
+            None if code is None else _said(str(code)),
             permanent=permanent or error.get("permanent") is True,
         )
-    return Failure("Error", printable(str(error)) if error else "the handler failed", permanent=permanent)
+    return Failure("Error", _said(str(error)) if error else "the handler failed", permanent=permanent)

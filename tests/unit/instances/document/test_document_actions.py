@@ -21,7 +21,7 @@ from instances.runtimes.document.actions import Tools
 from instances.runtimes.document.call_api import redact_headers
 from instances.runtimes.document.handlers import HandlerPool
 from instances.runtimes.protocol import Do, StepKind
-from tests.support.document_runs import START, NoTools, call, drive, fails, noop, run_context
+from tests.support.document_runs import START, NoTools, call, drive, fails, noop, run_context, sets
 
 
 class Egress:
@@ -408,6 +408,49 @@ async def test_outputs_of_handlers(pool, register, returned, output):
 
     register("greet", greet)
     assert (await handled(pool)).output == output
+
+
+async def test_what_handlers_do_to_values_stays_with_them(pool, register):
+    def greet(action, context):
+        for value in (
+            action["config"]["all"],
+            context.triggerData,
+            context.vars["deep"],
+            context.previousStepResults[0],
+        ):
+            value.clear()
+        assert context.triggerData == {}
+        context.compensation["input"].clear() if context.compensation else None
+
+    register("greet", greet)
+    nodes = [
+        sets("first", values={"a": [1]}),
+        {"id": "h", "type": "greet", "depends_on": ["first"], "config": {"all": "{{ trigger }}"},
+         "compensate": {"type": "greet", "config": {"all": "{{ error }}"}, "input": "{{ trigger }}"}},
+        sets("seen", "h", values={"seen": "{{ [trigger, vars.deep, previousStepResults[0].output] }}"}),
+    ]  # fmt: skip
+    tools = Tools(NoTools(), NoTools(), pool)
+    run = await drive(nodes, vars={"deep": {"b": 2}}, input={"who": "Ada"}, tools=tools)
+    assert run.result("seen") == {"seen": [{"who": "Ada"}, {"b": 2}, {"a": [1]}]}
+    await run.request_rollback()
+
+
+async def test_a_verdict_on_a_large_value_leaves_the_value_out():
+    config = {"field": "trigger", "operator": "exists"}
+    run = await drive([{"id": "c", "type": "condition", "config": config}], input="x" * 1_048_500)
+    assert run.output == {
+        "conditionMet": True,
+        "field": "trigger",
+        "operator": "exists",
+        "value": None,
+        "actualValue": None,
+    }
+
+
+async def test_a_failure_says_no_more_than_anybody_reads():
+    node = {"id": "f", "type": "fail", "config": {"message": "{{ trigger }}", "code": "{{ trigger }}"}}
+    run = await drive([node], input="x" * 100_000)
+    assert (len(run.error.message), len(run.error.name)) == (65_536, 255)
 
 
 @pytest.mark.parametrize(
