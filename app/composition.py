@@ -14,6 +14,9 @@ from instances.egress import EgressClient, EgressPolicy
 from instances.engine.client import EngineClient
 from instances.live_feed import LiveFeed
 from instances.runtimes.document.handlers import known_handlers
+from instances.runtimes.javascript.runtime import sandbox_options
+from instances.runtimes.scripts.checker import SandboxChecker
+from instances.sandbox.host import SandboxHost
 from instances.service import InstanceService
 from jobs.doorbell import ArqDoorbell
 from jobs.redis_clients import AWAY, quick
@@ -94,6 +97,7 @@ class Platform:
             handlers=known_handlers,
             check_url=self.egress.policy.problem,
             vet_url=self.egress.vet,
+            checker=SandboxChecker({"javascript": self._sandboxes(stack)}),
         )
         self.engine = EngineClient(db, clock, doorbell)
         await self.engine.start()
@@ -101,6 +105,12 @@ class Platform:
         feed = LiveFeed.at(settings.redis_url)
         stack.push_async_callback(feed.stop)
         self.instances = InstanceService(db, clock, ids, self.tenants, self.versions, self.engine, self.jobs, feed)
+
+    def _sandboxes(self, stack: AsyncExitStack) -> SandboxHost:
+        """Where uploads are looked at. Nothing is started before the first."""
+        host = SandboxHost("javascript", sandbox_options())
+        stack.push_async_callback(host.close)
+        return host
 
 
 async def _close(redis: Redis) -> None:

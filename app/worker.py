@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import UUID
+
+import structlog
 
 from app.composition import Platform
 from app.settings import Settings
 from instances.engine.worker import EngineWorker, WorkerOptions
 from instances.runtimes.document import ActionStore, DocumentRuntime
-from instances.runtimes.protocol import Runtime, StoredVersion
+from instances.runtimes.javascript.runtime import sandbox_options as javascript_sandboxes
+from instances.runtimes.protocol import RUNTIME_JAVASCRIPT, Runtime, StoredVersion
+from instances.runtimes.scripts.isolate import Isolate
+from instances.runtimes.scripts.loading import CPU_MS, LoadedScript
+from instances.runtimes.scripts.program import Surroundings
+from instances.runtimes.scripts.runtime import Load, ScriptRuntime
+from instances.runtimes.scripts.waiting import timer_handlers
+from instances.sandbox.errors import SandboxUnavailable
+from instances.sandbox.host import SandboxHost
+from instances.sandbox.pool import SandboxPool
 from jobs.feed_publisher import FeedPublisher
 from jobs.worker import WorkerServices, run
+
+log = structlog.get_logger(__name__)
 
 
 async def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
@@ -27,7 +41,7 @@ async def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
 async def worker_services(platform: Platform) -> AsyncIterator[WorkerServices]:
     """What a worker of `platform` works with; `jobs.worker` starts and stops it."""
     settings = platform.settings
-    async with _runtimes(platform) as runtimes:
+    async with _runtimes(platform) as runtimes, AsyncExitStack() as stack:
         feed = FeedPublisher.at(settings.redis_url) if settings.redis_url else None
         engine = EngineWorker(
             platform.db,
@@ -39,6 +53,8 @@ async def worker_services(platform: Platform) -> AsyncIterator[WorkerServices]:
             feed.publish if feed is not None else None,
             platform.tenants.accounts.limits_of,
         )
+        offering = asyncio.create_task(_offer_scripts(platform, stack, engine))
+        stack.push_async_callback(_cancelled, offering)
         yield WorkerServices(
             db=platform.db,
             clock=platform.clock,
@@ -59,6 +75,42 @@ async def _runtimes(platform: Platform) -> AsyncIterator[list[Runtime]]:
         yield [documents]
     finally:
         await documents.close()
+
+
+async def _offer_scripts(platform: Platform, stack: AsyncExitStack, engine: EngineWorker) -> None:
+    """Add the scripts' runtimes once their sandboxes stand: documents need not wait for that, nor fail with it."""
+    host = SandboxHost("javascript", javascript_sandboxes())
+    stack.push_async_callback(host.close)
+    pool: SandboxPool[Isolate] = SandboxPool(host, platform.clock)
+    stack.push_async_callback(pool.close)
+    try:
+        await pool.warm()
+    except SandboxUnavailable as error:
+        log.warning("scripts_do_not_run", language="javascript", reason=error.reason)
+        return
+    around = Surroundings(pool=pool, handlers=timer_handlers(), now=platform.clock.now)
+    engine.offer(ScriptRuntime(RUNTIME_JAVASCRIPT, _script_loader(platform), around))
+
+
+def _script_loader(platform: Platform) -> Load:
+    async def load(account_id: UUID, script_id: UUID) -> LoadedScript:
+        found = await platform.versions.scripts.runnable(account_id, script_id)
+        limits = await platform.tenants.limits(account_id)
+        return LoadedScript.of(
+            found.script,
+            variables=found.variables,
+            flags=found.flags,
+            workflows=found.workflows,
+            exports=found.classes,
+            cpu_ms=min(filter(None, (found.cpu_ms or CPU_MS, limits.step_cpu_ms))),
+        )
+
+    return load
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _loader(platform: Platform) -> Callable[[UUID, UUID], Awaitable[StoredVersion]]:

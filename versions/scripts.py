@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -20,9 +21,10 @@ from tenants.keys import Keys
 from tenants.limits import SCRIPT_NAME, Limits
 from tenants.service import TenantService
 from versions import store
+from versions.compilation import CompiledScript, ScriptChecker, compile_upload
 from versions.errors import InvalidScriptName, ScriptNotFound, ScriptTooLarge, TooManyScripts
 from versions.schemas import ScriptRow, SealedRow
-from versions.uploads import Bindings, Module, Upload, read_bindings, read_upload
+from versions.uploads import Bindings, Metadata, Module, Upload, read_bindings, read_upload
 
 SEALED_PAGE = 100
 
@@ -31,14 +33,31 @@ log = structlog.get_logger(__name__)
 _MODULES = msgspec.json.Decoder(list[Module])
 
 
+class RunnableScript(msgspec.Struct, frozen=True, kw_only=True):
+    """An upload with everything a sandbox is given; secrets are among `variables`, in clear text."""
+
+    script: CompiledScript
+    variables: dict[str, Any]
+    workflows: dict[str, str]
+    """Workflow bindings: handle by name."""
+    classes: dict[str, str]
+    """Handle of the workflow made of each class of this script."""
+    flags: frozenset[str]
+    cpu_ms: int | None
+    subrequests: int | None
+
+
 class ScriptService:
     """Scripts of accounts. Uploading one starts nothing: workflows are made from it by a PUT of their own."""
 
-    def __init__(self, db: Database, clock: Clock, ids: Ids, tenants: TenantService) -> None:
+    def __init__(
+        self, db: Database, clock: Clock, ids: Ids, tenants: TenantService, checker: ScriptChecker | None = None
+    ) -> None:
         self._db = db
         self._clock = clock
         self._ids = ids
         self._tenants = tenants
+        self._checker = checker
 
     async def upload(
         self, caller: Caller, name: str, body: bytes, content_type: str, *, strict: bool = False, source: str = "api"
@@ -54,17 +73,17 @@ class ScriptService:
         limits = await self._tenants.limits(caller.account_id)
         if limits.script_bytes is not None and upload.size > limits.script_bytes:
             raise ScriptTooLarge(f"the script has {upload.size} bytes; at most {limits.script_bytes} are allowed")
+        # In a thread: parsing a bundle of megabytes takes tenths of a second.
+        compiled = await asyncio.to_thread(compile_upload, upload)
+        async with self._db.scope(caller.account_id) as connection:
+            previous = await store.script(connection, caller.account_id, name)
+        compiled = await self._checked(caller.account_id, name, compiled, upload, previous, strict)
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             await store.lock_account(connection, caller.account_id)
             await self._check_count(connection, caller.account_id, name, limits)
             previous = await store.script(connection, caller.account_id, name)
-            bindings = read_bindings(
-                upload.metadata,
-                [] if previous is None else msgspec.json.decode(previous.bindings),
-                frozenset() if previous is None else frozenset(msgspec.json.decode(previous.secrets)),
-                strict=strict,
-            )
-            await self._insert(connection, caller.account_id, name, upload, bindings, previous, source)
+            bindings, sealed = self._bindings(caller.account_id, name, upload, previous, strict)
+            await self._insert(connection, caller.account_id, name, upload, compiled, bindings, sealed, source)
             stored = await store.script(connection, caller.account_id, name)
         assert stored is not None
         await self._tenants.audit(caller, "script.upload", name, {"etag": stored.etag, "bytes": stored.size_bytes})
@@ -76,21 +95,47 @@ class ScriptService:
         if await store.count_other_scripts(connection, account_id, name) >= limits.scripts:
             raise TooManyScripts(f"the account has {limits.scripts} scripts, which is all it may have")
 
+    def _bindings(
+        self, account_id: UUID, name: str, upload: Upload, previous: ScriptRow | None, strict: bool
+    ) -> tuple[Bindings, dict[str, str]]:
+        """What the upload binds, and its secrets by binding, encrypted."""
+        secrets = {} if previous is None else msgspec.json.decode(previous.secrets)
+        before = [] if previous is None else msgspec.json.decode(previous.bindings)
+        bindings = read_bindings(upload.metadata, before, frozenset(secrets), strict=strict)
+        sealed = {kept: secrets[kept] for kept in sorted(bindings.kept)}
+        for binding, text in bindings.secrets.items():
+            cipher = self._tenants.keys.encrypt(text.encode(), _context(account_id, name, binding))
+            sealed[binding] = base64.b64encode(cipher).decode()
+        return bindings, sealed
+
+    async def _checked(
+        self,
+        account_id: UUID,
+        name: str,
+        compiled: CompiledScript,
+        upload: Upload,
+        previous: ScriptRow | None,
+        strict: bool,
+    ) -> CompiledScript:
+        """The script with what it exports, after it has been loaded once. Raises :class:`ScriptInvalid`."""
+        if self._checker is None:
+            return compiled
+        bindings, sealed = self._bindings(account_id, name, upload, previous, strict)
+        variables = _variables(bindings.plain) | self._opened(account_id, name, sealed)
+        exports = await self._checker.check(compiled, upload.metadata.compatibility_flags, variables)
+        return msgspec.structs.replace(compiled, exports=exports)
+
     async def _insert(
         self,
         connection: Any,
         account_id: UUID,
         name: str,
         upload: Upload,
+        compiled: CompiledScript,
         bindings: Bindings,
-        previous: ScriptRow | None,
+        sealed: dict[str, str],
         source: str,
     ) -> None:
-        secrets = {} if previous is None else msgspec.json.decode(previous.secrets)
-        sealed = {kept: secrets[kept] for kept in sorted(bindings.kept)}
-        for binding, text in bindings.secrets.items():
-            cipher = self._tenants.keys.encrypt(text.encode(), _context(account_id, name, binding))
-            sealed[binding] = base64.b64encode(cipher).decode()
         await store.insert_script(
             connection,
             account_id,
@@ -104,7 +149,36 @@ class ScriptService:
             upload.size,
             source,
             self._clock.now(),
+            _text(compiled),
         )
+
+    async def runnable(self, account_id: UUID, script_id: UUID) -> RunnableScript:
+        """An upload as its runs need it. Secrets have their present values: one that was replaced since reaches
+        instances of earlier versions, too. Raises :class:`ScriptNotFound`, `tenants.errors.CannotDecrypt`."""
+        async with self._db.scope(account_id) as connection:
+            row = await store.runnable_script(connection, account_id, script_id)
+        if row is None or row["compiled"] is None:
+            raise ScriptNotFound()
+        metadata = msgspec.json.decode(row["metadata"], type=Metadata)
+        bindings: list[dict[str, Any]] = msgspec.json.decode(row["bindings"])
+        secrets = msgspec.json.decode(row["secrets"]) | msgspec.json.decode(row["current_secrets"])
+        named = {binding["name"] for binding in bindings if binding["type"] == "secret_text"}
+        opened = self._opened(account_id, row["name"], {key: secrets[key] for key in named if key in secrets})
+        return RunnableScript(
+            script=msgspec.json.decode(row["compiled"], type=CompiledScript),
+            variables=_variables(bindings) | opened,
+            workflows={b["name"]: b["workflow_name"] for b in bindings if b["type"] == "workflow"},
+            classes=msgspec.json.decode(row["classes"]),
+            flags=frozenset(metadata.compatibility_flags),
+            cpu_ms=metadata.limits.cpu_ms,
+            subrequests=metadata.limits.subrequests,
+        )
+
+    def _opened(self, account_id: UUID, name: str, sealed: dict[str, str]) -> dict[str, str]:
+        return {
+            binding: self._tenants.keys.decrypt(base64.b64decode(cipher), _context(account_id, name, binding)).decode()
+            for binding, cipher in sealed.items()
+        }
 
     async def all(self, caller: Caller) -> list[ScriptRow]:
         """The account's scripts, by name."""
@@ -135,13 +209,7 @@ class ScriptService:
 
     def secrets(self, script: ScriptRow) -> dict[str, str]:
         """The clear texts of a script's secrets by binding. Raises `tenants.errors.CannotDecrypt`."""
-        sealed: dict[str, str] = msgspec.json.decode(script.secrets)
-        return {
-            binding: self._tenants.keys.decrypt(
-                base64.b64decode(cipher), _context(script.account_id, script.name, binding)
-            ).decode()
-            for binding, cipher in sealed.items()
-        }
+        return self._opened(script.account_id, script.name, msgspec.json.decode(script.secrets))
 
     async def renew_secrets(self) -> int:
         """Encrypt with the current secret what uploads of all accounts still have under the previous one.
@@ -191,6 +259,15 @@ class ScriptService:
             if not await store.delete_script(connection, caller.account_id, name, self._clock.now()):
                 raise ScriptNotFound()
         await self._tenants.audit(caller, "script.delete", name)
+
+
+def _variables(bindings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What texts and JSON values a script finds in its environment."""
+    return {
+        binding["name"]: binding["text"] if binding["type"] == "plain_text" else binding["json"]
+        for binding in bindings
+        if binding["type"] in ("plain_text", "json")
+    }
 
 
 def _context(account_id: UUID, script: str, binding: str) -> str:

@@ -25,6 +25,7 @@ from tenants.paging import Page
 from tenants.service import TenantService
 from versions import schedules as timing
 from versions import store
+from versions.compilation import ScriptChecker
 from versions.document.types import UrlRule
 from versions.errors import (
     CronNotAllowed,
@@ -45,7 +46,7 @@ from versions.schemas import (
 )
 from versions.scripts import ScriptService
 from versions.settings import Settings, checked_settings
-from versions.sources import ScriptParser, Source, document_source, require_class, script_source
+from versions.sources import Source, document_source, require_class, script_source
 from versions.vetting import UrlVet, vetted
 
 CACHED_VERSIONS = 2_000
@@ -66,7 +67,7 @@ class VersionService:
 
     `handlers` gives the names of registered action handlers; `check_url` and `vet_url` are the egress rules for URLs
     of `call_api` nodes, as they are written and with their names resolved;
-    `parser` reads workflow classes out of scripts, without one workflows are documents only.
+    `checker` loads uploaded scripts in a sandbox; without one they are not looked at before they run.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class VersionService:
         handlers: Callable[[], Collection[str]] = tuple,
         check_url: UrlRule | None = None,
         vet_url: UrlVet | None = None,
-        parser: ScriptParser | None = None,
+        checker: ScriptChecker | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -88,10 +89,9 @@ class VersionService:
         self._handlers = handlers
         self._check_url = check_url or _any_url
         self._vet_url = vet_url or _any_name
-        self._parser = parser
         self._cache: OrderedDict[tuple[UUID, UUID], VersionRow] = OrderedDict()
         self._cached_characters = 0
-        self.scripts = ScriptService(db, clock, ids, tenants)
+        self.scripts = ScriptService(db, clock, ids, tenants, checker)
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -206,8 +206,8 @@ class VersionService:
             return await self.compile(caller.account_id, body.definition, handle, pointer="/definition")
         class_name, script_name = require_class(body.class_name, body.script_name)
         script = await self.scripts.deployed(caller.account_id, script_name)
-        modules = list(await self.scripts.modules(caller.account_id, script.id))
-        return await script_source(script, modules, class_name, handle, self._parser)
+        runnable = await self.scripts.runnable(caller.account_id, script.id)
+        return script_source(script, runnable.script, class_name, handle)
 
     async def compile(self, account_id: UUID, definition: Any, handle: str, **form: Any) -> Source:
         """A definition ready for :meth:`deploy`; `form` says what its user wrote, as in :func:`document_source`.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from app.errors import InvalidRequest, Problem
+from versions.compilation import RUNTIMES, CompiledScript
 from versions.document import Document, check_document, document_hash, encode_document, validate_input
 from versions.document.model import NO_INPUT
 from versions.document.types import UrlRule
@@ -17,7 +18,6 @@ from versions.errors import DocumentInvalid, InvalidInput, ScriptInvalid
 from versions.graph import CLASS_NAME, document_graph
 from versions.schedules import of_document
 from versions.schemas import ScheduleRow, ScriptRow
-from versions.uploads import Module
 
 RUNTIME_DOCUMENT = 0
 """Number of the document runtime, as `instances.runtimes.protocol` has it."""
@@ -45,22 +45,6 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     input_needed: str = ""
     """Why an instance without input breaks the code's own rules; empty: it does not."""
     warnings: tuple[Problem, ...] = ()
-
-
-class ParsedClass(msgspec.Struct, frozen=True, kw_only=True):
-    """What a script parser found out about a workflow class."""
-
-    language: str
-    runtime: int
-    source: str
-    graph: str | None
-    warnings: tuple[Problem, ...] = ()
-
-
-class ScriptParser(Protocol):
-    """Reads a workflow class out of a script's modules. Raises :class:`ScriptInvalid`."""
-
-    async def parse(self, script: ScriptRow, modules: list[Module], class_name: str) -> ParsedClass: ...
 
 
 def document_source(
@@ -127,32 +111,23 @@ def _why_input_is_needed(document: Document) -> str:
     return ""
 
 
-async def script_source(
-    script: ScriptRow, modules: list[Module], class_name: str, handle: str, parser: ScriptParser | None
-) -> Source:
+def script_source(script: ScriptRow, compiled: CompiledScript, class_name: str, handle: str) -> Source:
     """Make a class of an uploaded script the code of a workflow. Raises :class:`ScriptInvalid`."""
-    parsed = await _runnable(parser).parse(script, modules, class_name)
+    if compiled.exports.get(class_name) != "workflow":
+        found = ", ".join(sorted(name for name, kind in compiled.exports.items() if kind == "workflow")) or "none"
+        rule = f"script {script.name!r} exports no class {class_name!r} that extends WorkflowEntrypoint"
+        raise ScriptInvalid(f"{rule}; those it exports: {found}")
     return Source(
-        language=parsed.language,
-        runtime=parsed.runtime,
+        language=compiled.language,
+        runtime=RUNTIMES[compiled.language],
         class_name=class_name,
         script_name=script.name,
         script_id=script.id,
-        source=parsed.source,
+        source="",
         source_hash=script.etag,
-        graph=parsed.graph,
+        graph=None,
         display_name=handle,
-        warnings=parsed.warnings,
     )
-
-
-def _runnable(parser: ScriptParser | None) -> ScriptParser:
-    """The one place that says whether workflows may run scripts."""
-    if parser is None:
-        raise ScriptInvalid(
-            "running scripts is not available in this release: deploy the workflow as a document in `definition`"
-        )
-    return parser
 
 
 def require_class(class_name: str | None, script_name: str | None) -> tuple[str, str]:

@@ -367,6 +367,15 @@ select * from (
 ) q order by q.name collate "C"
 """
 
+RUNNABLE_SCRIPT = f"""
+select {_SCRIPT}, s.compiled,
+  coalesce((select d.secrets from script d where d.account_id = $1 and d.name = s.name and d.deleted_at is null
+            and d.deployed_at is not null order by d.no desc limit 1), s.secrets) as current_secrets,
+  (select coalesce(json_object_agg(w.class_name, w.handle), '{{}}')::text from workflow w
+    where w.account_id = $1 and w.script_name = s.name and w.deleted_at is null) as classes
+from script s where s.account_id = $1 and s.id = $2
+"""
+
 SCRIPT_MODULES = "select modules from script where account_id = $1 and id = $2"
 
 COUNT_OTHER_SCRIPTS = """
@@ -375,8 +384,8 @@ select count(distinct name) from script where account_id = $1 and deleted_at is 
 
 INSERT_SCRIPT = """
 insert into script (account_id, id, name, metadata, modules, bindings, secrets, etag, size_bytes, source, deployed_at,
-                    created_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+                    created_at, compiled)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12)
 """
 
 # Of all accounts, for the operator's secret: engine role.
@@ -402,6 +411,13 @@ async def script(connection: Connection, account_id: UUID, name: str) -> ScriptR
 async def scripts(connection: Connection, account_id: UUID) -> list[ScriptRow]:
     """The deployed upload of each script, by name."""
     return [msgspec.convert(dict(row), ScriptRow) for row in await connection.fetch(SCRIPTS, account_id)]
+
+
+async def runnable_script(connection: Connection, account_id: UUID, script_id: UUID) -> dict[str, Any] | None:
+    """An upload, whether or not it is deployed still, with `compiled`, `current_secrets` (those of the deployed upload
+    of that name) and `classes` (workflows of the script's classes, handle by class)."""
+    row = await connection.fetchrow(RUNNABLE_SCRIPT, account_id, script_id)
+    return None if row is None else dict(row)
 
 
 async def script_modules(connection: Connection, account_id: UUID, script_id: UUID) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
@@ -41,6 +41,13 @@ class Module(msgspec.Struct, frozen=True):
         return base64.b64decode(self.content) if self.encoding == "base64" else self.content.encode()
 
 
+class ScriptLimits(msgspec.Struct, frozen=True):
+    """`limits` of the metadata: CPU milliseconds of a step, outgoing requests of an instance."""
+
+    cpu_ms: Annotated[int, msgspec.Meta(ge=1, le=300_000)] | None = None
+    subrequests: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] | None = None
+
+
 class Metadata(msgspec.Struct, frozen=True):
     """The keys of `metadata` that mean something here; the whole of it is stored."""
 
@@ -50,6 +57,7 @@ class Metadata(msgspec.Struct, frozen=True):
     keep_bindings: list[str] = []
     compatibility_date: str | None = None
     compatibility_flags: list[str] = []
+    limits: ScriptLimits = ScriptLimits()
     tags: list[str] | None = None
     logpush: bool | None = None
 

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from instances.runtimes.protocol import StoredVersion
 from instances.runtimes.scripts.isolate import Isolate
+from instances.runtimes.scripts.loading import LoadedScript
 from instances.runtimes.scripts.operations import Handler
-from instances.runtimes.scripts.program import LoadedScript, ScriptProgram, Surroundings
+from instances.runtimes.scripts.program import ScriptProgram, Surroundings
 from tests.support.engine import ScriptRuntime
 from tests.support.guest import GuestProcess
 
@@ -53,13 +54,10 @@ class GuestRuntime(ScriptRuntime):
 
     async def open(self, version: StoredVersion) -> Any:
         self.current = self.scripts[version.source][0]
-        script = LoadedScript(
-            account_id=version.account_id, script_id=version.version_key, main="main", code=(), modules=()
-        )
+        script = LoadedScript(main="main")
         around = Surroundings(
             pool=self._pool,  # type: ignore[arg-type]
             handlers=self.handlers,
             now=self._now,
-            code_kind=b"S",
         )
         return ScriptProgram(version, script, around)

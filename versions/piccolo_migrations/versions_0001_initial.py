@@ -15,6 +15,7 @@ create table script (
   name text not null,
   metadata text not null,
   modules text not null,
+  compiled text,
   bindings text not null,
   secrets text not null default '{}',
   etag text not null,

@@ -25,7 +25,7 @@ def do_command(key: StepKey, called: StepCalled) -> Do:
         key,
         retry,
         timeout=_millis(config.timeout, 1, SLEEP_MAX_MS),
-        config=_shown(config),
+        config=_start(config),
         fingerprint=_fingerprint("do", key.name),
         guarded=called.rollback is not None,
         sensitive=config.sensitive is not None,
@@ -41,7 +41,7 @@ def undo_command(key: StepKey, config: StepConfig | None) -> Do:
         StepKey(StepKind.ROLLBACK, key.name, key.count),
         _retry(config, dynamic=False),
         timeout=_millis(config.timeout, 1, SLEEP_MAX_MS),
-        config=_shown(config),
+        config=_start(config),
         counts=False,
     )
 
@@ -84,8 +84,21 @@ def _retry(config: StepConfig, *, dynamic: bool) -> Retry:
     return Retry(limit, delay, retries.backoff, max_delay=SLEEP_MAX_MS)
 
 
-def _shown(config: StepConfig) -> str:
-    return msgspec.json.encode(_whole(msgspec.to_builtins(config))).decode()
+def _start(config: StepConfig) -> str:
+    """What the start entry says of the step: its configuration, as views show it."""
+    start: dict[str, Any] = {"config": _whole(msgspec.to_builtins(config))}
+    if config.sensitive is not None:
+        start["sensitive"] = True
+    return msgspec.json.encode(start).decode()
+
+
+def config_of(step: Do) -> msgspec.Raw:
+    """The configuration in a step's start entry."""
+    return msgspec.json.decode(step.config, type=_Start).config
+
+
+class _Start(msgspec.Struct):
+    config: msgspec.Raw
 
 
 def _whole(value: Any) -> Any:

@@ -44,7 +44,7 @@ from instances.runtimes.protocol import (
     Wait,
 )
 from instances.runtimes.scripts import messages as said
-from instances.runtimes.scripts.commands import do_command, sleep_command, undo_command, wait_command
+from instances.runtimes.scripts.commands import config_of, do_command, sleep_command, undo_command, wait_command
 from instances.runtimes.scripts.failures import (
     CPU,
     DELAY_MS,
@@ -166,7 +166,7 @@ class ScriptSession:
             message["ctx"] = {
                 "step": {"name": key.name, "count": key.count},
                 "attempt": attempt.number,
-                "config": msgspec.Raw(step.config.encode()),
+                "config": config_of(step),
             }
         self._attempts[id, attempt.number] = attempt
         self._cpu[id] = 0

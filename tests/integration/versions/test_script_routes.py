@@ -39,7 +39,7 @@ async def test_the_upload_of_wrangler(api, clock):
     modules = [
         ("index.js", MAIN, "application/javascript+module"),
         ("./abc-thanks.txt", "grüße".encode(), "text/plain"),
-        ("lib.wasm", b"\0asm\xff", "application/wasm"),
+        ("blob.bin", b"\0\xff", "application/octet-stream"),
         ("index.js.map", b"{}", "application/source-map"),
     ]
     query = "?excludeScript=true&bindings_inherit=strict"
@@ -68,7 +68,7 @@ async def test_the_upload_of_wrangler(api, clock):
     kind, options = parse_options_header(answer.headers["content-type"])
     assert kind == "multipart/form-data"
     parts = {part.filename: part.raw for part in MultipartParser(_stream(answer.content), options["boundary"])}
-    assert parts == {"index.js": MAIN, "./abc-thanks.txt": "grüße".encode(), "lib.wasm": b"\0asm\xff"}
+    assert parts == {"index.js": MAIN, "./abc-thanks.txt": "grüße".encode(), "blob.bin": b"\0\xff"}
 
 
 def _stream(content: bytes) -> Any:
@@ -292,9 +292,25 @@ async def test_scopes_and_walls(api, make_api, boss, stranger):
     assert (await (await make_api(boss, "workflows:read"))("GET", "/workers/scripts"))[0] == 403
 
 
-async def test_a_workflow_on_a_script_is_refused_for_now(api):
+async def test_a_workflow_needs_a_class_the_script_exports(api):
     await upload(api)
     body = {"class_name": "Flow", "script_name": "worker"}
     status, _, envelope = await api("PUT", "/workflows/flow", json=body)
     assert (status, envelope["errors"][0]["code"]) == (400, 10021)
-    assert "not available in this release" in envelope["errors"][0]["message"]
+    assert "exports no class 'Flow'" in envelope["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "words"),
+    [
+        (
+            [("index.js", MAIN, "application/javascript+module"), ("a.wasm", b"\0asm", "application/wasm")],
+            "WebAssembly",
+        ),
+        ([("index.js", MAIN, "application/javascript+module"), ("a.py", b"1", "text/x-python")], "not JavaScript"),
+    ],
+)
+async def test_modules_that_do_not_run_are_named(api, modules, words):
+    status, _, envelope = await upload(api, modules=modules)
+    assert (status, envelope["errors"][0]["code"]) == (400, 10021)
+    assert words in envelope["errors"][0]["message"] and modules[1][0] in envelope["errors"][0]["message"]

@@ -11,10 +11,10 @@ from tenants.auth import Caller
 from tenants.paging import Page
 from versions import store
 from versions.document import decode_document
-from versions.errors import InvalidWorkflowName, ScriptNotFound, VersionNotFound, WorkflowNotFound
+from versions.errors import InvalidWorkflowName, ScriptInvalid, ScriptNotFound, VersionNotFound, WorkflowNotFound
 from versions.schemas import WorkflowBody
 from versions.service import VersionService
-from versions.sources import ParsedClass, document_source
+from versions.sources import document_source
 
 WRANGLER = {"main_module": "index.js", "bindings": []}
 
@@ -119,15 +119,15 @@ async def test_workspaces(versions, boss):
         await versions.put(inside, "global", body())
 
 
-class Parser:
-    """Finds whatever class it is asked for."""
+class Checker:
+    """Finds one workflow in every script."""
 
-    async def parse(self, script: Any, modules: Any, class_name: str) -> ParsedClass:
-        return ParsedClass(language="javascript", runtime=1, source=f'"{class_name}"', graph=None)
+    async def check(self, script: Any, flags: Any, variables: Any) -> dict[str, str]:
+        return {"Flow": "workflow", "default": "worker"}
 
 
-async def test_workflows_on_scripts_once_there_is_a_parser(db, clock, ids, tenants, boss, admin):
-    versions = VersionService(db, clock, ids, tenants, parser=Parser())
+async def test_workflows_on_scripts(db, clock, ids, tenants, boss, admin):
+    versions = VersionService(db, clock, ids, tenants, checker=Checker())
     request = WorkflowBody(class_name="Flow", script_name="worker")
     with pytest.raises(ScriptNotFound):
         await versions.put(boss, "flow", request)
@@ -137,6 +137,8 @@ async def test_workflows_on_scripts_once_there_is_a_parser(db, clock, ids, tenan
     )
     kind = "multipart/form-data; boundary=b"
     await versions.scripts.upload(boss, "worker", upload, kind)
+    with pytest.raises(ScriptInvalid, match=r"exports no class 'Other' that extends WorkflowEntrypoint; .*: Flow"):
+        await versions.put(boss, "flow", WorkflowBody(class_name="Other", script_name="worker"))
     first = await versions.put(boss, "flow", request)
     assert (await versions.put(boss, "flow", request)).changed is False
     version = await versions.load(boss.account_id, first.workflow.current_version)

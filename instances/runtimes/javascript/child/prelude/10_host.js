@@ -1,0 +1,108 @@
+// What the rest of the prelude stands on: intrinsics taken before any user code runs, the outbox, and which run's code
+// is running. User code may overwrite every global and every prototype; the books must still be right.
+
+const {
+  Object: $Object, Array: $Array, Map: $Map, Set: $Set, Promise: $Promise, Error: $Error, Date: $Date, JSON: $JSON,
+  Number: $Number, String: $String, BigInt: $BigInt, RegExp: $RegExp, Math: $Math, Reflect: $Reflect,
+  Function: $Function, TypeError: $TypeError, RangeError: $RangeError, Symbol: $Symbol,
+  ArrayBuffer: $ArrayBuffer, Uint8Array: $Uint8Array, DataView: $DataView, isNaN: $isNaN,
+} = globalThis;
+const GLOBAL = globalThis;
+const { stringify, parse } = $JSON;
+const {
+  create, defineProperty, defineProperties, freeze, getPrototypeOf, setPrototypeOf, keys: ownKeys, assign,
+  getOwnPropertyDescriptor, getOwnPropertyNames,
+} = $Object;
+const { isArray } = $Array;
+const { apply, construct } = $Reflect;
+const { floor, imul } = $Math;
+const uncurry = (method) => apply.bind(null, method);  // uncurry(f)(self, args)
+
+/** A class with the methods of `Original` made its own, so that changes of the original's prototype do not matter. */
+function safe(Original, Safe) {
+  for (const name of $Reflect.ownKeys(Original.prototype)) {
+    if (name !== "constructor") defineProperty(Safe.prototype, name, getOwnPropertyDescriptor(Original.prototype, name));
+  }
+  setPrototypeOf(Safe.prototype, null);
+  freeze(Safe.prototype);
+  return Safe;
+}
+const SafeMap = safe($Map, class SafeMap extends $Map {});
+const SafeSet = safe($Set, class SafeSet extends $Set {});
+
+const promiseThen = $Promise.prototype.then;
+/** `promise.then` whatever user code made of it. The result is not to be handed out. */
+const then = (promise, done, failed) => apply(promiseThen, promise, [done, failed]);
+const settled = (executor) => new $Promise(executor);
+const resolved = (value) => settled((resolve) => resolve(value));
+const rejected = (error) => settled((_, reject) => reject(error));
+
+const textOf = (value) => {
+  try { return $String(value); } catch { return "(a value that cannot be made a text)"; }
+};
+const toWellFormed = uncurry($String.prototype.toWellFormed);
+const sliced = uncurry($String.prototype.slice);
+/** `text` without lone surrogates, cut after `limit` characters. */
+const clean = (text, limit) => toWellFormed(text.length > limit ? sliced(text, [0, limit]) : text, []);
+
+// --- the outbox ------------------------------------------------------------------------------------------------------
+
+let outbox = [];
+let outboxBytes = 0;
+const MAX_OUTBOX = 20_000;
+
+/** Say something to the worker. Code that says too much at once ends its sandbox: the worker would not listen. */
+function post(message) {
+  if (outbox.length >= MAX_OUTBOX - 100) throw new $RangeError("too many calls at once");
+  outbox[outbox.length] = message;
+}
+
+// --- whose code is running -------------------------------------------------------------------------------------------
+
+/** Lives by number. A life is one run in this sandbox. */
+const lives = new SafeMap();
+/** `life`: null while the script is loaded. `step`: number of the step whose callback is running, 0 outside of steps. */
+let current = { life: null, step: 0, now: 0 };
+const NOWHERE = current;
+
+/** Host calls, by number. */
+const calls = new SafeMap();
+let callNumber = 0;
+
+/**
+ * Ask the worker for something, in the context that is current now. Resolves with the reply's value, rejects with its
+ * error. `abort(reject)` is called when the call is to be given up.
+ */
+function hostCall(kind, args, onNumber) {
+  const { life, step } = current;
+  if (life === null) return rejected(new $Error("Disallowed operation called within global scope"));
+  return settled((resolve, reject) => {
+    const call = ++callNumber;
+    calls.set(call, { life, step, resolve, reject });
+    if (step) life.inside++; else life.outside++;
+    post({ op: "call", r: life.number, call, kind, args, inside: step });
+    if (onNumber) onNumber(call);
+  });
+}
+
+/** Give a call up. Its promise stays as it is; the caller settles its own. */
+function cancelCall(call) {
+  const pending = calls.get(call);
+  if (pending === undefined) return;
+  forget(call, pending);
+  post({ op: "cancel", r: pending.life.number, call });
+}
+
+function forget(call, { life, step }) {
+  calls.delete(call);
+  if (step) life.inside--; else life.outside--;
+}
+
+function onReply(message) {
+  const pending = calls.get(message.call);
+  if (pending === undefined) return;
+  if (!message.more) forget(message.call, pending);
+  current = { life: pending.life, step: pending.step, now: message.now };
+  if (message.error !== undefined) pending.reject(errorFrom(message.error));
+  else pending.resolve(decode(message));
+}
