@@ -40,6 +40,10 @@ SOON = 1.0
 """Interval of the look for what somebody waits for, seconds."""
 SELDOM = 30.0
 """Interval of housekeeping, and of loops that are woken when they have something to do, seconds."""
+REST = 500.0
+"""What looks at all there is rests for this many times as long as it took: 0.2 % of a core. Counting 100,000 unfinished
+instances takes about 50 ms, so their figures are half a minute old.
+"""
 
 
 class EngineWorker(Claimer, Protocol):
@@ -98,9 +102,9 @@ class WorkerProcess:
             *due.values(),
             Loop("look", LookForWork(db, clock, due).tick, interval=SOON),
             Loop("expiry", ExpireRows(db, clock, services.tenants).tick, interval=SELDOM),
-            Loop("counters", FoldCounters(db).tick, interval=SELDOM),
+            Loop("counters", FoldCounters(db).tick, interval=SELDOM, rest=REST),
             Loop("node_statistics", MeasureNodes(db).tick, interval=5 * SOON),
-            Loop("backlog", ReportBacklog(db, clock).tick, interval=10 * SOON),
+            Loop("backlog", ReportBacklog(db, clock).tick, interval=10 * SOON, rest=REST),
             Loop("heartbeat", self._beat, interval=SOON),
         ]
         if services.scripts is not None and services.settings.secret_previous:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -23,7 +24,9 @@ MAX_BACKOFF = 5.0
 class Loop:
     """Repeats `tick` until stopped. `tick` does one bounded piece of work and says whether more is left.
 
-    A tick that raises is logged and counted, and repeated after a growing pause: no failure ends the loop.
+    After a tick that left nothing the loop pauses for `interval`, or for `rest` times as long as the tick took, if that
+    is longer: what looks at much may cost no more than a fixed part of a core. A tick that raises is logged and
+    counted, and repeated after a growing pause: no failure ends the loop.
     """
 
     def __init__(
@@ -32,14 +35,18 @@ class Loop:
         tick: Callable[[], Awaitable[bool]],
         *,
         interval: float,
+        rest: float = 0.0,
         chance: Callable[[], float] = random.random,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.name = name
         self.failures = 0
         """Ticks that failed since the last one that did not."""
         self._tick = tick
         self._interval = interval
+        self._rest = rest
         self._chance = chance
+        self._timer = timer
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -57,6 +64,7 @@ class Loop:
 
     async def turn(self) -> float:
         """One tick; how long to pause before the next, in seconds."""
+        began = self._timer()
         try:
             with LOOP_SECONDS.labels(self.name).time():
                 more = await self._tick()
@@ -66,7 +74,9 @@ class Loop:
             log.warning("loop_failed", loop=self.name, failures=self.failures, error=repr(error), exc_info=error)
             return min(MAX_BACKOFF, self._interval * 2 ** min(self.failures - 1, 10))
         self.failures = 0
-        return 0.0 if more else self._interval * (1 - JITTER * self._chance())
+        if more:
+            return 0.0
+        return max(self._interval * (1 - JITTER * self._chance()), self._rest * (self._timer() - began))
 
     async def _run(self) -> None:
         await self._pause(self._interval * self._chance())

@@ -5,8 +5,7 @@ from __future__ import annotations
 from prometheus_client import REGISTRY
 
 from instances.lifecycle import Status
-from jobs import store
-from jobs.loops.backlog import REST, ReportBacklog
+from jobs.loops.backlog import ReportBacklog
 
 
 def unfinished() -> dict[str, float | None]:
@@ -41,21 +40,3 @@ async def test_nothing_is_unfinished(db, clock) -> None:
     await ReportBacklog(db, clock).tick()
     assert set(unfinished().values()) == {0.0}
     assert age() == 0.0
-
-
-async def test_what_takes_long_is_done_seldom(world, db, clock, monkeypatch) -> None:
-    async def slow(*arguments):
-        clock.advance(2)
-        return await counting(*arguments)
-
-    counting = store.backlog
-    monkeypatch.setattr(store, "backlog", slow)
-    report = ReportBacklog(db, clock)
-    await report.tick()
-    await world.create(4)
-    clock.advance(2 * REST - 1)
-    await report.tick()
-    assert unfinished()["queued"] == 0.0
-    clock.advance(2)
-    await report.tick()
-    assert unfinished()["queued"] == 4.0

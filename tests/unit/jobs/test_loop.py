@@ -31,6 +31,12 @@ async def test_a_busy_loop_does_not_pause() -> None:
     assert await loop(busy).turn() == 0.0
 
 
+async def test_what_takes_long_is_done_seldom() -> None:
+    seconds = iter([0.0, 0.001, 10.0, 10.05, 20.0, 22.0])
+    duty = Loop("test", idle, interval=10.0, rest=500.0, chance=lambda: 0.0, timer=lambda: next(seconds))
+    assert [round(await duty.turn(), 6) for _ in range(3)] == [10.0, 25.0, 1000.0]
+
+
 async def test_failures_are_logged_and_back_off_up_to_a_limit() -> None:
     broken = True
 
