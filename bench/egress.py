@@ -1,8 +1,8 @@
 """Calls out: the client workflows call with against a local server that answers at once.
 
 `python -m bench.egress COUNT` measures, in a process of its own on the loop workers use; `python -m bench.egress serve`
-is the server, in another one. The floor is the CPU that HTTP takes by itself: the same calls by the same parser on
-bare connections, with no addresses to check, turns to share, times to keep or bodies to bound.
+is the server, in another one. `http_share` is the part of the CPU that HTTP takes by itself: the same calls by the same
+parser on bare connections, with no addresses to check, turns to share, times to keep or bodies to bound.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ async def measure(count: int) -> dict[str, float]:
     finally:
         process.terminate()
         await process.wait()
-    return {**calls, "of_floor": bare["cpu_us"] / calls["cpu_us"]}
+    return {**calls, "http_share": bare["cpu_us"] / calls["cpu_us"]}
 
 
 async def _calls(port: int, count: int) -> dict[str, float]:
@@ -131,7 +131,7 @@ async def _paced(one: Callable[[int], Awaitable[None]], count: int) -> dict[str,
     began, cpu = time.perf_counter(), time.process_time()
     await crowd(count)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    return {"per_second": count / seconds, "cpu_us": 1e6 * cpu / count}
+    return {"calls_per_second": count / seconds, "cpu_us": 1e6 * cpu / count}
 
 
 if __name__ == "__main__":

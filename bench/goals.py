@@ -35,7 +35,7 @@ GOALS: dict[str, list[Goal]] = {
     "create": [Goal("per_second", least=1_500)],
     "batch": [Goal("per_second", least=5_000)],
     "sleepers": [Goal("max", most=5_000)],
-    "egress": [Goal("per_second", least=1_000), Goal("of_floor", least=0.33)],
+    "egress": [Goal("calls_per_second", least=1_000), Goal("http_share", least=0.33)],
     "recovery": [Goal("resumed", most=10), Goal("lost", most=0)],
     "idle": [Goal("percent", most=3)],
 }

@@ -214,6 +214,7 @@ MEASUREMENTS: dict[str, Callable[[Platform, Sizes], Awaitable[Figures]]] = {
         create,
         batch,
         sleepers,
+        egress,
         recovery,
         idle,
     )
