@@ -16,6 +16,7 @@ from instances.engine.worker import EngineWorker, WorkerOptions
 from instances.runtimes.document import ActionStore, DocumentRuntime
 from instances.runtimes.javascript.runtime import sandbox_options as javascript_sandboxes
 from instances.runtimes.protocol import RUNTIME_JAVASCRIPT, Runtime, StoredVersion
+from instances.runtimes.scripts.bindings import Bindings
 from instances.runtimes.scripts.isolate import Isolate
 from instances.runtimes.scripts.loading import CPU_MS, LoadedScript
 from instances.runtimes.scripts.program import Surroundings
@@ -88,7 +89,9 @@ async def _offer_scripts(platform: Platform, stack: AsyncExitStack, engine: Engi
     except SandboxUnavailable as error:
         log.warning("scripts_do_not_run", language="javascript", reason=error.reason)
         return
-    around = Surroundings(pool=pool, handlers=timer_handlers(), now=platform.clock.now)
+    around = Surroundings(
+        pool=pool, handlers={**timer_handlers(), **Bindings(platform.instances).handlers()}, now=platform.clock.now
+    )
     engine.offer(ScriptRuntime(RUNTIME_JAVASCRIPT, _script_loader(platform), around))
 
 

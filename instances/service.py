@@ -188,6 +188,10 @@ class InstanceService:
         record = await self._read(caller, handle, instance_id, detail)
         return instance_view(record.facts, fold(record.entries), newest_first=newest_first, simple=simple)
 
+    async def facts(self, caller: Caller, handle: str, instance_id: str) -> InstanceFacts:
+        """What the instance's own rows say. Raises :class:`WorkflowNotFound`, :class:`InstanceNotFound`."""
+        return (await self._read(caller, handle, instance_id, store.COUNTED)).facts
+
     async def step(
         self, caller: Caller, handle: str, instance_id: str, name: str, kind: str, attempt: int | None = None
     ) -> StepDetail | bytes:

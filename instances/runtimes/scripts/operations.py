@@ -44,6 +44,7 @@ class RunFacts:
     key: Any
     instance_id: str
     workflow: str
+    workspace_id: Any = None
     kept: dict[str, Any] = field(default_factory=dict)
     """State of handlers, by their own names: open bodies, counters."""
     closing: list[Callable[[], None]] = field(default_factory=list)

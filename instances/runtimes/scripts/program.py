@@ -68,7 +68,7 @@ class ScriptProgram:
             lease.release()
             error = isolate.loaded.failure.error
             return BrokenScript(Failure(error.name, error.message))
-        facts = RunFacts(run.account_id, run.key, run.instance_id, run.workflow)
+        facts = RunFacts(run.account_id, run.key, run.instance_id, run.workflow, run.workspace_id)
         operations = Operations(facts, around.handlers, script.cpu_ms, around.now)
         return ScriptSession(isolate, run, version.class_name, script.flags, operations, wake, lease.release)
 

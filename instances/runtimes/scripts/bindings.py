@@ -1,0 +1,214 @@
+"""Workflow bindings: what `env.X` and `ctx.exports.X` of a script ask for, done as any caller of the account would.
+
+A binding names a workflow of the script's own account, and of its workspace when it has one. Arguments come out of a
+sandbox: nothing in them is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from app.errors import MillraceError
+from instances.creation import Wanted
+from instances.engine.client import Create
+from instances.errors import CannotPause, CannotResume
+from instances.lifecycle import TriggerSource
+from instances.runtimes.scripts.operations import CallFailed, Handler, RunFacts
+from instances.schemas import InstanceRetention, RestartFrom
+from instances.service import InstanceService
+from tenants.auth import Caller
+
+SCOPES = frozenset({"executions:read", "executions:write", "executions:delete"})
+
+_TAKEN = 10405, "workflows.api.error.instance.already_exists"
+_REPEATED = 10415, "workflows.api.error.instance.duplicate_id"
+_MISSING = 10400, "workflows.api.error.instance.not_found"
+_INTERNAL = 10001, "workflows.api.error.internal_server"
+
+
+class _Value(msgspec.Struct):
+    v: Raw | UnsetType = UNSET
+    x: Raw | UnsetType = UNSET
+
+    def stored(self) -> str | None:
+        if not isinstance(self.x, UnsetType):
+            return " " + bytes(self.x).decode()
+        return None if isinstance(self.v, UnsetType) else bytes(self.v).decode()
+
+
+class _Retention(msgspec.Struct, rename="camel"):
+    success_retention: int | str | None = None
+    error_retention: int | str | None = None
+
+
+class _Creation(msgspec.Struct):
+    id: str | None = None
+    params: _Value | None = None
+    retention: _Retention | None = None
+
+    def wanted(self) -> Wanted:
+        retention = None
+        if self.retention is not None:
+            retention = InstanceRetention(
+                success_retention=self.retention.success_retention, error_retention=self.retention.error_retention
+            )
+        return Wanted(
+            instance_id=self.id,
+            input=None if self.params is None else self.params.stored(),
+            retention=retention,
+            trigger_source=TriggerSource.BINDING,
+        )
+
+
+class _From(msgspec.Struct):
+    name: str
+    count: int = 1
+    type: str = "do"
+
+
+class _Call(msgspec.Struct):
+    workflow: str
+    method: str
+    id: str = ""
+    instance: _Creation | None = None
+    instances: list[_Creation] = []
+    ids: list[str] = []
+    rollback: bool = False
+    start: _From | None = msgspec.field(name="from", default=None)
+    type: str = ""
+    payload: _Value | None = None
+
+
+class Bindings:
+    """Answers calls of kind `workflow`."""
+
+    def __init__(self, instances: InstanceService) -> None:
+        self._instances = instances
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {"workflow": self.call}
+
+    async def call(self, facts: RunFacts, arguments: Any) -> dict[str, Any]:
+        """Raises :class:`CallFailed` with what went wrong, in the words of the API."""
+        try:
+            call = msgspec.convert(arguments, _Call)
+            method = _METHODS[call.method]
+        except (msgspec.ValidationError, KeyError) as error:
+            raise CallFailed("TypeError", f"the binding cannot do that: {error}") from None
+        caller = Caller(
+            facts.account_id, None, None, f"script {facts.workflow}", SCOPES, "operator", facts.workspace_id
+        )
+        try:
+            return await method(self._instances, caller, call)
+        except MillraceError as error:
+            text = error.message
+            raise CallFailed(
+                "Error", text if text.startswith("(") or not error.key else f"({error.key}) {text}"
+            ) from None
+
+
+async def _create(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
+    wanted = (call.instance or _Creation()).wanted()
+    created = await instances.create(caller, call.workflow, wanted)
+    return {"v": {"id": wanted.instance_id or str(created.key)}}
+
+
+async def _create_batch(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
+    wanted = [one.wanted() for one in call.instances]
+    outcomes = await instances.create_batch(caller, call.workflow, wanted)
+    made: list[dict[str, Any]] = []
+    errors: list[dict[str, Any]] = []
+    for index, (one, outcome) in enumerate(zip(wanted, outcomes, strict=True)):
+        if outcome.outcome is Create.CREATED:
+            made.append({"id": one.instance_id or str(outcome.key)})
+        else:
+            code, message = _TAKEN if outcome.outcome is Create.EXISTS else _REPEATED
+            errors.append({"index": index, "id": one.instance_id, "code": code, "message": message})
+    return {"v": {"created": made, "errors": errors}}
+
+
+async def _get(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
+    await instances.facts(caller, call.workflow, call.id)
+    return {}
+
+
+async def _status(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
+    facts = await instances.facts(caller, call.workflow, call.id)
+    shown = facts.status.wire
+    status: dict[str, Any] = {"status": "running" if shown == "rollingBack" else shown, "output": None}
+    if facts.error is not None:
+        status["error"] = Raw(facts.error.encode())
+    tagged = facts.output is not None and facts.output.startswith(" ")
+    if facts.output is not None:
+        status["output"] = Raw(facts.output.encode("utf-8", "surrogatepass"))
+    status["rollback"] = None if facts.rollback is None else Raw(facts.rollback.encode())
+    return {"x" if tagged else "v": status}
+
+
+async def _pause(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
+    with suppress(CannotPause):  # of a finished instance nothing changes
+        await instances.pause(caller, call.workflow, call.id)
+    return {}
+
+
+async def _resume(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
+    with suppress(CannotResume):
+        await instances.resume(caller, call.workflow, call.id)
+    return {}
+
+
+async def _terminate(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
+    await instances.terminate(caller, call.workflow, call.id, rollback=call.rollback)
+    return {}
+
+
+async def _restart(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
+    start = None
+    if call.start is not None:
+        try:
+            start = msgspec.convert(msgspec.structs.asdict(call.start), RestartFrom)
+        except msgspec.ValidationError as error:
+            raise CallFailed("TypeError", f"from: {error}") from None
+    await instances.restart(caller, call.workflow, call.id, start)
+    return {}
+
+
+async def _delete(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
+    await instances.delete(caller, call.workflow, call.id)
+    return {}
+
+
+async def _send_event(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
+    payload = None if call.payload is None else call.payload.stored()
+    await instances.send_event(caller, call.workflow, call.id, call.type, payload)
+    return {}
+
+
+async def _delete_batch(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
+    deletions = await instances.delete_batch(caller, call.workflow, call.ids)
+    errors: list[dict[str, Any]] = []
+    for one in deletions:
+        if not one.deleted:
+            code, message = _INTERNAL if one.found else _MISSING
+            errors.append({"id": one.instance_id, "code": code, "message": message})
+    return {"v": {"deleted": [{"id": one.instance_id} for one in deletions if one.deleted], "errors": errors}}
+
+
+_METHODS = {
+    "create": _create,
+    "createBatch": _create_batch,
+    "get": _get,
+    "status": _status,
+    "pause": _pause,
+    "resume": _resume,
+    "terminate": _terminate,
+    "restart": _restart,
+    "delete": _delete,
+    "sendEvent": _send_event,
+    "deleteBatch": _delete_batch,
+}
