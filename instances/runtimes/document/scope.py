@@ -147,7 +147,8 @@ class RunFacts:
         return finished.result
 
     def workflow(self) -> dict[str, Any]:
-        return {"id": str(self.version.workflow_key), "name": self.version.display_name, "version": self.version.no}
+        # The document's own name: that of the workflow may have changed since, and a replay must see what was seen.
+        return {"id": str(self.version.workflow_key), "name": self.plan.document.name, "version": self.version.no}
 
     def execution(self) -> dict[str, Any]:
         run = self.run

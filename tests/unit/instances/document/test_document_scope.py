@@ -40,7 +40,7 @@ A_B = [sets("task-1", values={"x": 1}), sets("b", "task-1", values={"x": 2})]
         ("previousStepResults[*].actionId", ["task-1", "b"]),
         ("previousStepResults[-1].[status, output.x]", ["success", 2]),
         ("vars.x", 2),
-        ("workflow.name", "Test"),
+        ("workflow.name", "test"),
         ("workflow.version", 3),
         ("execution", {"id": "i-1", "startedAt": "2026-01-01T00:00:00.000Z", "triggeredBy": "user-7",
                        "schedule": None}),
