@@ -16,7 +16,7 @@ from tenants.limits import FOR_EACH_ITEMS, MAX_PARALLEL, NODE_CONFIG_BYTES, NODE
 from versions.document.model import Compensate, Defaults, Node, Retries
 from versions.document.reading import Path, Problems, Reader, json_size
 from versions.document.scanning import Mention, check_condition, check_templates
-from versions.document.types import NODE_TYPES, ConfigReader, NodeType, UrlRule, condition_of, node_type
+from versions.document.types import NODE_TYPES, REGISTERED, ConfigReader, NodeType, UrlRule, condition_of, node_type
 from versions.durations import MAX_ATTEMPT, MAX_WAIT, SECOND
 from versions.expressions import ExpressionSyntaxError, compile_template
 
@@ -74,7 +74,7 @@ def read_node(around: Surroundings, value: Any, position: int) -> Draft | None:
     for_each = reader.take("for_each")
     if for_each is not None and not kind.repeats:
         reader.wrong("for_each", f"cannot be used with type {type_name}")
-    config = reader.object("config") or {}
+    config, checked_as = _config_of(reader, kind)
     async_ = _read_async(reader, type_name, kind)
     waits = kind.waits or async_
     on_error, skip_to = _read_on_error(reader, around.defaults)
@@ -112,7 +112,7 @@ def read_node(around: Surroundings, value: Any, position: int) -> Draft | None:
         depends_on=references(around.problems, reader.array("depends_on"), reader.at("depends_on")),
         skip_to=(skip_to, (*reader.at("on_error"), "skip_to")) if skip_to else None,
     )
-    _read_config(around, draft, kind)
+    _read_config(around, draft, checked_as)
     _scan(around.problems, draft, reader, kind)
     reader.done()
     return draft if id_ else None
@@ -124,6 +124,13 @@ def _read_type(around: Surroundings, reader: Reader) -> tuple[str, NodeType]:
         known = ", ".join([*NODE_TYPES, *sorted(around.handlers)])
         reader.wrong("type", f'"{name}" is not a node type; known are: {known}', "UNKNOWN_TYPE")
     return name, node_type(name)
+
+
+def _config_of(reader: Reader, kind: NodeType) -> tuple[dict[str, Any], NodeType]:
+    """The config, and the type that checks it: none does if it is no object, of which enough has been said then."""
+    config = reader.object("config")
+    malformed = config is None and reader.value.get("config") is not None
+    return config or {}, REGISTERED if malformed else kind
 
 
 def _read_async(reader: Reader, type_name: str, kind: NodeType) -> bool:
@@ -202,7 +209,7 @@ def _read_compensate(around: Surroundings, reader: Reader, node_retries: Retries
     if not kind.undoes:
         known = ", ".join(name for name, known_type in NODE_TYPES.items() if known_type.undoes)
         inner.wrong("type", f'"{type_name}" cannot undo anything; use one of {known} or a registered handler')
-    config = inner.object("config") or {}
+    config, checked_as = _config_of(inner, kind)
     async_ = _read_async(inner, type_name, kind)
     compensate = Compensate(
         type=type_name,
@@ -213,7 +220,7 @@ def _read_compensate(around: Surroundings, reader: Reader, node_retries: Retries
         timeout=inner.duration("timeout", 1, MAX_WAIT if kind.waits or async_ else MAX_ATTEMPT),
         async_=async_,
     )
-    _check_config(around, config, inner.at("config"), kind, repeated=False)
+    _check_config(around, config, inner.at("config"), checked_as, repeated=False)
     inner.done()
     return compensate
 

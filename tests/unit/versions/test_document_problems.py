@@ -80,6 +80,8 @@ def only(definition: Any, **options: Any) -> Problem:
         (doc({"id": "a", "on_error": "ignore"}), "/nodes/0/on_error"),
         (doc({"id": "a", "on_error": {"skip": "b"}}), "/nodes/0/on_error"),
         (doc({"id": "a", "on_error": {"skip_to": "b"}}, {"id": "b"}), "/nodes/0/on_error/skip_to"),
+        (doc({"id": "a", "type": "set", "config": []}), "/nodes/0/config"),
+        (doc({"id": "a", "compensate": {"type": "call_api", "config": 3}}), "/nodes/0/compensate/config"),
         (doc({"id": "a", "retries": 3}), "/nodes/0/retries"),
         (doc({"id": "a", "retries": {"limit": 10_001}}), "/nodes/0/retries/limit"),
         (doc({"id": "a", "retries": {"limit": -1}}), "/nodes/0/retries/limit"),
