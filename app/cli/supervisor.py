@@ -16,9 +16,10 @@ import app
 from app.cli.child import LIFELINE, NOTIFY
 
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 10.0
-HEALTHY_SECONDS = 30.0
-"""A child that lived this long is restarted without a growing pause."""
+LONGEST_PAUSE_SECONDS = 5.0
+"""However often it died: with the start itself, work goes on within ten seconds."""
+HEALTHY_SECONDS = 5.0
+"""A child that lived this long is restarted without a growing pause: it does not die of its start."""
 READY_SECONDS = 60.0
 MAX_LOG_BYTES = 50 * 1024 * 1024
 LOG_CHECK_SECONDS = 10.0
@@ -158,14 +159,14 @@ class Supervisor:
         pause = FIRST_PAUSE_SECONDS
         while True:
             code = await child.wait()
-            pause = FIRST_PAUSE_SECONDS if child.lifetime > HEALTHY_SECONDS else min(2 * pause, LONGEST_PAUSE_SECONDS)
+            pause = FIRST_PAUSE_SECONDS if child.lifetime > HEALTHY_SECONDS else longer(pause)
             self._say(f"The {child.title} ended ({_reason(code)}) and is restarted (log: {child.log}).")
             while True:
                 await asyncio.sleep(pause)
                 try:
                     await child.start(self._alive)
                 except (ChildFailed, OSError) as failure:
-                    pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                    pause = longer(pause)
                     self._say(f"{failure} Trying again in {pause:.0f} s.")
                 else:
                     self._say(f"The {child.title} is back.")
@@ -176,6 +177,11 @@ class Supervisor:
             await asyncio.sleep(LOG_CHECK_SECONDS)
             for child in self._children:
                 await asyncio.to_thread(child.trim_log)
+
+
+def longer(pause: float) -> float:
+    """Seconds to wait after yet another death or failed start."""
+    return min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 async def _ended(child: Child) -> None:
