@@ -20,7 +20,7 @@ from instances.sandbox.host import SandboxHost
 from instances.sandbox.options import SandboxOptions
 from instances.sandbox.process import SandboxProcess
 from tenants import metrics
-from tests.support.sandbox import CHILD, await_death, do, exists, hostile
+from tests.support.sandbox import await_death, do, exists, hostile, weakened
 
 ROOT = Path(__file__).parents[3]
 
@@ -161,6 +161,7 @@ async def test_a_zygote_that_does_not_listen_gets_everything_in_order(make):
     host = make()
     first, second = await host.spawn(), await host.spawn()
     await first.ready()
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     host._zygote._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     pid = zygote_pid(first)
     os.kill(pid, signal.SIGSTOP)
@@ -176,6 +177,8 @@ async def test_a_zygote_that_does_not_listen_gets_everything_in_order(make):
     ]
     assert (await second.ended()).cause == "gone"
     assert await do(first, "1") == [1]
+    await asyncio.gather(*(child.close() for child in children))
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors - 2  # those of the second
 
 
 async def test_closing_a_host_that_has_requests_waiting(make):
@@ -326,15 +329,6 @@ async def test_other_folders_can_be_imported_from_and_the_project_cannot(make, t
     assert await (await host.spawn()).exchange([], 5) == b"[]"
 
 
-def weakened(folder, monkeypatch, file, before, after):
-    """Zygotes run a copy of the sandbox's side in which a wall has a hole."""
-    copy = shutil.copytree(CHILD, folder / "child", ignore=shutil.ignore_patterns("__pycache__"))
-    text = (copy / file).read_text()
-    assert before in text
-    (copy / file).write_text(text.replace(before, after, 1))
-    monkeypatch.setattr(zygotes, "BOOT", copy / "boot.py")
-
-
 @pytest.mark.parametrize(
     ("file", "before", "after", "reason"),
     [
@@ -349,7 +343,7 @@ def weakened(folder, monkeypatch, file, before, after):
     ],
 )
 async def test_the_canary_notices_every_hole(make, tmp_path, monkeypatch, file, before, after, reason):
-    weakened(tmp_path, monkeypatch, file, before, after)
+    weakened(tmp_path, monkeypatch, (file, before, after))
     host = make(SandboxOptions(engine=PROBE))
     for _ in range(2):
         with pytest.raises(SandboxUnavailable, match=reason) as caught:
@@ -360,13 +354,13 @@ async def test_the_canary_notices_every_hole(make, tmp_path, monkeypatch, file, 
 
 async def test_the_canary_notices_that_there_is_no_lock_at_all(make, tmp_path, monkeypatch):
     """It may well die of what it achieves."""
-    weakened(tmp_path, monkeypatch, "zygote.py", "lockdown.lock_child(self._filter)", "pass")
+    weakened(tmp_path, monkeypatch, ("zygote.py", "lockdown.lock_child(self._filter)", "pass"))
     with pytest.raises(SandboxUnavailable, match=r"got through|canary died"):
         await make(SandboxOptions(engine=PROBE)).spawn()
 
 
 async def test_every_single_child_looks_whether_its_filter_filters(make, tmp_path, monkeypatch):
-    weakened(tmp_path, monkeypatch, "lockdown.py", "install(seccomp.for_process", "len(seccomp.for_process")
+    weakened(tmp_path, monkeypatch, ("lockdown.py", "install(seccomp.for_process", "len(seccomp.for_process"))
     with pytest.raises(SandboxUnavailable, match=r"canary died.*81"):
         await make(SandboxOptions(engine=PROBE)).spawn()
 
@@ -384,7 +378,7 @@ async def test_a_platform_that_cannot_lock_is_refused_in_one_sentence(
 ):
     if os.uname().machine != "x86_64" or (os.getuid() != 0 and "setgroups" in before):
         pytest.skip("written for x86-64 and root")
-    weakened(tmp_path, monkeypatch, file, before, after)
+    weakened(tmp_path, monkeypatch, (file, before, after))
     with pytest.raises(SandboxUnavailable, match=reason) as caught:
         await make(SandboxOptions(engine=PROBE)).start()
     assert caught.value.permanent
@@ -399,14 +393,14 @@ async def test_an_examination_says_what_this_machine_can():
 
 
 async def test_an_examination_says_why_not(tmp_path, monkeypatch):
-    weakened(tmp_path, monkeypatch, "seccomp.py", '"getpid", "gettid"', '"getpid", "gettid", "sched_setaffinity"')
+    weakened(tmp_path, monkeypatch, ("seccomp.py", '"getpid", "gettid"', '"getpid", "gettid", "sched_setaffinity"'))
     assert (await examine()).reason == "the sandbox does not hold here: sched_setaffinity (EINVAL) got through"
 
 
 async def test_a_zygote_that_cannot_be_replaced_goes_on(make, tmp_path, monkeypatch):
     host = make(hostile(forks=3))
     first = await host.spawn()
-    weakened(tmp_path, monkeypatch, "zygote.py", "engine.prepare()", "raise ImportError('half installed')")
+    weakened(tmp_path, monkeypatch, ("zygote.py", "engine.prepare()", "raise ImportError('half installed')"))
     for _ in range(4):
         child = await host.spawn()
         assert zygote_pid(child) == zygote_pid(first)
@@ -418,7 +412,7 @@ async def test_a_zygote_that_cannot_be_replaced_goes_on(make, tmp_path, monkeypa
 async def test_once_a_canary_got_out_nothing_is_spawned_any_more(make, tmp_path, monkeypatch):
     host = make(hostile(forks=2))
     await host.spawn()
-    weakened(tmp_path, monkeypatch, "seccomp.py", '"getpid", "gettid"', '"getpid", "gettid", "kill"')
+    weakened(tmp_path, monkeypatch, ("seccomp.py", '"getpid", "gettid"', '"getpid", "gettid", "kill"'))
     await host.spawn()
     await asyncio.gather(host._starting, return_exceptions=True)
     with pytest.raises(SandboxUnavailable, match="kill"):

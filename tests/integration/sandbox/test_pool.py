@@ -84,6 +84,19 @@ async def test_when_loading_fails_everybody_who_waits_is_told(make):
     assert lease.process is not seen[0]
 
 
+async def test_when_no_process_can_be_had_the_next_one_tries_again(make, host, monkeypatch):
+    pool = make()
+
+    async def fail():
+        raise SandboxUnavailable("no process could be forked: try later")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "spawn", fail)
+        refused = await asyncio.gather(*(pool.lease(ALICE, V1, load) for _ in range(2)), return_exceptions=True)
+    assert [str(refusal) for refusal in refused] == ["no process could be forked: try later"] * 2
+    assert (await pool.lease(ALICE, V1, load)).process.alive
+
+
 async def test_who_gives_up_waiting_spoils_nothing_for_others(make):
     pool = make()
     begun, go_on = asyncio.Event(), asyncio.Event()

@@ -232,6 +232,9 @@ def tried(request):
     assert said["uid"] == {"root": 0, "nobody": 65534}.get(user, os.getuid())
     assert said["facts"]["uid"] == (65534 if user in ("root", "nobody") else os.getuid())
     assert bool(said["facts"]["landlock"]) <= landlock
+    rights = dict(line.split(":\t", 1) for line in said["rights"].splitlines() if ":\t" in line)
+    for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        assert int(rights[kind], 16) == 0, "a right that the worker had was handed on"
     return dict(zip(["prepare", *sources, *elsewhere, "sweep"], said["answers"], strict=True))
 
 

@@ -28,6 +28,7 @@ async def main() -> None:
         facts = await host.start()
         sibling, child = await host.spawn(), await host.spawn()
         await sibling.ready()
+        rights = Path(f"/proc/{sibling.pid}/status").read_text()
         names = f"WORKER, SIBLING = {os.getpid()}, {sibling.pid}"
         for source in order["frames"]:
             try:
@@ -38,7 +39,7 @@ async def main() -> None:
         await do(sibling, "1")
     finally:
         await host.close()
-    print(json.dumps({"uid": os.getuid(), "facts": facts, "answers": answers}))
+    print(json.dumps({"uid": os.getuid(), "facts": facts, "rights": rights, "answers": answers}))
 
 
 uvloop.run(main())  # as workers do; the rest of the suite is on asyncio's loop
