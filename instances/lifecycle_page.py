@@ -92,7 +92,11 @@ _RULES = """\
 - **A command wins against its worker.** What ends or replaces a run also takes it from the worker that holds it:
   nothing that worker writes afterwards is accepted.
 - **A restart from a step names the history it looked at.** If the instance was restarted meanwhile, it is refused.
-- **Children** that are unfinished end with their parent by `terminate` and `delete`. A parent hears of its child's end.
+- **No child is left behind.** Unfinished children end with their parent, all the way down, in the same transaction,
+  however it ends: by itself, by `terminate`, `delete` or `restart`. With `terminate with rollback` they roll back, too,
+  each at its own pace. A child the parent gives up (its node timed out or was cancelled) is terminated, or rolls back
+  when the parent is rolling back. What rolls back already does so to its end, save by `delete`. A child begun with
+  `wait: false` is on its own. A parent that lives hears of its child's end, whatever ended it.
 """
 
 

@@ -42,6 +42,8 @@ class Create(IntEnum):
     QUEUE_FULL = 3
     DUPLICATE = 4
     """The id is used earlier in the same request."""
+    ORPHAN = 5
+    """The run that makes it has ended, or is another worker's by now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,12 @@ class NewInstance:
     success_retention_ms: int | None = None
     error_retention_ms: int | None = None
     parent_key: UUID | None = None
+    """Whose child it is: who waits for its end, and does not leave it behind."""
     parent_step: str | None = None
+    maker_key: UUID | None = None
+    """The run in whose name it is made, if that is not `parent_key`; it must be unfinished."""
+    maker_epoch: int | None = None
+    """What the caller believes to be the maker's epoch; None: any."""
     depth: int = 0
     max_queued: int | None = None
 
@@ -241,6 +248,8 @@ class EngineClient:
             [n.depth for n in ordered],
             [n.max_queued for n in ordered],
             self._clock.now(),
+            [n.maker_key or n.parent_key for n in ordered],
+            [n.maker_epoch for n in ordered],
         )
         mine: set[UUID] = set()
         if any(resent):

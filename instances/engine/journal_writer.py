@@ -67,6 +67,8 @@ class Flush:
     rollback: str | None = None
     awaits: Sequence[str] = field(default_factory=tuple)
     parent_key: UUID | None = None
+    given_up: Sequence[tuple[UUID, bool]] = ()
+    """Children the run waits for no more: their keys, and whether they roll back before they end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +169,14 @@ def _parents(flushes: list[Flush]) -> list[Flush]:
 def _columns(rows: list[Flush]) -> list[list[Any]]:
     entries: list[tuple[int, int, int, str | None, int | None, int | None, datetime, str | None]] = []
     consumed: list[tuple[int, int]] = []
+    given_up: list[tuple[int, UUID, bool]] = []
     for i, flush in enumerate(rows, 1):
         for offset, entry in enumerate(flush.entries, 1):
             entries.append((i, offset, *entry))
         for no in flush.consumed:
             consumed.append((i, no))
+        for child, undo in flush.given_up:
+            given_up.append((i, child, undo))
     return [
         [f.account_id for f in rows],
         [f.key for f in rows],
@@ -187,4 +192,5 @@ def _columns(rows: list[Flush]) -> list[list[Any]]:
         [f.at for f in rows],
         *([list(column) for column in zip(*entries, strict=True)] if entries else [[]] * 8),
         *([list(column) for column in zip(*consumed, strict=True)] if consumed else [[]] * 2),
+        *([list(column) for column in zip(*given_up, strict=True)] if given_up else [[]] * 3),
     ]

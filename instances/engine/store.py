@@ -19,10 +19,10 @@ _SQL = Path(__file__).with_name("sql")
 WORKER_LOCK_CLASS = 0x4D57
 """First half of the session advisory lock a worker holds while alive; the second half is its id."""
 
-CREATE = "select * from create_instances($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)"
+CREATE = f"select * from create_instances({','.join(f'${n}' for n in range(1, 18))})"
 SEND_EVENTS = "select * from send_events($1,$2,$3,$4,$5,$6,$7,$8)"
 CLAIM = "select * from claim_runs($1,$2,$3,$4,$5,$6)"
-FLUSH = "select * from flush_runs($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22)"
+FLUSH = f"select * from flush_runs({','.join(f'${n}' for n in range(1, 26))})"
 PAUSE = "select * from pause_run($1,$2,$3)"
 RESUME = "select * from resume_run($1,$2,$3)"
 ROLL_BACK = "select * from roll_back_run($1,$2,$3)"

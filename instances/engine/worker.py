@@ -245,6 +245,7 @@ class EngineWorker:
 
     async def _renew_once(self) -> None:
         """Renew the lease; without it, drop every run and register anew."""
+        held = list(self._runs)
         rows = await self._lease.renew()
         if rows is None:
             log.error("the lease was lost: dropping every run", worker=self.worker_id)
@@ -255,12 +256,19 @@ class EngineWorker:
             await self._lease.acquire()
             return
         metrics.RUNS_HELD.set(len(self._runs))
-        await self._reconcile(rows)
+        await self._reconcile(rows, held)
         await asyncio.sleep(self._options.lease_seconds / 6)
 
-    async def _reconcile(self, rows: list[Any]) -> None:
-        """Tell runs of new signals; give back what the database says we hold and we do not."""
+    async def _reconcile(self, rows: list[Any], held: list[Run]) -> None:
+        """Tell runs of new signals; give back what the database says we hold and we do not; stop what is ours no more.
+
+        `held` is what was in memory before `rows` were read.
+        """
         strays: list[RunId] = []
+        ours = {(row["account_id"], row["key"], row["epoch"]) for row in rows}
+        for run in held:
+            if id_of(run) not in ours:
+                run.lose()
         for row in rows:
             id = (row["account_id"], row["key"], row["epoch"])
             run = self._runs.get(id)

@@ -45,7 +45,7 @@ create table instance (
 alter table instance alter input set storage external, alter output set storage external;
 -- Order matters: while a table is empty all index scans cost the same, and the planner takes the index made last.
 create unique index instance_no on instance (no, account_id);
-create index instance_parent on instance (account_id, parent_key) where parent_key is not null;     -- terminate goes down
+create index instance_parent on instance (account_id, parent_key) where parent_key is not null and status = 0;  -- families
 create index instance_retain on instance (retain_until) where retain_until is not null;             -- retention
 create index instance_transaction on instance (account_id, workflow_key, transaction_id, key);
 create index instance_status on instance (account_id, workflow_key, status, key desc) where status >= 6;
@@ -197,7 +197,7 @@ create index task_instance on task (account_id, instance_key);                  
 insert into instance (account_id, key, workflow_key, version_key, instance_id, transaction_id, status, parent_key, success_retention_ms,
   error_retention_ms, created_at, retain_until)
 select '00000000-0000-0000-0000-000000000001', md5(n::text)::uuid, '00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000001',
-  md5(n::text), md5(n::text), case when n % 2 = 0 then 6 else 0 end, case when n % 10 = 0 then md5('p' || n)::uuid end, 1, 1,
+  md5(n::text), md5(n::text), case when n % 2 = 0 then 6 else 0 end, case when n % 10 = 5 then md5('p' || n)::uuid end, 1, 1,
   '2026-01-01', '2026-01-01'::timestamptz + n * interval '1 second' from generate_series(1, 3000) n;
 insert into live (account_id, key, workflow_key, runtime, status, phase, prio, ready_at, owner, epoch, modified_at)
 select '00000000-0000-0000-0000-000000000001', md5(n::text)::uuid, '00000000-0000-0000-0000-000000000001', 0, n % 3, n % 3, n % 2,

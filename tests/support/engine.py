@@ -329,6 +329,11 @@ class Engine:
 
         await self.eventually(holds)
 
+    async def blocked(self, connection: Any) -> None:
+        """Returns once `connection` waits for a lock."""
+        waits = "select cardinality(pg_blocking_pids($1)) > 0"
+        await self.eventually(lambda: self.admin.fetchval(waits, connection.get_server_pid()))
+
     async def advance(self, seconds: float) -> None:
         """Move the hand-held clock and let everybody look at it."""
         assert isinstance(self.clock, ManualClock)

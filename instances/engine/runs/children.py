@@ -10,7 +10,10 @@ import msgspec
 
 from app.errors import Unavailable
 from instances.engine.client import Create, EngineClient, NewInstance
+from instances.engine.group_commit import Unstorable
 from instances.engine.runs.clock import millis
+from instances.engine.runs.endings import RunLost
+from instances.engine.runs.held import Held
 from instances.lifecycle import TriggerSource
 from instances.payloads import decode_stored
 from instances.runtimes.protocol import Child, Failure, Raw, RunContext, StepKey, StepKind
@@ -27,8 +30,12 @@ def child_key(run: RunContext, step: StepKey, attempt: int, started_at: datetime
     return derived_uuid7(millis(started_at), name.encode())
 
 
-async def create_child(client: EngineClient, run: RunContext, step: StepKey, child: Child, key: UUID) -> Failure | None:
-    """Create the child under `key`, which makes repeating safe; why not, when it is refused."""
+async def create_child(client: EngineClient, held: Held, step: StepKey, child: Child, key: UUID) -> Failure | None:
+    """Create the child under `key`, which makes repeating safe; why not, when it is refused.
+
+    Raises :class:`RunLost` when the run that makes it has ended or is somebody else's.
+    """
+    run = held.context
     if run.depth >= MAX_DEPTH:
         return Failure("WorkflowError", f"children may be nested {MAX_DEPTH} deep", permanent=True)
     request = NewInstance(
@@ -40,6 +47,8 @@ async def create_child(client: EngineClient, run: RunContext, step: StepKey, chi
         trigger_source=TriggerSource.EVENT,
         parent_key=run.key if child.wait else None,
         parent_step=step.counted,
+        maker_key=run.key,
+        maker_epoch=held.epoch,
         depth=run.depth + 1,
     )
     while True:
@@ -48,6 +57,10 @@ async def create_child(client: EngineClient, run: RunContext, step: StepKey, chi
             break
         except Unavailable:
             continue
+        except Unstorable:
+            return Failure("WorkflowInternalError", "the child's input cannot be stored", permanent=True)
+    if created.outcome is Create.ORPHAN:
+        raise RunLost
     if created.outcome is Create.NO_WORKFLOW:
         message = f'there is no workflow "{child.workflow}"'
         return Failure("WorkflowNotFound", message, "WORKFLOW_NOT_FOUND", permanent=True)

@@ -69,6 +69,11 @@ class Control:
         return self.pausing or self._releasing
 
     @property
+    def rolling_back(self) -> bool:
+        """By itself, or because that was asked for."""
+        return self._rolling_back
+
+    @property
     def terminating(self) -> bool:
         return self.want in (Want.ROLL_BACK, Want.STOP_ROLLBACK)
 

@@ -46,8 +46,13 @@ class OpenSteps:
         self._steps.pop(step.do.key, None)
         for name in _TIMERS:
             self.clear_timer(name, step)
-        if step.task is not None and step.task is not asyncio.current_task():
+        if step.task is None or step.task is asyncio.current_task():
+            return
+        if step.do.child is None or self._work.fenced:
             step.task.cancel()
+        else:
+            # The child may be committed already. When the end of the step is, it exists or never will.
+            self._work.wait_for(step.task)
 
     def write(
         self, kind: Kind, step: Step, payload: Raw | None = None, then: Then | None = None, at: datetime | None = None

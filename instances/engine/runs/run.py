@@ -145,6 +145,9 @@ class Run:
                 await self._let_go(lost)
             except Unstorable:
                 await self._give_up(UNSTORABLE)
+            except asyncio.CancelledError:
+                self._work.fenced = True  # the worker stops: nothing more is written
+                raise
             finally:
                 self._steps.drop()
                 with contextlib.suppress(Exception):

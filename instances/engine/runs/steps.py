@@ -16,7 +16,7 @@ from instances.engine.runs.attempts import Failed, Outcome
 from instances.engine.runs.children import child_key, create_child, outcome_of
 from instances.engine.runs.clock import millis
 from instances.engine.runs.control import Control
-from instances.engine.runs.endings import RunFailed
+from instances.engine.runs.endings import RunFailed, RunLost
 from instances.engine.runs.failures import encode_failure, failure_from_outside
 from instances.engine.runs.inbox import Fact
 from instances.engine.runs.notes import Notes
@@ -111,6 +111,7 @@ class Steps:
     def _total_timed_out(self, step: Step) -> None:
         """The whole step took too long: final, whatever it is doing."""
         failure = replace(attempts.timed_out(step.do.total_timeout).failure, permanent=True)
+        self._leave_child(step)
         self._outcomes.give_up(step, failure, timed_out=True)
 
     def _retry(self, step: Step) -> None:
@@ -134,7 +135,7 @@ class Steps:
             return
         do = step.do
         if do.child is not None:
-            key = child_key(self._run, do.key, step.attempts, step.started_at)
+            key = self._child_key(step)
             step.state, step.child = StepState.CHILD, f"child:{key}"
             self._open.run(step, self._create_child(step, do.child, key))
         elif do.immediate:
@@ -182,12 +183,26 @@ class Steps:
         else:
             self._outcomes.complete(step, outcome)
 
+    def _child_key(self, step: Step) -> UUID:
+        return child_key(self._run, step.do.key, step.attempts, step.started_at)
+
     async def _create_child(self, step: Step, child: Child, key: UUID) -> None:
-        refusal = await create_child(self._client, self._run, step.do.key, child, key)
+        try:
+            refusal = await create_child(self._client, self._state.held, step.do.key, child, key)
+        except RunLost:
+            self._work.fenced = True
+            return
+        if step.state is StepState.ENDED:
+            return
         if refusal is not None:
             self._outcomes.fail(step, refusal)
         elif not child.wait:
             self._outcomes.complete(step, msgspec.json.encode({"id": str(key)}).decode())
+
+    def _leave_child(self, step: Step) -> None:
+        """Nobody waits for the step's child any more. What a run gives up while it rolls back is to be undone, too."""
+        if step.state is StepState.CHILD and step.do.child is not None and step.do.child.wait:
+            self._work.give_up(self._child_key(step), undo=self._control.rolling_back and not step.compensates)
 
     # --- completion from outside ---------------------------------------------------------------------------------
 
@@ -244,6 +259,7 @@ class Steps:
         if step is None:
             self.held_back = [do for do in self.held_back if do.key != key]
             return
+        self._leave_child(step)
         self._open.close(step)
         self._open.write(Kind.STEP_FAILED, step, encode_failure(failure, cancelled=True))
 

@@ -7,8 +7,10 @@ begins, only after it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from instances.engine import faults
 from instances.engine.journal_writer import Entry, Flush, Flushed, JournalWriter, Next
@@ -34,6 +36,8 @@ class UnitOfWork:
         self._writer = writer
         self._entries: list[Entry] = []
         self._consumed: list[int] = []
+        self._given_up: list[tuple[UUID, bool]] = []
+        self._awaited: set[asyncio.Task[None]] = set()
         self._then: list[Then] = []
         self._deliveries: list[Message] = []
         self._ordinal = 0
@@ -72,9 +76,17 @@ class UnitOfWork:
         """The next commit deletes this inbox row."""
         self._consumed.append(fact.no)
 
+    def give_up(self, child: UUID, *, undo: bool) -> None:
+        """The next commit ends this child, after having it roll back if `undo`."""
+        self._given_up.append((child, undo))
+
+    def wait_for(self, task: asyncio.Task[None]) -> None:
+        """Commit nothing before this is over."""
+        self._awaited.add(task)
+
     def discard(self) -> None:
         """Forget what was not committed."""
-        self._entries, self._consumed, self._then = [], [], []
+        self._entries, self._consumed, self._given_up, self._then = [], [], [], []
 
     def tell_nobody(self) -> None:
         """The session is gone: what was written is committed all the same, but nobody hears of it."""
@@ -94,6 +106,9 @@ class UnitOfWork:
         Raises :class:`RunLost` when the run belongs to somebody else, and
         :class:`~instances.engine.group_commit.Unstorable` for what was written.
         """
+        if self._awaited:
+            await asyncio.wait(self._awaited)
+            self._awaited.clear()
         self._ordinal += 1
         context = self._held.context
         flush = Flush(
@@ -111,9 +126,10 @@ class UnitOfWork:
             rollback,
             awaits,
             self._held.parent_key,
+            self._given_up,
         )
         then, self._then = self._then, []
-        self._entries, self._consumed = [], []
+        self._entries, self._consumed, self._given_up = [], [], []
         answer = await self._writer.submit(flush)
         faults.point("before-acknowledgement")
         if self.fenced or not answer.accepted:

@@ -1,17 +1,19 @@
 -- Create instances, several requests at once. Resolves handle -> workflow -> current version under the statement's own
 -- snapshot, so nothing created after a PUT answered runs the version before it. Repeating a create with the same key is
--- harmless. outcome: 0 created, 1 the id belongs to another instance, 2 no such workflow, 3 the queue is full.
+-- harmless. outcome: 0 created, 1 the id belongs to another instance, 2 no such workflow, 3 the queue is full, 5 the run
+-- that makes it (makers, with the epoch it believes in, if any) is over or somebody else's.
 -- The arrays come sorted by (account, handle, id): one order of inserting into the unique index everywhere. Rows are
 -- told apart by their position in the arrays, never by joining them with each other.
 create or replace function create_instances(
   accs uuid[], handles text[], ks uuid[], ids text[], inputs text[], sources smallint[], details text[], bys text[],
-  success_ms bigint[], error_ms bigint[], parents uuid[], steps text[], depths smallint[], queue_limits int[], t timestamptz)
+  success_ms bigint[], error_ms bigint[], parents uuid[], steps text[], depths smallint[], queue_limits int[], t timestamptz,
+  makers uuid[] default null, epochs bigint[] default null)
 returns table (o bigint, outcome smallint, workflow_key uuid, version_key uuid, no bigint, key uuid)
 language plpgsql as $$
 #variable_conflict use_column
 declare
   workflows uuid[]; versions uuid[]; runtimes smallint[]; fit boolean[]; full_up boolean[]; kept_success bigint[]; kept_error bigint[];
-  wanted int; made uuid[]; numbers bigint[]; place int[];
+  orphans boolean[]; over boolean[]; wanted int; made uuid[]; numbers bigint[]; place int[];
 begin
   select array_agg(w.workflow_key order by c.o), array_agg(v.version_key order by c.o), array_agg(coalesce(v.runtime, 0::smallint) order by c.o),
          array_agg(coalesce(c.s_ms, v.success_retention_ms, a.success_retention_ms, 2592000000) order by c.o),
@@ -32,6 +34,24 @@ begin
         and l.phase = 0 limit c.lim) q) >= c.lim
       from unnest(queue_limits) with ordinality as c(lim, o) order by c.o);
     fit := array(select fit[s.o] and not full_up[s.o] from generate_subscripts(ks, 1) s(o) order by s.o);
+  end if;
+
+  orphans := array_fill(false, array[cardinality(ks)]);
+  over := orphans;
+  makers := coalesce(makers, parents);
+  if cardinality(array_remove(makers, null)) > 0 then
+    -- Whoever ends a run waits for this lock, and then sees its child; whoever finds no run here makes none. A child whose
+    -- end its parent knows already has been there: it is not made again, even if it was deleted since.
+    with held as materialized (
+      select l.* from (select distinct a, maker from unnest(accs, makers) as c(a, maker) where maker is not null order by 1, 2) c
+      cross join lateral (select v.account_id, v.key, v.epoch from live v where v.account_id = c.a and v.key = c.maker for share) l
+    )
+    select array_agg(c.maker is not null and h.epoch is null order by c.o) into orphans
+    from unnest(accs, makers, epochs) with ordinality as c(a, maker, epoch, o)
+    left join lateral (select x.epoch from held x where x.account_id = c.a and x.key = c.maker and x.epoch = coalesce(c.epoch, x.epoch)) h on true;
+    over := array(select exists (select from inbox q where q.account_id = c.a and q.key = c.maker and q.type = 'child:' || c.k)
+                  from unnest(accs, ks, makers) with ordinality as c(a, k, maker, o) order by c.o);
+    fit := array(select fit[s.o] and not orphans[s.o] and not over[s.o] from generate_subscripts(ks, 1) s(o) order by s.o);
   end if;
 
   with m as (
@@ -72,7 +92,7 @@ begin
   end if;
   return query
   select s.o::bigint,
-         case when versions[s.o] is null then 2 when place[s.o] is not null or e.key = ks[s.o] then 0 when full_up[s.o] then 3 else 1 end::smallint,
+         case when orphans[s.o] then 5 when versions[s.o] is null then 2 when place[s.o] is not null or over[s.o] or e.key = ks[s.o] then 0 when full_up[s.o] then 3 else 1 end::smallint,
          workflows[s.o], versions[s.o], coalesce(numbers[place[s.o]], e.no), ks[s.o]
   from generate_subscripts(ks, 1) s(o)
   left join lateral (select x.key, x.no from instance x where x.account_id = accs[s.o] and x.workflow_key = workflows[s.o]

@@ -2,17 +2,29 @@
 -- computed from the locked rows. A row that is not found belongs to somebody else by now: nothing of it is written.
 -- An ordinal already applied is answered, not applied again. Rows with epoch 0 are locked only (parents of ended runs).
 -- nexts: 0 keep, 1 park, 2 settle a pause, 3 begin rollback, 4 release, 6 complete, 7 errored, 8 terminated.
+-- Children left behind end in the same statement: those of runs that end, and those given up (g_i: by which, g_k: which,
+-- g_undo: roll back first).
 create or replace function flush_runs(
   accs uuid[], ks uuid[], epochs bigint[], ordinals int[], counts int[], nexts smallint[], dues timestamptz[], seens int[],
   bodies text[], rollbacks text[], awaited text[], ats timestamptz[],
   e_i int[], e_o int[], e_kind smallint[], e_name text[], e_count int[], e_attempt int[], e_at timestamptz[], e_payload text[],
-  x_i int[], x_no bigint[])
+  x_i int[], x_no bigint[], g_i int[], g_k uuid[], g_undo boolean[])
 returns table (i bigint, accepted boolean, done boolean, status smallint, want smallint, signal int, seq bigint, now timestamptz)
 language plpgsql as $$
 #variable_conflict use_column
 declare
   found_ boolean[]; skip boolean[]; base bigint[]; runs int[]; was smallint[]; wants smallint[]; signals int[]; workflows uuid[]; go boolean[];
+  kin_a uuid[] := '{}'; kin_k uuid[] := '{}'; ending int[];
 begin
+  if 6 <= any (nexts) or cardinality(g_k) > 0 then
+    select coalesce(array_agg(b.account_id), '{}'), coalesce(array_agg(b.key), '{}') into kin_a, kin_k
+    from left_behind(accs, ks, nexts, g_i, g_k) b;
+    if cardinality(kin_k) > 0 then
+      select coalesce(array_agg(f.account_id), '{}'), coalesce(array_agg(f.key), '{}') into kin_a, kin_k
+      from lock_families(kin_a, kin_k, false, accs, ks) f;
+    end if;
+  end if;
+
   with c as materialized (
     select c.*, l.seq, l.flush_no, l.run, l.status, l.phase, l.want, l.signal, l.workflow_key
     from unnest(accs, ks, epochs, ordinals, nexts, seens) with ordinality as c(a, k, ep, ord, nx, seen, o)
@@ -31,6 +43,11 @@ begin
                                     when 8 then c.want >= 2
                                     else nx > 0 end end, false) order by o)
   into found_, skip, base, runs, was, wants, signals, workflows, go from c;
+
+  if (6 <= any (nexts) or cardinality(g_k) > 0) and exists (select b.account_id, b.key from left_behind(accs, ks, nexts, g_i, g_k) b
+                                  except select a, k from unnest(kin_a, kin_k) as c(a, k)) then
+    raise exception 'a child came while its parent was being locked' using errcode = 'serialization_failure';
+  end if;
 
   insert into journal (account_id, key, seq, run, kind, name, count, attempt, at, payload)
   select accs[e.i], ks[e.i], base[e.i] + e.o, runs[e.i], e.kind, e.name, e.cnt, e.att, e.at, e.payload
@@ -68,13 +85,26 @@ begin
     array(select ks[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] in (2, 4) order by o), ats[1]);
   end if;
 
-  if 6 <= any (nexts) then perform end_runs(
-    array(select accs[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o),
-    array(select ks[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o),
-    array(select nexts[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o),
-    array(select bodies[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o),
-    array(select rollbacks[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o),
-    array(select ats[o] from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o));
+  ending := array(select o from generate_subscripts(nexts, 1) o where not skip[o] and go[o] and nexts[o] >= 6 order by o);
+  if cardinality(kin_k) > 0 then
+    select coalesce(array_agg(c.account_id), '{}'), coalesce(array_agg(c.key), '{}') into kin_a, kin_k from end_of_children(accs, ks,
+      array(select case when o = any (ending) then nexts[o] else 0::smallint end from generate_subscripts(nexts, 1) o order by o),
+      array(select g.i from unnest(g_i) as g(i) where not skip[g.i]), array(select g.k from unnest(g_i, g_k) as g(i, k) where not skip[g.i]),
+      array(select g.undo from unnest(g_i, g_undo) as g(i, undo) where not skip[g.i]), ats[1]) c;
+    insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
+    select l.account_id, l.workflow_key, array_agg(l.key), array_agg(l.seq + 1), array_agg(l.seq + 1), ats[1] from unnest(kin_a, kin_k) as c(a, k)
+    cross join lateral (select v.* from live v where v.account_id = c.a and v.key = c.k limit 1) l group by 1, 2;
+  end if;
+  if cardinality(ending) > 0 or cardinality(kin_k) > 0 then perform end_runs(
+    array(select accs[o] from unnest(ending) o) || kin_a, array(select ks[o] from unnest(ending) o) || kin_k,
+    array(select nexts[o] from unnest(ending) o) || array_fill(8::smallint, array[cardinality(kin_k)]),
+    array(select bodies[o] from unnest(ending) o) || array_fill(null::text, array[cardinality(kin_k)]),
+    array(select rollbacks[o] from unnest(ending) o) || array_fill(null::text, array[cardinality(kin_k)]),
+    array(select ats[o] from unnest(ending) o) || array_fill(ats[1], array[cardinality(kin_k)]));
+  end if;
+  if cardinality(g_k) > 0 then  -- the end of what was given up is no news
+    delete from inbox q using unnest(g_i, g_k) as g(i, k)
+    where not skip[g.i] and q.account_id = accs[g.i] and q.key = ks[g.i] and q.type = 'child:' || g.k;
   end if;
 
   -- What let_go wrote it has announced itself.

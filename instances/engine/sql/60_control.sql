@@ -37,35 +37,8 @@ begin
   return query select 0::smallint, case when r.status = 4 then 1 else 0 end::smallint, r.owner;
 end $$;
 
--- Runs, their unfinished children and the parents that will hear of their end, all locked in one order. Returns the runs
--- and children that were unfinished then: one that is restarted meanwhile is not locked, and not meant.
-create or replace function lock_families(acc uuid, targets uuid[]) returns uuid[] language plpgsql as $$
-#variable_conflict use_column
-declare
-  family uuid[]; locked uuid[];
-begin
-  family := array(
-    with recursive tree(k, d) as (
-      select unnest(targets), 0
-      union
-      select i.key, z.d + 1 from tree z join instance i on i.account_id = acc and i.parent_key = z.k and i.status = 0 where z.d < 16)
-    select distinct k from tree);
-  locked := array(
-    select l.key from (
-      select distinct k from (
-        select unnest(family) as k
-        union all
-        select i.parent_key from unnest(family) x(k)
-        cross join lateral (select y.parent_key from instance y where y.account_id = acc and y.key = x.k limit 1) i
-        where i.parent_key is not null) q
-      order by k) s
-    cross join lateral (select v.key from live v where v.account_id = acc and v.key = s.k for no key update) l);
-  return array(select k from unnest(family) k intersect select k from unnest(locked) k);
-end $$;
-
--- End what `lock_families` has locked, without rollback. One that is rolling back finishes the compensation in flight
--- first, unless `forced` (delete). Returns what was ended or asked to stop, with its holder. Rows are looked up one by one
--- (lateral, limit 1): joined, the planner reads all the account's rows for each target while it knows nothing about them.
+-- End locked runs, without rollback. One that is rolling back finishes the compensation in flight first, unless `forced`
+-- (delete). Returns what was ended or asked to stop, with its holder. Rows are looked up one by one, as in `families`.
 create or replace function end_families(acc uuid, family uuid[], forced boolean, t timestamptz)
 returns table (key uuid, ended boolean, owner int) language plpgsql as $$
 #variable_conflict use_column
@@ -96,37 +69,38 @@ begin
   end if;
 end $$;
 
--- End runs and their unfinished children, as `end_families` does.
+-- End runs and their unfinished children.
 create or replace function terminate_runs(acc uuid, targets uuid[], forced boolean, t timestamptz)
 returns table (key uuid, ended boolean, owner int) language plpgsql as $$
+#variable_conflict use_column
+declare
+  family uuid[];
 begin
-  return query select * from end_families(acc, lock_families(acc, targets), forced, t);
+  select array_agg(f.key) into family
+  from lock_families(array_fill(acc, array[cardinality(targets)]), targets, forced, null, null) f;
+  return query select * from end_families(acc, family, forced, t);
 end $$;
 
--- Ask a run to compensate and then end as terminated. A run that never started has nothing to compensate: it ends.
+-- Ask a run to compensate and then end as terminated, and its unfinished children with it. What never started has nothing
+-- to compensate: it ends.
 create or replace function roll_back_run(acc uuid, k uuid, t timestamptz)
 returns table (outcome smallint, status smallint, owner int) language plpgsql as $$
 #variable_conflict use_column
 declare
-  r live; family uuid[] := lock_families(acc, array[k]);
+  r live; family uuid[]; unstarted uuid[];
 begin
-  if k <> all (family) then return query select 2::smallint, null::smallint, null::int; return; end if;
+  select array_agg(f.key) into family from lock_families(array[acc], array[k], false, null, null) f;
+  if family is null then return query select 2::smallint, null::smallint, null::int; return; end if;
   select * into r from live l where l.account_id = acc and l.key = k;
   if r.status = 5 then
-    update live l set want = 3, signal = l.signal + 1, modified_at = t,
-      prio = case when l.phase = 2 then -1 else l.prio end, ready_at = case when l.phase = 2 then t else l.ready_at end,
-      phase = case when l.phase = 2 then 0 else l.phase end
-    where l.account_id = acc and l.key = k;
+    perform end_families(acc, array[k], false, t);
     return query select 0::smallint, 5::smallint, r.owner; return;
   end if;
-  if r.started_at is null then
-    perform end_families(acc, family, false, t);
+  select array_agg(u.key) into unstarted from undo_runs(array_fill(acc, array[cardinality(family)]), family, t) u;
+  perform end_families(acc, unstarted, false, t);
+  if k = any (unstarted) then
     return query select 0::smallint, 8::smallint, null::int; return;
   end if;
-  update live l set status = 5, want = 2, signal = l.signal + 1, modified_at = t,
-    prio = case when l.phase = 1 then l.prio else -1 end, ready_at = case when l.phase = 1 then l.ready_at else t end,
-    phase = case when l.phase = 1 then 1 else 0 end
-  where l.account_id = acc and l.key = k;
   return query select 0::smallint, 5::smallint, r.owner;
 end $$;
 
@@ -151,6 +125,9 @@ begin
     select acc, workflow_key, 16 + pg_backend_pid() % 15, status, -count(*) from d group by 2, 4 order by 2, 4
     on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n)
   select array_agg(d.key) into gone from d;
+  if exists (select from unnest(targets) x(k) cross join lateral (select from instance y where y.account_id = acc and y.key = x.k limit 1) i) then
+    raise exception 'an instance was restarted while it was being deleted' using errcode = 'serialization_failure';
+  end if;
   with s as materialized (select acc as a, k from unnest(gone) x(k))
   delete from journal j using s where j.account_id = s.a and j.key = s.k;
   with s as materialized (select acc as a, k from unnest(gone) x(k))
@@ -169,10 +146,14 @@ create or replace function restart_run(acc uuid, k uuid, from_seq_ bigint, seen_
 returns table (outcome smallint, status smallint, owner int) language plpgsql as $$
 #variable_conflict use_column
 declare
-  i instance; r live; v record; first_ bigint; alive boolean; last_ bigint;
+  i instance; r live; v record; first_ bigint; alive boolean; last_ bigint; family uuid[];
 begin
+  select array_agg(f.key) into family from lock_families(array[acc], array[k], false, array[acc], array[k]) f;
   select * into r from live l where l.account_id = acc and l.key = k for no key update;
   alive := found;
+  if alive and family is null then
+    raise exception 'the instance was restarted at the same time' using errcode = 'serialization_failure';
+  end if;
   select * into i from instance s where s.account_id = acc and s.key = k for no key update;
   if not found then return query select 2::smallint, null::smallint, null::int; return; end if;
   if not alive and i.status = 0 then  -- ended between the two looks
@@ -183,8 +164,13 @@ begin
   end if;
   first_ := coalesce(from_seq_, 2);
   last_ := case when alive then r.seq else i.seq end + 1;
-  if not alive then
-    insert into counter (account_id, workflow_key, slot, status, n) values (acc, i.workflow_key, 1 + pg_backend_pid() % 15, i.status, -1)
+  if alive then
+    -- The children of the run that is over; those that roll back do so to their end.
+    perform end_families(acc, array(select l.key from unnest(array_remove(family, k)) x(member) cross join lateral (
+      select v.key, v.status from live v where v.account_id = acc and v.key = x.member limit 1) l where l.status <> 5), false, t);
+  else
+    -- In a slot that is locked after instances, as in `delete_instances`. Those of `end_runs` are locked before them.
+    insert into counter (account_id, workflow_key, slot, status, n) values (acc, i.workflow_key, 16 + pg_backend_pid() % 15, i.status, -1)
     on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n;
   end if;
   select x.version_key, x.runtime into v from version x

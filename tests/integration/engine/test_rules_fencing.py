@@ -23,13 +23,6 @@ from tests.support.unreliable import UnreliableDatabase
 TRANSITIONS = [Next.KEEP, Next.PARK, Next.SETTLE_PAUSE, Next.ROLL_BACK, Next.RELEASE, Next.COMPLETE, Next.ERRORED]
 
 
-async def blocked(admin: asyncpg.Connection, connection: asyncpg.Connection) -> None:
-    """Returns once `connection` waits for a lock."""
-    async with asyncio.timeout(5):
-        while not await admin.fetchval("select cardinality(pg_blocking_pids($1)) > 0", connection.get_server_pid()):
-            await asyncio.sleep(0.002)
-
-
 @pytest.mark.parametrize("next", TRANSITIONS)
 async def test_a_stale_flush_that_waits_for_a_takeover_writes_nothing(engine: Engine, next: Next) -> None:
     """The flush was sent before the takeover committed: its snapshot still shows the old epoch."""
@@ -42,7 +35,7 @@ async def test_a_stale_flush_that_waits_for_a_takeover_writes_nothing(engine: En
     await takeover.start()
     assert await heir.take_over() == [(engine.account, key)]
     stale = asyncio.create_task(holder.send(holder.change(row, next, entries=2)))
-    await blocked(engine.admin, holder.connection)
+    await engine.blocked(holder.connection)
     await takeover.commit()
     before = await engine.live(key)
 
