@@ -29,6 +29,7 @@ from jobs.metrics import SCHEDULES_FIRED
 from jobs.store import DueSchedule, ScheduleMove
 from tenants.clock import Clock
 from tenants.database import Database
+from tenants.errors import AccountNotFound
 from tenants.ids import derived_uuid7
 from tenants.limits import Limits
 from versions.cron import next_after
@@ -66,7 +67,7 @@ class FireSchedules:
         due = await store.due_schedules(self._db, now, BATCH)
         if not due:
             return False
-        room = {account: (await self._limits(account)).queued for account in {schedule.account_id for schedule in due}}
+        room = {account: await self._room(account) for account in {schedule.account_id for schedule in due}}
         moves = [_decide(schedule, now, room[schedule.account_id]) for schedule in due]
         outcomes = await store.fire_schedules(self._db, moves, now)
         fired = [outcome for outcome in outcomes.values() if outcome is not None]
@@ -74,6 +75,13 @@ class FireSchedules:
             SCHEDULES_FIRED.labels(outcome.name.lower()).inc(n)
         self._engine.announce([m.instance for m in moves if m.instance and outcomes.get(m.id) is Create.CREATED])
         return bool(outcomes)
+
+    async def _room(self, account_id: UUID) -> int | None:
+        """How many instances each workflow of the account may have queued; none if the account is gone."""
+        try:
+            return (await self._limits(account_id)).queued
+        except AccountNotFound:
+            return 0
 
 
 def _decide(schedule: DueSchedule, now: datetime, room: int | None) -> ScheduleMove:

@@ -17,6 +17,7 @@ from jobs import store
 from jobs.loops.schedules import CATCH_UP, FireSchedules, _decide
 from tenants.clock import ManualClock
 from tenants.database import Database
+from tenants.errors import AccountNotFound
 from tenants.limits import Limits
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -285,3 +286,14 @@ async def test_no_room_in_the_queue_leaves_the_firing_out(world, clock, db, engi
     await run_all(firing)
     assert await fired(world) == [START + MINUTE]
     assert tuple(await row(world, schedule))[:2] == (START + 3 * MINUTE, 1)
+
+
+async def test_an_account_that_is_gone_holds_nobody_up(world, clock, db, engine) -> None:
+    async def gone(_account: UUID) -> Limits:
+        raise AccountNotFound()
+
+    schedule = await add(world)
+    clock.advance(61)
+    await run_all(FireSchedules(db, clock, engine, gone))
+    assert await fired(world) == []
+    assert (await row(world, schedule))["next_at"] == START + 2 * MINUTE
