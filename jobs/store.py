@@ -56,17 +56,17 @@ async def duties_due(db: Database, now: datetime) -> Sequence[Duty]:
 
 # --- termination jobs: what the API asks --------------------------------------------------------------------------
 
+# A job under way that ends everything takes on what is asked now: it begins again from the first key, for whatever is
+# unfinished now, in the statuses of both.
 _START_JOB = """
-insert into termination_job (account_id, id, workflow_key, kind, statuses, instance_keys, created_before, created_at)
+insert into termination_job as j
+  (account_id, id, workflow_key, kind, statuses, instance_keys, created_before, created_at)
 values ($1, $2, $3, $4, $5, $6, $7, $7)
 on conflict (account_id, workflow_key, kind) where finished_at is null and kind in ('terminate_all', 'delete_workflow')
-do nothing
+do update set position = null, created_before = excluded.created_before,
+  statuses = case when j.statuses is not null and excluded.statuses is not null
+             then array(select distinct s from unnest(j.statuses || excluded.statuses) s order by 1) end
 returning id
-"""
-
-_RUNNING_JOB = """
-select id from termination_job
-where account_id = $1 and workflow_key = $2 and kind = $3 and finished_at is null
 """
 
 _IS_RUNNING = """
@@ -84,13 +84,11 @@ async def start_job(
     statuses: Sequence[int] | None,
     keys: Sequence[UUID] | None,
     now: datetime,
-) -> UUID | None:
-    """Insert a job; None when the workflow already has an open one of this kind, of which there may be only one."""
-    return await connection.fetchval(_START_JOB, account_id, job_id, workflow_key, kind, statuses, keys, now)
-
-
-async def running_job(connection: asyncpg.Connection, account_id: UUID, workflow_key: UUID, kind: str) -> UUID | None:
-    return await connection.fetchval(_RUNNING_JOB, account_id, workflow_key, kind)
+) -> UUID:
+    """Insert a job, or widen the open one of this kind where a workflow may have only one; the id of the job."""
+    started = await connection.fetchval(_START_JOB, account_id, job_id, workflow_key, kind, statuses, keys, now)
+    assert isinstance(started, UUID)
+    return started
 
 
 async def is_terminating(connection: asyncpg.Connection, account_id: UUID, workflow_key: UUID) -> bool:

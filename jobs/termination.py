@@ -46,7 +46,9 @@ class Bell(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StartedJob:
-    """A job that will be done. `already_running`: it is an earlier one of the same kind for the same workflow."""
+    """A job that will be done. `already_running`: it is an earlier one of the same kind for the same workflow, and does
+    now what both ask for.
+    """
 
     id: UUID
     already_running: bool
@@ -97,14 +99,11 @@ class TerminationJobs:
         statuses: list[int] | None,
         keys: list[UUID] | None,
     ) -> StartedJob:
-        while True:
-            now, job_id = self._clock.now(), self._ids.uuid7()
-            if await store.start_job(connection, account_id, job_id, workflow_key, kind, statuses, keys, now):
-                return StartedJob(job_id, already_running=False)
-            running = await store.running_job(connection, account_id, workflow_key, kind)
-            if running is not None:
-                return StartedJob(running, already_running=True)
-            # It finished between the two looks: ours can start now.
+        job_id = self._ids.uuid7()
+        id = await store.start_job(
+            connection, account_id, job_id, workflow_key, kind, statuses, keys, self._clock.now()
+        )
+        return StartedJob(id, already_running=id != job_id)
 
     async def running(self, account_id: UUID, workflow_key: UUID) -> bool:
         """Whether a job is under way that ends all instances of the workflow."""

@@ -134,6 +134,33 @@ async def test_a_second_start_finds_the_first(world, jobs, terminator) -> None:
     assert not third.already_running
 
 
+async def test_a_job_under_way_takes_on_what_is_asked_of_it(world, jobs, terminator, clock, monkeypatch) -> None:
+    """The answer says that one is running already; it must not mean less than what was asked."""
+    monkeypatch.setattr(termination, "CHUNK", 2)
+    early = await world.create(3)
+    paused, running = await world.create(2)
+    await world.engine.pause(world.account, paused)
+    await world.hold([running], owner=4)
+    await jobs.start(world.account, world.workflow, "terminate_all", statuses=[Status.QUEUED])
+    assert await terminator.tick()
+    assert sum(status is Status.TERMINATED for status in (await world.statuses()).values()) == 2
+    clock.advance(1)
+    [late] = await world.create()
+    both = await jobs.start(world.account, world.workflow, "terminate_all", statuses=[Status.PAUSED, Status.QUEUED])
+    assert both.already_running
+    await run_all(terminator)
+    assert await world.statuses() == dict.fromkeys([*early, paused, late], Status.TERMINATED) | {
+        running: Status.RUNNING
+    }
+    assert await world.admin.fetchval("select done from termination_job") == 5
+
+    await world.create()
+    await jobs.start(world.account, world.workflow, "terminate_all", statuses=[Status.PAUSED])
+    await jobs.start(world.account, world.workflow, "terminate_all")
+    await run_all(terminator)
+    assert set((await world.statuses()).values()) == {Status.TERMINATED}
+
+
 async def test_starts_at_the_same_moment_make_one_job(world, jobs) -> None:
     started = await asyncio.gather(*(jobs.start(world.account, world.workflow, "terminate_all") for _ in range(8)))
     assert len({job.id for job in started}) == 1
