@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from tenants.paging import Page
+
 
 class Envelope(msgspec.Struct, kw_only=True):
     """`{success, errors, messages, result, result_info?}`. `result` may be, or hold, `msgspec.Raw` JSON text.
@@ -28,3 +30,8 @@ def ok(result: Any, *, info: dict[str, Any] | None = None, messages: Sequence[di
     '{"success":true,"errors":[],"messages":[],"result":{"id":1}}'
     """
     return Envelope(result=result, result_info=msgspec.UNSET if info is None else info, messages=list(messages))
+
+
+def listed(rows: list[Any], page: Page, total: int) -> Envelope:
+    """A page of a list that has `total` rows."""
+    return ok(rows, info=page.info(len(rows), total))

@@ -1,4 +1,7 @@
-"""Identity in the Cloudflare face: who the credential is, its account, and the account's API tokens."""
+"""Identity in the Cloudflare face: who the credential is, its account, and the account's API tokens.
+
+Whoever authenticates the request has made sure that the account in the path is the caller's.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from tenants.errors import NoUserDetails, TokenNotFound
 from tenants.ids import account_hex, parse_account_id
 from tenants.paging import Page, page_of
 from tenants.policies import ACCOUNT_RESOURCE, PERMISSION_GROUPS, scopes_of, shown_policies, stored_policies
-from tenants.results import Envelope, ok
+from tenants.results import Envelope, listed, ok
 from tenants.schemas import AccountRow, TokenBody, TokenRow
 from tenants.service import TenantService
 from tenants.store import Credential
@@ -30,6 +33,9 @@ from tenants.tokens import TokenGrant
 from tenants.workspaces import uuid_of
 
 AnyRequest = Request[Any, Any, Any]
+Tenants = NamedDependency[TenantService]
+Time = NamedDependency[Clock]
+Who = NamedDependency[Caller]
 
 AUTHENTICATES_ITSELF = {"authenticates_itself": True}
 """On routes that answer for credentials others refuse: whoever authenticates requests lets these through."""
@@ -39,13 +45,11 @@ class IdentityController(Controller):
     """What clients ask first: is this credential good, whose is it, which accounts does it reach."""
 
     @get("/user/tokens/verify", opt=AUTHENTICATES_ITSELF)
-    async def verify_user_token(
-        self, request: AnyRequest, tenants: NamedDependency[TenantService], clock: NamedDependency[Clock]
-    ) -> Envelope:
+    async def verify_user_token(self, request: AnyRequest, tenants: Tenants, clock: Time) -> Envelope:
         return _verified(await tenants.inspect(request.headers), clock.now())
 
     @get("/user")
-    async def user(self, caller: NamedDependency[Caller], tenants: NamedDependency[TenantService]) -> Envelope:
+    async def user(self, caller: Who, tenants: Tenants) -> Envelope:
         if caller.user_id is None:
             raise NoUserDetails("Unauthorized to access requested resource: this token belongs to no user")
         user = await tenants.users.by_id(caller.account_id, caller.user_id)
@@ -56,9 +60,7 @@ class IdentityController(Controller):
         return ok(shown | {"suspended": False} | created)
 
     @get("/accounts")
-    async def accounts(
-        self, request: AnyRequest, caller: NamedDependency[Caller], tenants: NamedDependency[TenantService]
-    ) -> Envelope:
+    async def accounts(self, request: AnyRequest, caller: Who, tenants: Tenants) -> Envelope:
         query = request.query_params
         page = _page(query)
         _choice(query, "direction", ("asc", "desc"))
@@ -67,18 +69,11 @@ class IdentityController(Controller):
         return _listed(found, page)
 
     @get("/accounts/{account_id:str}")
-    async def account(
-        self,
-        account_id: FromPath[str],
-        caller: NamedDependency[Caller],
-        tenants: NamedDependency[TenantService],
-    ) -> Envelope:
-        return ok(_account(await tenants.accounts.get(caller.owns(account_id))))
+    async def account(self, caller: Who, tenants: Tenants) -> Envelope:
+        return ok(_account(await tenants.accounts.get(caller.account_id)))
 
     @get("/memberships")
-    async def memberships(
-        self, request: AnyRequest, caller: NamedDependency[Caller], tenants: NamedDependency[TenantService]
-    ) -> Envelope:
+    async def memberships(self, request: AnyRequest, caller: Who, tenants: Tenants) -> Envelope:
         query = request.query_params
         page = _page(query)
         _choice(query, "direction", ("asc", "desc"))
@@ -103,11 +98,7 @@ class TokenController(Controller):
 
     @get("/verify", opt=AUTHENTICATES_ITSELF)
     async def verify_account_token(
-        self,
-        request: AnyRequest,
-        account_id: FromPath[str],
-        tenants: NamedDependency[TenantService],
-        clock: NamedDependency[Clock],
+        self, request: AnyRequest, account_id: FromPath[str], tenants: Tenants, clock: Time
     ) -> Envelope:
         credential = await tenants.inspect(request.headers)
         if parse_account_id(account_id) != credential.account_id:
@@ -115,10 +106,7 @@ class TokenController(Controller):
         return _verified(credential, clock.now())
 
     @get("/permission_groups")
-    async def permission_groups(
-        self, request: AnyRequest, account_id: FromPath[str], caller: NamedDependency[Caller]
-    ) -> Envelope:
-        caller.owns(account_id)
+    async def permission_groups(self, request: AnyRequest, caller: Who) -> Envelope:
         caller.require("tokens:read")
         query = request.query_params
         found = [
@@ -129,15 +117,7 @@ class TokenController(Controller):
         return ok(found)
 
     @get("/")
-    async def tokens(
-        self,
-        request: AnyRequest,
-        account_id: FromPath[str],
-        caller: NamedDependency[Caller],
-        tenants: NamedDependency[TenantService],
-        clock: NamedDependency[Clock],
-    ) -> Envelope:
-        caller.owns(account_id)
+    async def tokens(self, request: AnyRequest, caller: Who, tenants: Tenants, clock: Time) -> Envelope:
         caller.require("tokens:read")
         query = request.query_params
         page = _page(query)
@@ -148,74 +128,37 @@ class TokenController(Controller):
             ascending=_choice(query, "direction", ("asc", "desc")) == "asc",
             include_expired=_choice(query, "include_expired", ("true", "false")) == "true",
         )
-        return ok([_token(row, clock.now()) for row in rows], info=page.info(len(rows), total))
+        return listed([_token(row, clock.now()) for row in rows], page, total)
 
     @post("/", status_code=200)
-    async def create_token(
-        self,
-        request: AnyRequest,
-        account_id: FromPath[str],
-        caller: NamedDependency[Caller],
-        tenants: NamedDependency[TenantService],
-        clock: NamedDependency[Clock],
-    ) -> Envelope:
-        caller.owns(account_id)
+    async def create_token(self, request: AnyRequest, caller: Who, tenants: Tenants, clock: Time) -> Envelope:
         caller.require("tokens:write")
         grant = _grant(decode_body(await request.body(), TokenBody), caller)
         row, text = await tenants.tokens.create(caller, grant)
         return ok(_token(row, clock.now()) | {"value": text})
 
     @get("/{token_id:str}")
-    async def token(
-        self,
-        account_id: FromPath[str],
-        token_id: FromPath[str],
-        caller: NamedDependency[Caller],
-        tenants: NamedDependency[TenantService],
-        clock: NamedDependency[Clock],
-    ) -> Envelope:
-        caller.owns(account_id)
+    async def token(self, token_id: FromPath[str], caller: Who, tenants: Tenants, clock: Time) -> Envelope:
         caller.require("tokens:read")
         return ok(_token(await tenants.tokens.get(caller, _token_id(token_id)), clock.now()))
 
     @put("/{token_id:str}")
     async def update_token(
-        self,
-        request: AnyRequest,
-        account_id: FromPath[str],
-        token_id: FromPath[str],
-        caller: NamedDependency[Caller],
-        tenants: NamedDependency[TenantService],
-        clock: NamedDependency[Clock],
+        self, request: AnyRequest, token_id: FromPath[str], caller: Who, tenants: Tenants, clock: Time
     ) -> Envelope:
-        caller.owns(account_id)
         caller.require("tokens:write")
         grant = _grant(decode_body(await request.body(), TokenBody), caller)
         return ok(_token(await tenants.tokens.replace(caller, _token_id(token_id), grant), clock.now()))
 
     @delete("/{token_id:str}", status_code=200)
-    async def delete_token(
-        self,
-        account_id: FromPath[str],
-        token_id: FromPath[str],
-        caller: NamedDependency[Caller],
-        tenants: NamedDependency[TenantService],
-    ) -> Envelope:
-        caller.owns(account_id)
+    async def delete_token(self, token_id: FromPath[str], caller: Who, tenants: Tenants) -> Envelope:
         caller.require("tokens:write")
         found = _token_id(token_id)
         await tenants.tokens.revoke(caller, found)
         return ok({"id": found.hex})
 
     @put("/{token_id:str}/value")
-    async def roll_token(
-        self,
-        account_id: FromPath[str],
-        token_id: FromPath[str],
-        caller: NamedDependency[Caller],
-        tenants: NamedDependency[TenantService],
-    ) -> Envelope:
-        caller.owns(account_id)
+    async def roll_token(self, token_id: FromPath[str], caller: Who, tenants: Tenants) -> Envelope:
         caller.require("tokens:write")
         return ok(await tenants.tokens.roll(caller, _token_id(token_id)))
 
@@ -241,8 +184,7 @@ def _choice(query: Mapping[str, str], name: str, choices: tuple[str, ...]) -> st
 
 def _listed(rows: list[Any], page: Page) -> Envelope:
     """The asked page of a list that is all in memory."""
-    shown = rows[page.offset : page.offset + page.size]
-    return ok(shown, info=page.info(len(shown), len(rows)))
+    return listed(rows[page.offset : page.offset + page.size], page, len(rows))
 
 
 def _token_id(text: str) -> UUID:

@@ -1,7 +1,12 @@
-"""Workflows, versions and scripts in the Cloudflare face."""
+"""Workflows, versions and scripts in the Cloudflare face.
+
+Whoever authenticates the request has made sure that the account in the path is the caller's.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +17,13 @@ from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from app.errors import NoRoute, Problem
+from tenants.accounts import AccountSettings
 from tenants.auth import Caller
 from tenants.bodies import decode_body, invalid_field
 from tenants.clock import iso
 from tenants.limits import ROWS_PER_PAGE, ROWS_PER_PAGE_MAX, WORKFLOWS_PER_PAGE
 from tenants.paging import page_of
-from tenants.results import Envelope, ok
+from tenants.results import Envelope, listed, ok
 from tenants.service import TenantService
 from tenants.workspaces import uuid_of
 from versions.schemas import (
@@ -39,6 +45,7 @@ from versions.schemas import (
     VersionListed,
     WorkflowBody,
     WorkflowListed,
+    WorkflowRow,
 )
 from versions.script_views import script_content, shown_script, tagged, uploaded_script
 from versions.service import VersionService, check_handle
@@ -46,7 +53,14 @@ from versions.settings import retention_ms
 from versions.yaml_body import decode_yaml
 
 AnyRequest = Request[Any, Any, Any]
+Tenants = NamedDependency[TenantService]
 Versions = NamedDependency[VersionService]
+Who = NamedDependency[Caller]
+
+WORKFLOW = "/{workflow_name:str}"
+VERSIONS = WORKFLOW + "/versions"
+VERSION = VERSIONS + "/{version_id:str}"
+SCRIPT = "/{script_name:str}"
 
 WARNING_CODE = 10471
 """Code of a `messages` entry about a definition that is accepted, but looks like a mistake."""
@@ -59,156 +73,88 @@ class WorkflowController(Controller):
     path = "/accounts/{account_id:str}/workflows"
 
     @get("/")
-    async def workflows(
-        self, request: AnyRequest, account_id: FromPath[str], caller: NamedDependency[Caller], versions: Versions
-    ) -> Envelope:
-        caller.owns(account_id)
+    async def workflows(self, request: AnyRequest, caller: Who, versions: Versions) -> Envelope:
         query = request.query_params
         page = page_of(query, default=WORKFLOWS_PER_PAGE, maximum=ROWS_PER_PAGE_MAX)
         rows, total = await versions.page(caller, page, query.get("search"))
-        return ok([_workflow(row) for row in rows], info=page.info(len(rows), total))
+        return listed([_workflow(row) for row in rows], page, total)
 
     @get("/settings")
-    async def settings(
-        self, account_id: FromPath[str], caller: NamedDependency[Caller], tenants: NamedDependency[TenantService]
-    ) -> Envelope:
-        caller.owns(account_id)
+    async def settings(self, caller: Who, tenants: Tenants) -> Envelope:
         caller.require("workflows:read")
-        found = await tenants.accounts.settings(caller.account_id)
-        return ok(ShownSettings(ShownRetention(found.success_retention_ms, found.error_retention_ms)))
+        return _settings(await tenants.accounts.settings(caller.account_id))
 
     @patch("/settings")
-    async def change_settings(
-        self,
-        request: AnyRequest,
-        account_id: FromPath[str],
-        caller: NamedDependency[Caller],
-        tenants: NamedDependency[TenantService],
-    ) -> Envelope:
-        caller.owns(account_id)
+    async def change_settings(self, request: AnyRequest, caller: Who, tenants: Tenants) -> Envelope:
         caller.require("workflows:write")
         body = decode_body(await request.body(), SettingsBody)
         limits = await tenants.limits(caller.account_id)
-        changes = (
-            {
-                f"{field}_ms": retention_ms(value, field, limits)
-                for field, value in msgspec.structs.asdict(body.default_retention).items()
-                if value is not msgspec.UNSET
-            }
-            if body.default_retention
-            else {}
-        )
-        found = await tenants.accounts.set_retention(caller, **changes)
-        return ok(ShownSettings(ShownRetention(found.success_retention_ms, found.error_retention_ms)))
+        wanted = msgspec.structs.asdict(body.default_retention) if body.default_retention else {}
+        changes = {
+            f"{field}_ms": retention_ms(value, field, limits)
+            for field, value in wanted.items()
+            if value is not msgspec.UNSET
+        }
+        return _settings(await tenants.accounts.set_retention(caller, **changes))
 
     @put("/settings")
-    async def refuse_reserved_name(self, account_id: FromPath[str], caller: NamedDependency[Caller]) -> Envelope:
+    async def refuse_reserved_name(self, caller: Who) -> Envelope:
         """A workflow cannot be called `settings`; without this route a PUT of one would be a 405."""
-        caller.owns(account_id)
         check_handle("settings")
         raise NoRoute
 
-    @get("/{workflow_name:str}")
-    async def workflow(
-        self,
-        account_id: FromPath[str],
-        workflow_name: FromPath[str],
-        caller: NamedDependency[Caller],
-        versions: Versions,
-    ) -> Envelope:
-        caller.owns(account_id)
+    @get(WORKFLOW)
+    async def workflow(self, workflow_name: FromPath[str], caller: Who, versions: Versions) -> Envelope:
         return ok(_workflow(await versions.describe(caller, workflow_name)))
 
-    @put("/{workflow_name:str}")
+    @put(WORKFLOW)
     async def put_workflow(
-        self,
-        request: AnyRequest,
-        account_id: FromPath[str],
-        workflow_name: FromPath[str],
-        caller: NamedDependency[Caller],
-        versions: Versions,
+        self, request: AnyRequest, workflow_name: FromPath[str], caller: Who, versions: Versions
     ) -> Envelope:
-        caller.owns(account_id)
-        body = _workflow_body(await request.body(), request.content_type[0])
+        # In a thread: a megabyte of YAML takes a second.
+        body = await asyncio.to_thread(_workflow_body, await request.body(), request.content_type[0])
         deployed = await versions.put(caller, workflow_name, body)
         newest, ending = await versions.activity(deployed.workflow)
         row = deployed.workflow
         assert row.current_version is not None
         result = DeployedWorkflow(
-            id=row.workflow_key,
-            name=row.handle,
-            class_name=row.class_name,
-            script_name=row.script_name,
-            created_on=iso(row.created_at),
-            modified_on=iso(row.modified_at),
-            triggered_on=None if newest is None else iso(newest),
+            **_workflow_head(row, newest),
             version_id=row.current_version,
             is_deleted=0,
             terminator_running=int(ending),
         )
         return ok(result, messages=[_warning(problem) for problem in deployed.warnings])
 
-    @delete("/{workflow_name:str}", status_code=200)
-    async def delete_workflow(
-        self,
-        account_id: FromPath[str],
-        workflow_name: FromPath[str],
-        caller: NamedDependency[Caller],
-        versions: Versions,
-    ) -> Envelope:
-        caller.owns(account_id)
+    @delete(WORKFLOW, status_code=200)
+    async def delete_workflow(self, workflow_name: FromPath[str], caller: Who, versions: Versions) -> Envelope:
         await versions.delete(caller, workflow_name)
         return ok(DeletedWorkflow())
 
-    @get("/{workflow_name:str}/versions")
+    @get(VERSIONS)
     async def list_versions(
-        self,
-        request: AnyRequest,
-        account_id: FromPath[str],
-        workflow_name: FromPath[str],
-        caller: NamedDependency[Caller],
-        versions: Versions,
+        self, request: AnyRequest, workflow_name: FromPath[str], caller: Who, versions: Versions
     ) -> Envelope:
-        caller.owns(account_id)
         page = page_of(request.query_params, default=ROWS_PER_PAGE, maximum=ROWS_PER_PAGE_MAX)
         rows, total = await versions.versions(caller, workflow_name, page)
-        return ok([_version(row) for row in rows], info=page.info(len(rows), total))
+        return listed([_version(row) for row in rows], page, total)
 
-    @get("/{workflow_name:str}/versions/{version_id:str}")
+    @get(VERSION)
     async def version(
-        self,
-        account_id: FromPath[str],
-        workflow_name: FromPath[str],
-        version_id: FromPath[str],
-        caller: NamedDependency[Caller],
-        versions: Versions,
+        self, workflow_name: FromPath[str], version_id: FromPath[str], caller: Who, versions: Versions
     ) -> Envelope:
-        caller.owns(account_id)
         return ok(_version(await versions.version(caller, workflow_name, _version_id(version_id))))
 
-    @get("/{workflow_name:str}/versions/{version_id:str}/dag")
+    @get(VERSION + "/dag")
     async def dag(
-        self,
-        account_id: FromPath[str],
-        workflow_name: FromPath[str],
-        version_id: FromPath[str],
-        caller: NamedDependency[Caller],
-        versions: Versions,
+        self, workflow_name: FromPath[str], version_id: FromPath[str], caller: Who, versions: Versions
     ) -> Envelope:
-        caller.owns(account_id)
         row, graph = await versions.graph(caller, workflow_name, _version_id(version_id))
         return ok(ShownDag(**_version_head(row), dag=_raw(graph)))
 
-    @get("/{workflow_name:str}/versions/{version_id:str}/graph")
+    @get(VERSION + "/graph")
     async def graph(
-        self,
-        account_id: FromPath[str],
-        workflow_name: FromPath[str],
-        version_id: FromPath[str],
-        caller: NamedDependency[Caller],
-        versions: Versions,
+        self, workflow_name: FromPath[str], version_id: FromPath[str], caller: Who, versions: Versions
     ) -> Envelope:
-        caller.owns(account_id)
         row, graph = await versions.graph(caller, workflow_name, _version_id(version_id))
         return ok(ShownGraph(**_version_head(row), graph=_raw(graph), dag=_raw(graph)))
 
@@ -219,38 +165,22 @@ class ScriptController(Controller):
     path = "/accounts/{account_id:str}/workers/scripts"
 
     @get("/")
-    async def scripts(
-        self, request: AnyRequest, account_id: FromPath[str], caller: NamedDependency[Caller], versions: Versions
-    ) -> Envelope:
-        caller.owns(account_id)
+    async def scripts(self, request: AnyRequest, caller: Who, versions: Versions) -> Envelope:
         found: list[ShownScript] = [shown_script(row) for row in await versions.scripts.all(caller)]
         return ok(tagged(found, request.query_params.get("tags")))
 
-    @get("/{script_name:str}")
-    async def script(
-        self,
-        account_id: FromPath[str],
-        script_name: FromPath[str],
-        caller: NamedDependency[Caller],
-        versions: Versions,
-    ) -> Response[bytes]:
-        caller.owns(account_id)
+    @get(SCRIPT)
+    async def script(self, script_name: FromPath[str], caller: Who, versions: Versions) -> Response[bytes]:
         row = await versions.scripts.get(caller, script_name)
         content, media_type = script_content(row, await versions.scripts.modules(caller.account_id, row.id))
         return Response(
             content, media_type=media_type, headers={"etag": f'"{row.etag}"', "x-content-type-options": "nosniff"}
         )
 
-    @put("/{script_name:str}")
+    @put(SCRIPT)
     async def upload_script(
-        self,
-        request: AnyRequest,
-        account_id: FromPath[str],
-        script_name: FromPath[str],
-        caller: NamedDependency[Caller],
-        versions: Versions,
+        self, request: AnyRequest, script_name: FromPath[str], caller: Who, versions: Versions
     ) -> Envelope:
-        caller.owns(account_id)
         row, unresolved = await versions.scripts.upload(
             caller,
             script_name,
@@ -266,15 +196,8 @@ class ScriptController(Controller):
         result: UploadedScript = uploaded_script(row)
         return ok(result, messages=messages)
 
-    @delete("/{script_name:str}", status_code=200)
-    async def delete_script(
-        self,
-        account_id: FromPath[str],
-        script_name: FromPath[str],
-        caller: NamedDependency[Caller],
-        versions: Versions,
-    ) -> Envelope:
-        caller.owns(account_id)
+    @delete(SCRIPT, status_code=200)
+    async def delete_script(self, script_name: FromPath[str], caller: Who, versions: Versions) -> Envelope:
         await versions.scripts.delete(caller, script_name)
         return ok(None)
 
@@ -292,19 +215,28 @@ def _workflow_body(body: bytes, content_type: str) -> WorkflowBody:
         raise invalid_field(error) from None
 
 
-def _workflow(listed: WorkflowListed) -> ShownWorkflow:
-    row = listed.row
+def _settings(settings: AccountSettings) -> Envelope:
+    return ok(ShownSettings(ShownRetention(settings.success_retention_ms, settings.error_retention_ms)))
+
+
+def _workflow_head(row: WorkflowRow, triggered_at: datetime | None) -> dict[str, Any]:
+    return {
+        "id": row.workflow_key,
+        "name": row.handle,
+        "class_name": row.class_name,
+        "script_name": row.script_name,
+        "created_on": iso(row.created_at),
+        "modified_on": iso(row.modified_at),
+        "triggered_on": None if triggered_at is None else iso(triggered_at),
+    }
+
+
+def _workflow(workflow: WorkflowListed) -> ShownWorkflow:
     return ShownWorkflow(
-        id=row.workflow_key,
-        name=row.handle,
-        class_name=row.class_name,
-        script_name=row.script_name,
-        created_on=iso(row.created_at),
-        modified_on=iso(row.modified_at),
-        triggered_on=None if listed.triggered_at is None else iso(listed.triggered_at),
-        instances={name: listed.counts.get(number, 0) for number, name in enumerate(STATUS_NAMES)},
-        schedules=[ShownSchedule(cron, iso(firing)) for cron, firing in listed.schedules],
-        script_deleted=listed.script_deleted,
+        **_workflow_head(workflow.row, workflow.triggered_at),
+        instances={name: workflow.counts.get(number, 0) for number, name in enumerate(STATUS_NAMES)},
+        schedules=[ShownSchedule(cron, iso(firing)) for cron, firing in workflow.schedules],
+        script_deleted=workflow.script_deleted,
     )
 
 

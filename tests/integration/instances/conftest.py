@@ -7,10 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from litestar import Litestar, Request, Router
-from litestar.di import Provide
+from litestar import Litestar
 
-from app.envelope import ERROR_HANDLERS
 from app.middleware.clients import Proxies
 from app.middleware.gateway import Gateway
 from app.middleware.paths import PREFIX, RestoreInstanceId
@@ -21,12 +19,13 @@ from instances.routes import route_handlers
 from instances.service import InstanceService
 from jobs.doorbell import NoDoorbell
 from jobs.termination import TerminationJobs
-from tenants.auth import Caller, operator
+from tenants.auth import operator
 from tenants.clock import ManualClock
 from tenants.database import Database
 from tenants.ids import Ids
 from tenants.service import TenantService
 from tenants.tokens import TokenGrant
+from tests.support.faces import face
 from tests.support.instances import Answer, World
 from versions.service import VersionService
 
@@ -96,26 +95,7 @@ async def other(make_world) -> World:
 
 @pytest.fixture
 def app(instances: InstanceService, tenants: TenantService, clock: ManualClock, ids: Ids) -> Litestar:
-    async def caller(request: Request[Any, Any, Any]) -> Caller:
-        caller = await tenants.authenticate_headers(request.headers)
-        caller.owns(request.path_params["account_id"])
-        return caller
-
-    def provide(service: Any) -> Provide:
-        return Provide(lambda: service, sync_to_thread=False)
-
-    face = Router(
-        PREFIX,
-        route_handlers=route_handlers,
-        middleware=[RestoreInstanceId],
-        dependencies={
-            "caller": Provide(caller),
-            "tenants": provide(tenants),
-            "clock": provide(clock),
-            "instances": provide(instances),
-        },
-    )
-    app = Litestar([face], exception_handlers=ERROR_HANDLERS, openapi_config=None, request_max_body_size=None)
+    app = face(route_handlers, tenants, middleware=[RestoreInstanceId], clock=clock, instances=instances)
     app.asgi_handler = Gateway(
         app.asgi_handler,
         proxies=Proxies(()),

@@ -10,14 +10,12 @@ from typing import Any
 import cloudflare
 import httpx
 import pytest
-from litestar import Litestar, Request, Router
-from litestar.di import Provide
+from litestar import Litestar
 
-from app.envelope import ERROR_HANDLERS
-from tenants.auth import Caller
 from tenants.clock import iso
 from tenants.routes import route_handlers
 from tenants.service import TenantService
+from tests.support.faces import face
 
 BASE = "/client/v4"
 WRITE = "e086da7e2179491d91ee5f35b3ca210a"
@@ -27,16 +25,7 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 @pytest.fixture
 def app(tenants: TenantService, clock) -> Litestar:
-    async def caller(request: Request[Any, Any, Any]) -> Caller:
-        return await tenants.authenticate_headers(request.headers)
-
-    dependencies = {
-        "caller": Provide(caller),
-        "tenants": Provide(lambda: tenants, sync_to_thread=False),
-        "clock": Provide(lambda: clock, sync_to_thread=False),
-    }
-    face = Router(BASE, route_handlers=route_handlers, dependencies=dependencies)
-    return Litestar([face], exception_handlers=ERROR_HANDLERS, openapi_config=None)
+    return face(route_handlers, tenants, clock=clock)
 
 
 @pytest.fixture

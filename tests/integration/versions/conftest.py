@@ -10,10 +10,8 @@ import asyncpg
 import cloudflare
 import httpx
 import pytest
-from litestar import Litestar, Request, Router
-from litestar.di import Provide
+from litestar import Litestar
 
-from app.envelope import ERROR_HANDLERS
 from app.settings import Settings
 from tenants.auth import Caller, operator
 from tenants.clock import ManualClock
@@ -22,6 +20,7 @@ from tenants.ids import Ids
 from tenants.service import TenantService
 from tenants.tokens import TokenGrant
 from tests.support import openapi
+from tests.support.faces import face
 from versions.routes import route_handlers
 from versions.service import VersionService
 
@@ -52,16 +51,7 @@ def versions(db: Database, clock: ManualClock, ids: Ids, tenants: TenantService)
 
 @pytest.fixture
 def app(versions: VersionService, tenants: TenantService) -> Litestar:
-    async def caller(request: Request[Any, Any, Any]) -> Caller:
-        return await tenants.authenticate_headers(request.headers)
-
-    dependencies = {
-        "caller": Provide(caller),
-        "tenants": Provide(lambda: tenants, sync_to_thread=False),
-        "versions": Provide(lambda: versions, sync_to_thread=False),
-    }
-    face = Router("/client/v4", route_handlers=route_handlers, dependencies=dependencies)
-    return Litestar([face], exception_handlers=ERROR_HANDLERS, openapi_config=None, request_max_body_size=None)
+    return face(route_handlers, tenants, versions=versions)
 
 
 class Api:
