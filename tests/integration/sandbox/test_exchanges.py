@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import textwrap
+import time
 
 import pytest
 
@@ -117,6 +118,33 @@ async def test_a_starved_process_gets_its_time_and_no_more(child, monkeypatch):
     monkeypatch.setattr(child, "cpu", lambda: (loop.time() - began) * 0.1)
     assert (await died(child, "time.sleep(1000)", deadline=0.1)).cause == "cpu"
     assert loop.time() - began >= 0.4
+
+
+async def test_a_worker_that_stood_still_blames_nobody(child):
+    """Its timers are due when it goes on; so is the answer, which has been there for long."""
+    await child.ready()
+    answer = asyncio.create_task(do(child, "1", deadline=0.05))
+    await asyncio.sleep(0)
+    time.sleep(0.3)
+    assert await answer == [1]
+    assert await do(child, "2") == [2]
+
+
+async def test_a_machine_that_stood_still_is_not_a_process_that_hangs(child):
+    loop = asyncio.get_running_loop()
+    await child.ready()
+    answer = asyncio.create_task(do(child, "time.sleep(0.1)", deadline=1000))
+    await asyncio.sleep(0)
+    child._looked, child._due = loop.time() - 11, loop.time() - 10
+    child._look()
+    assert child.alive
+    assert await answer == [None]
+    answer = asyncio.create_task(do(child, "time.sleep(1000)", deadline=1000))
+    await asyncio.sleep(0)
+    child._looked, child._due = loop.time() - 11, loop.time() - 0.01
+    child._look()
+    with pytest.raises(SandboxDied):
+        await answer
 
 
 @pytest.mark.parametrize("source", ["bytearray(1 << 30)", "x = []\nwhile True: x.append(bytes(100_000))"])
