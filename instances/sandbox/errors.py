@@ -7,7 +7,7 @@ from typing import Literal
 DeathCause = Literal["cpu", "memory", "crash", "protocol", "gone"]
 """`cpu`: killed at the deadline, or by the kernel's CPU limit. `memory`: out of memory, by its own account or the
 kernel's. `crash`: ended by another signal or exit code. `protocol`: said something that is not a frame, or nothing
-although it should. `gone`: ended by us, or with its zygote; the code in it is not to blame."""
+although it should. `gone`: ended by us, with its zygote, or before it was ready; no code in it is to blame."""
 
 
 class SandboxUnavailable(Exception):

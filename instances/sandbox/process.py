@@ -199,8 +199,8 @@ class SandboxProcess:
         self._is_over.set()
 
     def _cause(self, status: int | None) -> DeathCause:
-        if self._killed == "gone" or status is None:
-            return "gone"
+        if self._killed == "gone" or status is None or not self._is_ready.is_set():
+            return "gone"  # not ready: no tenant's code was in it yet
         if self._talked_nonsense:
             return "protocol"  # it may have ended by itself when it found the connection closed
         if self._killed is not None and status == -signal.SIGKILL:

@@ -308,6 +308,27 @@ async def test_engines_that_do_not_keep_to_the_rules_do_not_start(make, tmp_path
         await make(SandboxOptions(engine=tmp_path / "bad.py")).spawn()
 
 
+async def test_what_dies_before_it_is_ready_died_of_no_tenants_code(make, tmp_path):
+    (tmp_path / "fragile.py").write_text(
+        "import os\n"
+        "from probe import Probe\n"
+        "class Fragile(Probe):\n"
+        "    forks = 0\n"
+        "    def prepare(self):\n"
+        "        os.register_at_fork(before=self.count)\n"
+        "    def count(self):\n"
+        "        self.forks += 1\n"
+        "    def open(self, limits):\n"
+        "        self.forks == 1 or os._exit(7)\n"  # all but the canary
+        "def engine():\n"
+        "    return Fragile()\n"
+    )
+    child = await make(SandboxOptions(engine=tmp_path / "fragile.py")).spawn()
+    with pytest.raises(SandboxDied) as death:
+        await child.exchange([b"code of a tenant"], 5)
+    assert (death.value.cause, death.value.part, death.value.status) == ("gone", None, 7)
+
+
 async def test_no_interpreter(make, tmp_path):
     with pytest.raises(SandboxUnavailable, match="interpreter could not be started"):
         await make(SandboxOptions(engine=PROBE, python=tmp_path / "none")).spawn()
