@@ -1,4 +1,4 @@
-"""The client: one call after the other rule, from a URL to its answer."""
+"""The client: from a URL to its answer, by the rules of everything else here."""
 
 from __future__ import annotations
 
