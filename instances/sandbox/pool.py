@@ -265,13 +265,14 @@ class SandboxPool(Generic[Opened]):
             if slot.users:
                 self._retired.add(slot)
             raise
+        finally:
+            self._start_filling()  # not before: a fork takes time that this one is waited for
 
     async def _fresh(self) -> SandboxProcess:
         process = None
         while self._spares and process is None:
             spare = self._spares.pop()
             process = spare if spare.alive else None
-        self._start_filling()
         return process or await self._host.spawn()
 
     def _start_filling(self) -> None:
