@@ -26,10 +26,10 @@ from instances.errors import (
     CannotTerminate,
     InstanceNotFound,
     InvalidEventType,
-    InvalidInstanceId,
     StepNotFound,
     TooManyEvents,
 )
+from instances.finding import Finder
 from instances.lifecycle import Status
 from instances.listing import REACHABLE_ROWS, Cursor, ListQuery
 from instances.live_feed import LiveFeed
@@ -43,7 +43,6 @@ from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.ids import Ids
-from tenants.limits import ADDRESSABLE_INSTANCE_ID
 from tenants.service import TenantService
 from versions.errors import WorkflowNotFound
 from versions.names import EVENT_RULE, may_be_sent
@@ -108,6 +107,7 @@ class InstanceService:
         self._tenants = tenants
         self._engine = engine
         self._terminations = terminations
+        self._finder = Finder(db)
         self._creator = Creator(db, tenants, versions, engine)
         self.feed = feed
         self.logs = LogReader(db, clock, feed)
@@ -212,7 +212,7 @@ class InstanceService:
     async def find(self, caller: Caller, handle: str, instance_id: str) -> UUID:
         """The key of an instance. Raises :class:`WorkflowNotFound`, :class:`InstanceNotFound`."""
         caller.require(READ)
-        return await self._locate(caller, handle, instance_id)
+        return await self._finder.key(caller, handle, instance_id)
 
     async def history(self, caller: Caller, key: UUID) -> tuple[InstanceFacts, History]:
         """Everything about the instance of this key, outputs whole. Raises :class:`InstanceNotFound`."""
@@ -267,7 +267,7 @@ class InstanceService:
         if payload is not None:
             limits = await self._tenants.limits(caller.account_id)
             check_size(payload, limits.payload_bytes, "the event")
-        key = await self._locate(caller, handle, instance_id)
+        key = await self._finder.key(caller, handle, instance_id)
         if dedupe is not None and not first and await self._received(caller.account_id, key, dedupe):
             return False
         outcome = await self._engine.send_event(caller.account_id, key, fact, payload, dedupe=dedupe)
@@ -307,7 +307,7 @@ class InstanceService:
         caller.require(WRITE)
         from_seq = expected_run = None
         if start is None:
-            key = await self._locate(caller, handle, instance_id)
+            key = await self._finder.key(caller, handle, instance_id)
         else:
             record = await self._read(caller, handle, instance_id, store.STARTS)
             key, expected_run = record.facts.key, record.facts.run
@@ -333,7 +333,7 @@ class InstanceService:
     async def terminate_batch(self, caller: Caller, handle: str, instance_ids: Sequence[str]) -> int:
         """End up to 100 instances; how many were ended. Unknown and finished ones are passed over."""
         caller.require(WRITE)
-        keys = await self._locate_many(caller, handle, instance_ids, "")
+        keys = await self._finder.keys(caller, handle, instance_ids, "")
         ended = await self._engine.terminate_many(caller.account_id, sorted(keys.values())) if keys else 0
         await self._tenants.audit(caller, "instance.terminate_batch", handle, {"ended": ended}, wait=False)
         return ended
@@ -341,7 +341,7 @@ class InstanceService:
     async def delete_batch(self, caller: Caller, handle: str, instance_ids: Sequence[str]) -> list[Deletion]:
         """Delete up to 100 instances; what became of each, in the order given, repeats included."""
         caller.require(DELETE)
-        keys = await self._locate_many(caller, handle, instance_ids, "/instances")
+        keys = await self._finder.keys(caller, handle, instance_ids, "/instances")
         deleted: set[UUID] = set()
         failed = False
         try:
@@ -360,7 +360,7 @@ class InstanceService:
     async def terminate_all(self, caller: Caller, handle: str, status: Status | None) -> bool:
         """Have all unfinished instances (of `status`) ended in the background; False when that is under way already."""
         caller.require(WRITE)
-        workflow_key = await self._workflow(caller, handle)
+        workflow_key = await self._finder.workflow(caller, handle)
         statuses = None if status is None else [int(status)]
         job = await self._terminations.start(caller.account_id, workflow_key, "terminate_all", statuses=statuses)
         detail = {"status": status.wire} if status is not None else None
@@ -370,61 +370,22 @@ class InstanceService:
     async def terminating_all(self, caller: Caller, handle: str) -> bool:
         """Whether a job that ends all instances of the workflow is under way."""
         caller.require(READ)
-        return await self._terminations.running(caller.account_id, await self._workflow(caller, handle))
+        return await self._terminations.running(caller.account_id, await self._finder.workflow(caller, handle))
 
     # --- inner -------------------------------------------------------------------------------------------------
 
-    async def _workflow(self, caller: Caller, handle: str) -> UUID:
-        async with self._db.scope(caller.account_id) as connection:
-            found = await store.find_workflow(connection, caller.account_id, handle, caller.workspace_id)
-        if found is None:
-            raise WorkflowNotFound()
-        return found[0]
-
     async def _target(self, caller: Caller, handle: str, instance_id: str, scope: str) -> UUID:
         caller.require(scope)
-        return await self._locate(caller, handle, instance_id)
-
-    async def _locate(self, caller: Caller, handle: str, instance_id: str) -> UUID:
-        _check_addressable(instance_id)
-        async with self._db.scope(caller.account_id) as connection:
-            found = await store.locate(connection, caller.account_id, handle, caller.workspace_id, instance_id)
-        if found is None:
-            raise WorkflowNotFound()
-        if found[1] is None:
-            raise InstanceNotFound()
-        return found[1]
-
-    async def _unless_gone(self, caller: Caller, handle: str, instance_id: str, refusal: Exception) -> Exception:
-        """`refusal` of an instance that is finished. Raises :class:`InstanceNotFound` when it was deleted meanwhile."""
-        await self._locate(caller, handle, instance_id)
-        return refusal
-
-    async def _locate_many(
-        self, caller: Caller, handle: str, instance_ids: Sequence[str], pointer: str
-    ) -> dict[str, UUID]:
-        """Keys of those instances that exist, by id. `pointer`: where the list stands in the request."""
-        check_batch_length(len(instance_ids), "the list of instances")
-        for position, instance_id in enumerate(instance_ids):
-            _check_addressable(instance_id, f"{pointer}/{position}")
-        async with self._db.scope(caller.account_id) as connection:
-            found = await store.locate_many(connection, caller.account_id, handle, caller.workspace_id, instance_ids)
-        if found is None:
-            raise WorkflowNotFound()
-        return found[1]
+        return await self._finder.key(caller, handle, instance_id)
 
     async def _read(self, caller: Caller, handle: str, instance_id: str, detail: store.Detail) -> store.InstanceRecord:
         caller.require(READ)
-        _check_addressable(instance_id)
-        async with self._db.scope(caller.account_id) as connection:
-            record = await store.read_instance(
-                connection, caller.account_id, handle, caller.workspace_id, instance_id, detail
-            )
-        if record is None:
-            raise WorkflowNotFound()
-        if isinstance(record, UUID):
-            raise InstanceNotFound()
-        return record
+        return await self._finder.record(caller, handle, instance_id, detail)
+
+    async def _unless_gone(self, caller: Caller, handle: str, instance_id: str, refusal: Exception) -> Exception:
+        """`refusal` of an instance that is finished. Raises :class:`InstanceNotFound` when it was deleted meanwhile."""
+        await self._finder.key(caller, handle, instance_id)
+        return refusal
 
     async def _received(self, account_id: UUID, key: UUID, dedupe: str) -> bool:
         async with self._db.scope(account_id) as connection:
@@ -447,8 +408,3 @@ class InstanceService:
         self, caller: Caller, action: str, handle: str, instance_id: str, detail: dict[str, Any] | None = None
     ) -> None:
         await self._tenants.audit(caller, action, f"{handle}/{instance_id}", detail, wait=False)
-
-
-def _check_addressable(instance_id: str, pointer: str | None = None) -> None:
-    if not ADDRESSABLE_INSTANCE_ID.holds(instance_id):
-        raise InvalidInstanceId(f"an instance id must be {ADDRESSABLE_INSTANCE_ID.rule}", pointer=pointer)
