@@ -1,6 +1,11 @@
 -- One group commit of a worker. Locks each run's live row with its epoch, in (account, key) order; everything else is
 -- computed from the locked rows. A row that is not found belongs to somebody else by now: nothing of it is written.
 -- An ordinal already applied is answered, not applied again. Rows with epoch 0 are locked only (parents of ended runs).
+-- A park leaves the epoch alone: the holder itself ends its turn, and until the next claim nobody else writes. All that can
+-- still come under it was sent before (the park or an older flush, once more), so its ordinal is applied already: a run has
+-- one flush under way, and a holder whose park was done sends nothing more. Waking, pausing and resuming a parked run need
+-- no epoch either. Whoever claims it next, the same worker, too, gets a new one in the statement that sets the ordinal back
+-- to 0; from then on nothing of the old turn finds the row.
 -- nexts: 0 keep, 1 park, 2 settle a pause, 3 begin rollback, 4 release, 6 complete, 7 errored, 8 terminated.
 -- Children left behind end in the same statement: those of runs that end, and those given up (g_i: by which, g_k: which,
 -- g_undo: roll back first).
