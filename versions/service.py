@@ -6,6 +6,7 @@ in line; whatever is created after it answered runs the new version. A PUT that 
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from datetime import datetime
@@ -207,7 +208,8 @@ class VersionService:
         class_name, script_name = require_class(body.class_name, body.script_name)
         script = await self.scripts.deployed(caller.account_id, script_name)
         runnable = await self.scripts.runnable(caller.account_id, script.id)
-        return script_source(script, runnable.script, class_name, handle)
+        modules = await self.scripts.modules(caller.account_id, script.id)
+        return await asyncio.to_thread(script_source, script, runnable.script, modules, class_name, handle)
 
     async def compile(self, account_id: UUID, definition: Any, handle: str, **form: Any) -> Source:
         """A definition ready for :meth:`deploy`; `form` says what its user wrote, as in :func:`document_source`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,14 +10,16 @@ from uuid import UUID
 import msgspec
 
 from app.errors import InvalidRequest, Problem
-from versions.compilation import RUNTIMES, CompiledScript
+from versions.compilation import JAVASCRIPT, RUNTIMES, CompiledScript
 from versions.document import Document, check_document, document_hash, encode_document, validate_input
 from versions.document.model import NO_INPUT
 from versions.document.types import UrlRule
 from versions.errors import DocumentInvalid, InvalidInput, ScriptInvalid
 from versions.graph import CLASS_NAME, document_graph
+from versions.javascript.graph import class_graph
 from versions.schedules import of_document
 from versions.schemas import ScheduleRow, ScriptRow
+from versions.uploads import Module, find_module
 
 RUNTIME_DOCUMENT = 0
 """Number of the document runtime, as `instances.runtimes.protocol` has it."""
@@ -111,7 +113,9 @@ def _why_input_is_needed(document: Document) -> str:
     return ""
 
 
-def script_source(script: ScriptRow, compiled: CompiledScript, class_name: str, handle: str) -> Source:
+def script_source(
+    script: ScriptRow, compiled: CompiledScript, modules: Sequence[Module], class_name: str, handle: str
+) -> Source:
     """Make a class of an uploaded script the code of a workflow. Raises :class:`ScriptInvalid`."""
     if compiled.exports.get(class_name) != "workflow":
         found = ", ".join(sorted(name for name, kind in compiled.exports.items() if kind == "workflow")) or "none"
@@ -125,9 +129,25 @@ def script_source(script: ScriptRow, compiled: CompiledScript, class_name: str, 
         script_id=script.id,
         source="",
         source_hash=script.etag,
-        graph=None,
+        graph=script_graph(compiled, modules, class_name),
         display_name=handle,
     )
+
+
+def script_graph(compiled: CompiledScript, modules: Sequence[Module], class_name: str) -> str | None:
+    """The graph of a class of the main module as JSON text, None when it cannot be seen from the text.
+
+    Raises :class:`ScriptInvalid` when the class calls no step.
+    """
+    main = find_module(modules, compiled.main)
+    if compiled.language != JAVASCRIPT or main is None:
+        return None
+    found = class_graph(main.data.decode(), class_name)
+    if found is None:
+        return None
+    if not found.calls_steps:
+        raise ScriptInvalid(f"{main.name}: class {class_name!r} calls no step: a workflow must have at least one")
+    return _text(found.graph)
 
 
 def require_class(class_name: str | None, script_name: str | None) -> tuple[str, str]:

@@ -69,6 +69,15 @@ def translate(name: str, text: str) -> Translated:
     return Translated(translated, tuple(work.imports), frozenset(work.getters))
 
 
+def exports_of(text: str) -> dict[str, str]:
+    """What a module exports: the name or expression inside it, by exported name."""
+    source = text.encode("utf-8", "surrogatepass")
+    work = _Module(source)
+    for node in parse(source).children:
+        work.statement(node)
+    return work.getters
+
+
 def _source_url(name: str) -> str:
     return re.sub(r"[\s\"']", "_", name)
 
