@@ -48,6 +48,13 @@ class V8:
         self._callback = self._module.MR_CALLBACK(lambda _, value: self._answers.put(value))
         self._context = self._dll.mr_init_context(self._callback)
 
+    def close(self) -> None:
+        """End the isolate and its thread."""
+        for handle in (self._box, *self._names.values()):
+            self._dll.mr_free_value(self._context, handle)
+        self._box, self._names = None, {}
+        self._dll.mr_free_context(self._context)
+
     def evaluate(self, source: bytes) -> Any:
         """Run a script; its value, if that is a text or a number. Raises :class:`ScriptError`."""
         handle = self._evaluate(source)

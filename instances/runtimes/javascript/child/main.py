@@ -28,6 +28,10 @@ class JavaScript:
     def prepare(self) -> None:
         self._prelude = prelude()
         self._v8.load()
+        # What V8 does once per process is done before the fork: the first isolate takes longer than all others.
+        self._v8.open()
+        self._v8.bind(self._prelude)
+        self._v8.close()
 
     def open(self, limits: Any) -> None:
         # V8 has a thread of its own, and only one of the two ever runs: on one processor each turn saves two wake-ups
