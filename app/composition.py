@@ -20,7 +20,7 @@ from instances.sandbox.host import SandboxHost
 from instances.service import InstanceService
 from jobs.doorbell import ArqDoorbell
 from jobs.redis_clients import AWAY, quick
-from jobs.termination import TerminationJobs
+from jobs.termination.requests import TerminationJobs
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.ids import Ids

@@ -19,17 +19,17 @@ from app.settings import Settings
 from jobs.arq_worker import WakeWorker
 from jobs.channels import PokeListener, Pokes
 from jobs.feed_publisher import FeedPublisher
+from jobs.figures.backlog import ReportBacklog
+from jobs.figures.roll_up import FoldCounters, MeasureNodes
 from jobs.functions import Claimer, JobFunctions
-from jobs.loops.backlog import ReportBacklog
 from jobs.loops.look import LookForWork
 from jobs.loops.loop import Loop
-from jobs.loops.retention import ExpireRows, Forgetful, RetireInstances
-from jobs.loops.roll_up import FoldCounters, MeasureNodes
 from jobs.loops.rotation import RenewSecrets, Sealed
-from jobs.loops.schedules import Announcer, FireSchedules
+from jobs.loops.store import Duty
 from jobs.metrics import WORKER_HEARTBEAT, WORKER_READY
-from jobs.store import Duty
-from jobs.termination import Terminator
+from jobs.retention.retiring import ExpireRows, Forgetful, RetireInstances
+from jobs.schedules.firing import Announcer, FireSchedules
+from jobs.termination.terminator import Terminator
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.limits import Limits

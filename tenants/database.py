@@ -150,6 +150,21 @@ class Database:
             finally:
                 PICCOLO_ENGINE.current_transaction.reset(token)
 
+    @asynccontextmanager
+    async def fresh_plans(self) -> AsyncIterator[Any]:
+        """An engine-role connection that plans for the tables as they are, for statements that touch much.
+
+        Kept plans, made when the tables were empty, may read a whole table for a few rows; what runs here takes far
+        longer than planning it, or runs seldom.
+        """
+        async with self.engine.acquire() as connection:
+            await connection.execute("set plan_cache_mode = force_custom_plan")
+            try:
+                yield connection
+            finally:
+                if not connection.is_closed():
+                    await connection.execute("reset plan_cache_mode")
+
     async def dedicated(self, application_name: str, *, role: str = "millrace_engine") -> asyncpg.Connection:
         """A connection outside the pools (journal writers, lease renewal). The caller closes it."""
         connection = await asyncpg.connect(

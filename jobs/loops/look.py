@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jobs import store
+from jobs.loops import store
 from jobs.loops.loop import Loop
 from tenants.clock import Clock
 from tenants.database import Database

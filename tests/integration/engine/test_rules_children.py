@@ -36,8 +36,9 @@ from instances.runtimes.protocol import (
     StepKind,
 )
 from jobs.doorbell import NoDoorbell
-from jobs.loops.retention import RetireInstances
-from jobs.termination import TerminationJobs, Terminator
+from jobs.retention.retiring import RetireInstances
+from jobs.termination.requests import TerminationJobs
+from jobs.termination.terminator import Terminator
 from tests.support.engine import Engine, Script, ScriptFailed, step
 from tests.support.puppet import Puppet
 from tests.support.scripts import Steps, awaits_go, calls_child, nap, one_step, outcome, wait

@@ -18,7 +18,7 @@ from instances.live_feed import LiveFeed
 from instances.routes import route_handlers
 from instances.service import InstanceService
 from jobs.doorbell import NoDoorbell
-from jobs.termination import TerminationJobs
+from jobs.termination.requests import TerminationJobs
 from tenants.auth import operator
 from tenants.clock import ManualClock
 from tenants.database import Database

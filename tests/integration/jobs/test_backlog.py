@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import REGISTRY
 
 from instances.lifecycle import Status
-from jobs.loops.backlog import ReportBacklog
+from jobs.figures.backlog import ReportBacklog
 
 
 def unfinished() -> dict[str, float | None]:

@@ -8,12 +8,12 @@ from typing import get_args
 
 import pytest
 
-from jobs import store
 from jobs.doorbell import NoDoorbell
+from jobs.loops import store
 from jobs.loops.look import LookForWork
 from jobs.loops.loop import Loop
-from jobs.store import Duty
-from jobs.termination import TerminationJobs
+from jobs.loops.store import Duty
+from jobs.termination.requests import TerminationJobs
 from tenants.clock import ManualClock
 from tenants.database import Database
 

@@ -9,9 +9,8 @@ import pytest
 
 from instances.engine.client import Control, Create, NewInstance
 from instances.lifecycle import Status
-from jobs import store
-from jobs.loops import retention
-from jobs.loops.retention import ExpireRows, RetireInstances
+from jobs.retention import retiring, store
+from jobs.retention.retiring import ExpireRows, RetireInstances
 from tenants.clock import ManualClock
 from tenants.database import Database
 
@@ -136,7 +135,7 @@ async def test_a_restart_that_comes_too_late_finds_nothing(world, retire, clock,
 
 
 async def test_workers_side_by_side_retire_each_instance_once(world, db, clock, monkeypatch) -> None:
-    monkeypatch.setattr(retention, "BATCH", 10)
+    monkeypatch.setattr(retiring, "BATCH", 10)
     keys = await world.create(200, success_retention_ms=0)
     await world.end(keys)
     clock.advance(1)

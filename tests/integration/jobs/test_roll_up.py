@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from instances.lifecycle import Kind
-from jobs import store
-from jobs.loops.roll_up import CROWDED, FoldCounters, MeasureNodes
+from jobs.figures import store
+from jobs.figures.roll_up import CROWDED, FoldCounters, MeasureNodes
 from tenants.database import Database
 
 

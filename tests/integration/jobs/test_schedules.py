@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from instances.engine.client import EngineClient, NewInstance
-from jobs import store
-from jobs.loops.schedules import CATCH_UP, FireSchedules, _decide
+from jobs.schedules import store
+from jobs.schedules.firing import CATCH_UP, FireSchedules, _decide
 from tenants.clock import ManualClock
 from tenants.database import Database
 from tenants.errors import AccountNotFound

@@ -12,8 +12,11 @@ import asyncpg
 import pytest
 
 from instances.lifecycle import Kind, Status
-from jobs import store, termination
-from jobs.termination import LATE_CREATES, TerminationJobs, Terminator
+from jobs.retention.store import expire
+from jobs.termination import store
+from jobs.termination import terminator as terminator_module
+from jobs.termination.requests import TerminationJobs
+from jobs.termination.terminator import LATE_CREATES, Terminator
 from tenants.clock import ManualClock
 from tenants.database import Database
 from tenants.ids import Ids
@@ -136,7 +139,7 @@ async def test_a_second_start_finds_the_first(world, jobs, terminator) -> None:
 
 async def test_a_job_under_way_takes_on_what_is_asked_of_it(world, jobs, terminator, clock, monkeypatch) -> None:
     """The answer says that one is running already; it must not mean less than what was asked."""
-    monkeypatch.setattr(termination, "CHUNK", 2)
+    monkeypatch.setattr(terminator_module, "CHUNK", 2)
     early = await world.create(3)
     paused, running = await world.create(2)
     await world.engine.pause(world.account, paused)
@@ -203,7 +206,7 @@ async def test_another_accounts_job_is_invisible(world, jobs, admin, clock, ids)
 async def test_work_is_done_in_chunks_and_resumed_after_a_crash_between_them(
     world, jobs, terminator, monkeypatch
 ) -> None:
-    monkeypatch.setattr(termination, "CHUNK", 10)
+    monkeypatch.setattr(terminator_module, "CHUNK", 10)
     keys = await world.create(35)
     await jobs.start(world.account, world.workflow, "terminate_all")
     assert await terminator.tick()
@@ -222,7 +225,7 @@ async def test_work_is_done_in_chunks_and_resumed_after_a_crash_between_them(
 
 async def test_a_chunk_and_its_progress_are_one(world, jobs, terminator, monkeypatch, admin) -> None:
     """The worker's connection is cut while the chunk's statement waits for a lock: nothing of it remains."""
-    monkeypatch.setattr(termination, "CHUNK", 10)
+    monkeypatch.setattr(terminator_module, "CHUNK", 10)
     keys = await world.create(20)
     await jobs.start(world.account, world.workflow, "terminate_all")
     async with admin.transaction():
@@ -242,7 +245,7 @@ async def test_a_chunk_and_its_progress_are_one(world, jobs, terminator, monkeyp
 
 
 async def test_workers_side_by_side_end_each_instance_once(world, jobs, terminator, db, clock, monkeypatch) -> None:
-    monkeypatch.setattr(termination, "CHUNK", 7)
+    monkeypatch.setattr(terminator_module, "CHUNK", 7)
     await world.create(150)
     await jobs.start(world.account, world.workflow, "terminate_all")
     others = [Terminator(db, clock, lambda *_: None) for _ in range(3)]
@@ -259,7 +262,7 @@ async def test_workers_side_by_side_end_each_instance_once(world, jobs, terminat
 
 
 async def test_a_big_job_does_not_hold_up_a_small_one(world, neighbour, jobs, terminator, monkeypatch) -> None:
-    monkeypatch.setattr(termination, "CHUNK", 5)
+    monkeypatch.setattr(terminator_module, "CHUNK", 5)
     await world.create(50)
     await neighbour.create(3)
     await jobs.start(world.account, world.workflow, "terminate_all")
@@ -270,8 +273,8 @@ async def test_a_big_job_does_not_hold_up_a_small_one(world, neighbour, jobs, te
 
 
 async def test_more_jobs_than_a_round_takes_all_get_their_turn(world, jobs, terminator, monkeypatch, clock) -> None:
-    monkeypatch.setattr(termination, "CHUNK", 1)
-    monkeypatch.setattr(termination, "JOBS_AT_ONCE", 2)
+    monkeypatch.setattr(terminator_module, "CHUNK", 1)
+    monkeypatch.setattr(terminator_module, "JOBS_AT_ONCE", 2)
     keys = await world.create(9)
     for first in range(0, 9, 3):
         await jobs.start(world.account, world.workflow, "terminate_batch", keys=keys[first : first + 3])
@@ -298,7 +301,7 @@ async def test_one_job_that_fails_does_not_stop_the_others(world, neighbour, job
 async def test_a_deleted_workflow_goes_with_all_it_had(
     world, neighbour, jobs, terminator, clock, admin, monkeypatch
 ) -> None:
-    monkeypatch.setattr(termination, "CHUNK", 4)
+    monkeypatch.setattr(terminator_module, "CHUNK", 4)
     keys = await world.create(10)
     await world.end(keys[:5])
     await world.hold(keys[5:6], owner=9)
@@ -337,7 +340,7 @@ async def test_a_deleted_workflow_goes_with_all_it_had(
 async def test_a_deletion_takes_a_bounded_number_of_journal_entries_at_once(
     world, jobs, terminator, monkeypatch, admin
 ) -> None:
-    monkeypatch.setattr(termination, "DELETED_ENTRIES", 100)
+    monkeypatch.setattr(terminator_module, "DELETED_ENTRIES", 100)
     keys = await world.create(6)
     await admin.execute("update live set seq = 60")
     await jobs.start(world.account, world.workflow, "delete_workflow")
@@ -359,7 +362,7 @@ async def test_the_job_can_be_part_of_the_callers_transaction(world, jobs, db) -
 async def test_finished_jobs_are_forgotten_after_a_week(world, jobs, terminator, db, clock) -> None:
     await jobs.start(world.account, world.workflow, "terminate_all")
     await run_all(terminator)
-    await store.expire(db, clock.now() + timedelta(days=6), 1000)
+    await expire(db, clock.now() + timedelta(days=6), 1000)
     assert await world.count("termination_job") == 1
-    await store.expire(db, clock.now() + timedelta(days=8), 1000)
+    await expire(db, clock.now() + timedelta(days=8), 1000)
     assert await world.count("termination_job") == 0

@@ -17,7 +17,7 @@ from jobs.channels import Pokes
 from jobs.doorbell import ArqDoorbell
 from jobs.feed_publisher import FeedPublisher
 from jobs.metrics import WORKER_HEARTBEAT, WORKER_READY
-from jobs.termination import TerminationJobs
+from jobs.termination.requests import TerminationJobs
 from jobs.worker import WorkerServices, run
 from tenants.clock import ManualClock
 from tenants.database import Database

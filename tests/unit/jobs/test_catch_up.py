@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from jobs.loops.schedules import CATCH_UP, catch_up, firing_key
-from jobs.store import DueSchedule
+from jobs.schedules.firing import CATCH_UP, catch_up, firing_key
+from jobs.schedules.store import DueSchedule
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from jobs import store
 from jobs.metrics import INSTANCES_RETIRED
+from jobs.retention import store
 from tenants.clock import Clock
 from tenants.database import Database
 

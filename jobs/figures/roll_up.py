@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs import store
+from jobs.figures import store
 from tenants.database import Database
 
 CROWDED = 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from instances.lifecycle import Status
-from jobs import store
+from jobs.figures import store
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.metrics import INSTANCES_UNFINISHED, QUEUE_AGE_SECONDS

@@ -24,9 +24,9 @@ import structlog
 from instances.engine.client import Create, NewInstance
 from instances.lifecycle import TriggerSource
 from instances.payloads import EMPTY
-from jobs import store
 from jobs.metrics import SCHEDULES_FIRED
-from jobs.store import DueSchedule, ScheduleMove
+from jobs.schedules import store
+from jobs.schedules.store import DueSchedule, ScheduleMove
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.errors import AccountNotFound

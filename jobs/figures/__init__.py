@@ -1,0 +1,1 @@
+"""Numbers about all accounts, kept small and current."""

@@ -1,0 +1,1 @@
+"""Starting instances when a schedule says so."""
