@@ -77,6 +77,7 @@ class EngineWorker:
         self.writer = JournalWriter(lambda: db.dedicated("millrace-journal"), clock, on_flushed, self._child_ended)
         self.crowded = False
         """Ready runs were left behind by the last claim: slots are wanted."""
+        self.suspects = asyncio.Lock()
         self._db = db
         self._options = options or WorkerOptions()
         self._runtimes = dict(runtimes)

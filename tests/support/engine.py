@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from instances.engine.client import Create, EngineClient, NewInstance
+from instances.engine.runs.endings import MAX_DEATHS_ALONE, SUSPECTED
 from instances.engine.worker import EngineWorker, WorkerOptions
 from instances.lifecycle import Kind, Status
 from instances.runtimes.protocol import (
@@ -333,6 +334,19 @@ class Engine:
         """Returns once `connection` waits for a lock."""
         waits = "select cardinality(pg_blocking_pids($1)) > 0"
         await self.eventually(lambda: self.admin.fetchval(waits, connection.get_server_pid()))
+
+    async def convict(self, key: UUID) -> None:
+        """Let the journal say that workers died while the run was opened alone: whoever claims it ends it."""
+        await self.admin.execute(
+            "with l as (update live set seq = seq + $2 where key = $1 returning account_id, key, seq, run)"
+            " insert into journal (account_id, key, seq, run, kind, name, count, at)"
+            " select account_id, key, seq - $2 + n, run, $3, $4, n, $5 from l, generate_series(1, $2) n",
+            key,
+            MAX_DEATHS_ALONE,
+            int(Kind.NOTE),
+            SUSPECTED,
+            self.clock.now(),
+        )
 
     async def advance(self, seconds: float) -> None:
         """Move the hand-held clock and let everybody look at it."""

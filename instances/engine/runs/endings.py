@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from instances.runtimes.protocol import MAX_DEATHS, Failure
 
-MAX_TAKEOVERS = 3
-"""A run that outlived this many workers without writing an entry is ended."""
+SUSPECT_AFTER = 2
+"""A run that outlived this many workers without writing an entry is opened alone."""
+MAX_DEATHS_ALONE = 2
+"""One with which this many workers died while it was opened alone is ended."""
+SUSPECTED, CLEARED = "suspected", "cleared"
+"""Names of the notes that a run is opened alone, and that its worker has survived that."""
 
-POISON = Failure("WorkflowInternalError", "The instance ended three workers in a row and was stopped")
+POISON = Failure("WorkflowInternalError", "The instance ended every worker that opened it and was stopped")
 DEADLY = Failure("WorkflowInternalError", f"The code outside steps ended {MAX_DEATHS} sandboxes and was stopped")
 UNSTORABLE = Failure("WorkflowInternalError", "The run wrote something that cannot be stored")
 STUCK = Failure("WorkflowInternalError", "The run has nothing left to wait for")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 from uuid import UUID
 
@@ -20,6 +21,8 @@ class Host(Protocol):
     writer: JournalWriter
     crowded: bool
     """Others wait for the slots of runs."""
+    suspects: asyncio.Lock
+    """Held by the one run under suspicion that is being opened."""
 
     def wake(self) -> None:
         """Something is ready: claim now."""

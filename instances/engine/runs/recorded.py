@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from instances.engine.runs.endings import CLEARED, SUSPECTED
 from instances.engine.runs.failures import decode_failure
 from instances.engine.runs.usage import VALUES, size_of
 from instances.lifecycle import Kind
@@ -77,6 +78,8 @@ class Recorded:
     """Bytes of outputs and received events."""
     lines: list[int] = field(default_factory=list)
     """Seqs of the log lines the session wrote: as many, from the first on, are not written again."""
+    deaths_alone: int = 0
+    """Workers that died while the run was opened alone."""
     rolling_back: bool = False
     rollback_stopped: bool = False
     rollback_ended: bool = False
@@ -144,6 +147,7 @@ class _Builder:
         past.timers = {name: timer for name, timer in past.timers.items() if "timer:" + name not in dead}
         past.notes = {note for note in past.notes if self._noted[note] < from_seq}
         past.given_up.clear()
+        past.deaths_alone = 0
         past.rolling_back = past.rollback_stopped = past.rollback_ended = False
         for step in past.open.values():
             if step.attempt_open:  # cut off by the restart, not by a fault
@@ -177,6 +181,10 @@ class _Builder:
         note = (row["kind"], row["name"], row["count"] or 1)
         self.past.notes.add(note)
         self._noted[note] = row["seq"]
+        if row["kind"] == Kind.NOTE and row["name"] == SUSPECTED:
+            self.past.deaths_alone += 1
+        elif row["kind"] == Kind.NOTE and row["name"] == CLEARED:
+            self.past.deaths_alone = 0
 
     # --- steps ---------------------------------------------------------------------------------------------------
 

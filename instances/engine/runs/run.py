@@ -19,7 +19,7 @@ from instances.engine.group_commit import Unstorable
 from instances.engine.journal_writer import Next
 from instances.engine.runs.clock import RunClock, moment
 from instances.engine.runs.control import Control
-from instances.engine.runs.endings import DEADLY, MAX_TAKEOVERS, POISON, STUCK, UNSTORABLE, RunFailed, RunLost
+from instances.engine.runs.endings import DEADLY, POISON, STUCK, UNSTORABLE, RunFailed, RunLost
 from instances.engine.runs.held import Held
 from instances.engine.runs.host import Host
 from instances.engine.runs.inbox import Fact, Inbox
@@ -28,6 +28,7 @@ from instances.engine.runs.recorded import Recorded
 from instances.engine.runs.replay import Replay
 from instances.engine.runs.state import RunState
 from instances.engine.runs.steps import Steps
+from instances.engine.runs.suspicion import Suspicion
 from instances.engine.runs.unit_of_work import UnitOfWork
 from instances.engine.runs.usage import Usage
 from instances.engine.runs.waits import Waits
@@ -77,6 +78,7 @@ class Run:
         self._clock, self._work, self._replay = clock, work, state.replay
         self._control = Control(held.want, past, clock, work)
         self._notes = Notes(past, work)
+        self._suspicion = Suspicion(held, past, work, host.suspects)
         self._waits = Waits(state)
         self._steps = Steps(state, self._control, self._notes, host.client)
         self._outside_changed = False
@@ -130,13 +132,17 @@ class Run:
     async def drive(self, program: Program) -> None:
         """Drive until the run parks, ends, is released or lost."""
         try:
-            if self.held.takeovers >= MAX_TAKEOVERS:
+            if self._suspicion.proved:
                 await self._give_up(POISON)
                 return
+            await self._suspicion.stand_alone(self._commit)
             try:
                 self._state.session = await program.start(self.held.context, self._called_by_session)
             except SessionLost as lost:
                 log.warning("a run cannot be opened now", reason=str(lost), **self.held.log_fields)
+                self._suspicion.clear()
+                if self._work:
+                    await self._commit()
                 await self._host.refuse(self.held)
                 return
             try:
@@ -154,6 +160,8 @@ class Run:
                     await self._state.session.close()
         except RunLost:
             self._work.fenced = True
+        finally:
+            self._suspicion.leave()
 
     async def _loop(self) -> None:
         messages = self._first_messages()
@@ -166,6 +174,7 @@ class Run:
             if messages or self._session_calls:
                 continue
             await self._heed()
+            self._suspicion.clear()
             if self._control.final is not None:
                 if await self._end():
                     return
@@ -319,6 +328,7 @@ class Run:
         step = lost.step
         log.warning("a session was lost", reason=str(lost), step=step and step.counted, **self.held.log_fields)
         self._work.tell_nobody()
+        self._suspicion.clear()
         if step is not None:
             self._steps.die(step, lost.failure, str(lost))
         elif lost.blame:

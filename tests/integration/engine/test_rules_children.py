@@ -432,8 +432,8 @@ async def by_delete(engine: Engine, key: UUID) -> None:
 
 
 async def by_poison(engine: Engine, key: UUID) -> None:
-    """Three workers died of the parent: it is ended without its session being asked."""
-    await engine.admin.execute("update live set takeovers = 3 where key = $1", key)
+    """Workers died of the parent: it is ended without its session being asked."""
+    await engine.convict(key)
     await engine.client.send_event(engine.account, key, "hurry", None)
 
 
