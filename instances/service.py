@@ -102,7 +102,6 @@ class InstanceService:
         feed: LiveFeed,
     ) -> None:
         self._db = db
-        self._clock = clock
         self._ids = ids
         self._tenants = tenants
         self._engine = engine
