@@ -68,8 +68,8 @@ order by c.o, q.no"""
 INPUT = "select input from instance where account_id = $1 and key = $2"
 RECEIVED = f"""
 select c.k as key, c.dedupe from unnest($1::uuid[], $2::uuid[], $3::text[]) as c(a, k, dedupe)
-where exists (select from journal j where j.account_id = c.a and j.key = c.k
-  and j.kind = {int(Kind.EVENT_RECEIVED)} and j.payload = c.dedupe)"""
+cross join lateral (select from journal j where j.account_id = c.a and j.key = c.k
+  and j.kind = {int(Kind.EVENT_RECEIVED)} and j.payload = c.dedupe limit 1) j"""
 CREATED_KEYS = "select key from instance where account_id = any ($1::uuid[]) and key = any ($2::uuid[])"
 
 

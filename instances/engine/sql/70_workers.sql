@@ -4,7 +4,7 @@
 create or replace function take_over(me int, lock_class int, silent interval, t timestamptz)
 returns table (account_id uuid, key uuid) language plpgsql as $$
 #variable_conflict use_column
-declare dead int[];
+declare dead int[]; lost_a uuid[]; lost_k uuid[];
 begin
   delete from worker w
   where w.id in (select x.id from worker x where x.id <> me and (x.lease_until < t or (x.renewed_at < t - silent and not exists (
@@ -18,16 +18,22 @@ begin
       select (select l.owner from live l where l.owner > o.id order by 1 limit 1) from o where o.id is not null)
     select id from o where id is not null and id <> me and not exists (select from worker w where w.id = o.id));
   if cardinality(dead) = 0 then return; end if;
+  -- Found by owner, one dead worker after the other, then locked by key: asked for both at once, a planner that knows of
+  -- no rows reads all of them in the order of their keys.
+  select array_agg(l.account_id), array_agg(l.key) into lost_a, lost_k from (
+    select f.account_id, f.key from unnest(dead) as d(id)
+    cross join lateral (select v.account_id, v.key from live v where v.owner = d.id offset 0) f
+    order by 1, 2) s
+  cross join lateral (select v.account_id, v.key from live v where v.account_id = s.account_id and v.key = s.key and v.owner = any (dead)
+                      for no key update) l;
   return query
-  with lost as materialized (
-    select l.account_id, l.key from live l where l.owner = any (dead) order by 1, 2 for no key update
-  ), back as (
+  with back as (
     update live l
     set owner = null, epoch = nextval('epoch_seq'), phase = case when l.status = 4 then 3 else 0 end, seq = l.seq + (l.status = 4)::int,
         want = case when l.want = 1 then 0 else l.want end,
         status = case l.status when 1 then 0 when 4 then 3 else l.status end, prio = case when l.status = 5 then -1 else 0 end,
         ready_at = t, takeovers = l.takeovers + 1, modified_at = t
-    from lost where l.account_id = lost.account_id and l.key = lost.key and l.owner = any (dead)
+    from unnest(lost_a, lost_k) as c(a, k) where l.account_id = c.a and l.key = c.k
     returning l.account_id, l.key, l.workflow_key, l.seq, l.run, l.status
   ), paused as (
     insert into journal (account_id, key, seq, run, kind, at) select account_id, key, seq, run, 17, t from back where status = 3
