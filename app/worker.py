@@ -17,6 +17,8 @@ from instances.runtimes.document import ActionStore, DocumentRuntime
 from instances.runtimes.javascript.runtime import sandbox_options as javascript_sandboxes
 from instances.runtimes.protocol import RUNTIME_JAVASCRIPT, Runtime, StoredVersion
 from instances.runtimes.scripts.bindings import Bindings
+from instances.runtimes.scripts.digests import digest_handlers
+from instances.runtimes.scripts.fetching import Fetching
 from instances.runtimes.scripts.isolate import Isolate
 from instances.runtimes.scripts.loading import CPU_MS, LoadedScript
 from instances.runtimes.scripts.program import Surroundings
@@ -90,7 +92,14 @@ async def _offer_scripts(platform: Platform, stack: AsyncExitStack, engine: Engi
         log.warning("scripts_do_not_run", language="javascript", reason=error.reason)
         return
     around = Surroundings(
-        pool=pool, handlers={**timer_handlers(), **Bindings(platform.instances).handlers()}, now=platform.clock.now
+        pool=pool,
+        handlers={
+            **timer_handlers(),
+            **digest_handlers(),
+            **Bindings(platform.instances).handlers(),
+            **Fetching(platform.egress).handlers(),
+        },
+        now=platform.clock.now,
     )
     engine.offer(ScriptRuntime(RUNTIME_JAVASCRIPT, _script_loader(platform), around))
 
@@ -106,6 +115,7 @@ def _script_loader(platform: Platform) -> Load:
             workflows=found.workflows,
             exports=found.classes,
             cpu_ms=min(filter(None, (found.cpu_ms or CPU_MS, limits.step_cpu_ms))),
+            subrequests=found.subrequests,
         )
 
     return load

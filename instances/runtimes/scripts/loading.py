@@ -35,6 +35,8 @@ class LoadedScript:
     """Handle of the workflow of each class of this script (`ctx.exports`)."""
     flags: frozenset[str] = frozenset()
     cpu_ms: int = CPU_MS
+    subrequests: int | None = None
+    """Fetches the script allows its runs."""
 
     @classmethod
     def of(
@@ -46,6 +48,7 @@ class LoadedScript:
         workflows: Mapping[str, str] | None = None,
         exports: Mapping[str, str] | None = None,
         cpu_ms: int | None = None,
+        subrequests: int | None = None,
     ) -> LoadedScript:
         return cls(
             language=script.language,
@@ -57,6 +60,7 @@ class LoadedScript:
             exports=exports or {},
             flags=frozenset(flags),
             cpu_ms=cpu_ms or CPU_MS,
+            subrequests=subrequests,
         )
 
 

@@ -45,6 +45,8 @@ class RunFacts:
     instance_id: str
     workflow: str
     workspace_id: Any = None
+    request_limit: int | None = None
+    """Fetches it may make each time it is in memory."""
     kept: dict[str, Any] = field(default_factory=dict)
     """State of handlers, by their own names: open bodies, counters."""
     closing: list[Callable[[], None]] = field(default_factory=list)

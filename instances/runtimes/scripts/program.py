@@ -68,7 +68,10 @@ class ScriptProgram:
             lease.release()
             error = isolate.loaded.failure.error
             return BrokenScript(Failure(error.name, error.message))
-        facts = RunFacts(run.account_id, run.key, run.instance_id, run.workflow, run.workspace_id)
+        limits = [limit for limit in (script.subrequests, run.request_limit) if limit is not None]
+        facts = RunFacts(
+            run.account_id, run.key, run.instance_id, run.workflow, run.workspace_id, min(limits, default=None)
+        )
         operations = Operations(facts, around.handlers, script.cpu_ms, around.now)
         return ScriptSession(isolate, run, version.class_name, script.flags, operations, wake, lease.release)
 

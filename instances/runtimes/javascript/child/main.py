@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine import V8, ScriptError
+from parts import Parts
 
 MESSAGE, SOURCE = b"J", b"S"
 
@@ -24,6 +25,8 @@ class JavaScript:
     def __init__(self) -> None:
         self._v8 = V8()
         self._prelude = b""
+        self._parts = Parts(Path(__file__).parent / "web")
+        self._loaded: set[str] = set()
 
     def prepare(self) -> None:
         self._prelude = prelude()
@@ -69,6 +72,11 @@ class JavaScript:
 
     def _module(self, part: bytes) -> None:
         header, _, source = part.partition(b"\n")
+        for name in self._parts.wanted(source):
+            if name not in self._loaded:
+                self._loaded.add(name)
+                self._v8.evaluate(b"__module=" + self._parts.source(name))
+                self._v8.give(b'{"op":"part"}')
         self._v8.evaluate(b"__module=" + source)
         self._v8.give(json.dumps({"op": "module", "name": json.loads(header)["module"]}).encode())
 

@@ -146,7 +146,7 @@ function untag(value) {
     }
     case "e": return errorFrom(value.v);
     case "o": return untagFields(value.v);
-    case "r": return GLOBAL_STREAM(fromBase64(value.v));
+    case "r": return core.storedStream(fromBase64(value.v));
   }
   return value;
 }
@@ -163,18 +163,6 @@ function untagBytes(bytes, kind) {
   const View = VIEWS[kind];
   return View === undefined ? bytes : new View(bytes.buffer);
 }
-
-/** A stream that yields what was stored of one. The web streams may replace this when they are first used. */
-let GLOBAL_STREAM = (bytes) => {
-  const Stream = GLOBAL.ReadableStream;
-  return new Stream({
-    type: "bytes",
-    start(controller) {
-      if (bytes.length) controller.enqueue(bytes);
-      controller.close();
-    },
-  });
-};
 
 /** `{v}` plain, `{x}` tagged, or `{}` for undefined: to be spread into a message. Throws Uncloneable. */
 function encode(value) {

@@ -239,7 +239,7 @@ function onAttempt(life, message) {
   step.ctx = message.ctx;
   const ctx = untagFields(parse(stringify(message.ctx)));
   perform(life, id, message, () => step.callback(ctx), (value) => {
-    if (GLOBAL.ReadableStream !== undefined && isStream(value)) {
+    if (isStream(value)) {
       drain(life, id, message, value, answer);
       return;
     }
@@ -276,7 +276,7 @@ function onDelay(life, message) {
 // --- streams as results ----------------------------------------------------------------------------------------------
 
 const STREAM_BYTES = 700 * 1024;
-const isStream = (value) => typeof value === "object" && value !== null && value instanceof GLOBAL.ReadableStream;
+const isStream = (value) => core.StreamClass !== undefined && value instanceof core.StreamClass;
 
 /** Read a stream to its end and store what it held. */
 function drain(life, id, message, stream, answer) {

@@ -37,6 +37,7 @@ function onStart(message) {
 
 const HANDLERS = {
   module: onModule,
+  part: onPart,
   load: onLoad,
   start: onStart,
   past(message, life) {
