@@ -62,23 +62,18 @@ def enqueue(pipe: Any, job: str, *args: Any, job_id: str, at_ms: int) -> None:
     pipe.ltrim(WAKE, 0, RINGS_KEPT - 1)
 
 
-class Heard(Courier):
-    """Strikes jobs that were run from their ring off the queue."""
+class Heard(Courier[str]):
+    """Strikes jobs that were run from their ring off the queue. One it misses is run again: it carries a hint only."""
 
     def __init__(self, redis: Redis) -> None:
-        super().__init__(redis, "heard")
-        self._ids: list[str] = []
+        super().__init__(redis, "heard", QUEUE_LIMIT)
 
     def strike(self, job_id: str) -> None:
-        self._ids.append(job_id)
-        self._kick()
+        self._send(QUEUE, [job_id])
 
-    def _load(self, pipe: Any) -> bool:
-        ids, self._ids = self._ids, []
-        if ids:
-            pipe.zrem(QUEUE, *ids)
-            pipe.delete(*(job_key_prefix + job_id for job_id in ids))
-        return bool(ids)
+    def _pack(self, pipe: Any, address: str, items: list[str]) -> None:
+        pipe.zrem(address, *items)
+        pipe.delete(*(job_key_prefix + job_id for job_id in items))
 
 
 class WakeWorker(Worker):

@@ -31,27 +31,18 @@ def worker_channel(worker_id: int) -> str:
     return f"millrace:worker:{worker_id}"
 
 
-class Publisher(Courier):
-    """Publishes items to channels; items for the same channel go together, each once."""
+class Publisher(Courier[bytes]):
+    """Publishes items to channels."""
 
     def __init__(self, redis: Redis, name: str) -> None:
-        super().__init__(redis, name)
-        self._items: dict[str, dict[bytes, None]] = {}
+        super().__init__(redis, name, MAX_ITEMS)
 
     def post(self, channel: str, items: Iterable[bytes]) -> None:
         """Have `items` published; returns at once and never raises."""
-        gathered = self._items.setdefault(channel, {})
-        for item in items:
-            if len(gathered) >= MAX_ITEMS:
-                break
-            gathered[item] = None
-        self._kick()
+        self._send(channel, items)
 
-    def _load(self, pipe: Any) -> bool:
-        gathered, self._items = self._items, {}
-        for channel, items in gathered.items():
-            pipe.publish(channel, msgspec.msgpack.encode(list(items)))
-        return bool(gathered)
+    def _pack(self, pipe: Any, address: str, items: list[bytes]) -> None:
+        pipe.publish(address, msgspec.msgpack.encode(items))
 
 
 class Pokes(Publisher):

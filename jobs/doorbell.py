@@ -25,14 +25,13 @@ MAX_REFS = 500
 """References one job carries. Beyond it the rest is left to the holders' next flush and to the loops."""
 
 
-class ArqDoorbell(Courier):
+class ArqDoorbell(Courier[Ref]):
     """Rings by enqueuing arq jobs; rings that come while one is on its way go together in the next."""
 
     def __init__(self, redis: Redis, clock: Clock, ids: Ids) -> None:
-        super().__init__(redis, "doorbell")
+        super().__init__(redis, "doorbell", MAX_REFS)
         self._clock = clock
         self._ids = ids
-        self._rings: dict[str, dict[Ref, None]] = {}
 
     @classmethod
     def at(cls, redis_url: str, clock: Clock, ids: Ids) -> ArqDoorbell:
@@ -40,20 +39,12 @@ class ArqDoorbell(Courier):
 
     async def ring(self, job: str, refs: Sequence[Ref] = ()) -> None:
         """Announce `job`; returns at once and never raises. `refs`: the instances it is about."""
-        gathered = self._rings.setdefault(job, {})
-        for ref in refs:
-            if len(gathered) >= MAX_REFS:
-                break
-            gathered[ref] = None
-        self._kick()
+        self._send(job, refs)
 
-    def _load(self, pipe: Any) -> bool:
-        rings, self._rings = self._rings, {}
+    def _pack(self, pipe: Any, address: str, items: list[Ref]) -> None:
+        packed = [(account.bytes, key.bytes, owner) for account, key, owner in items]
         now = int(self._clock.now().timestamp() * 1000)
-        for job, refs in rings.items():
-            packed = [(account.bytes, key.bytes, owner) for account, key, owner in refs]
-            enqueue(pipe, job, packed, job_id=self._ids.uuid7().hex, at_ms=now)
-        return bool(rings)
+        enqueue(pipe, address, packed, job_id=self._ids.uuid7().hex, at_ms=now)
 
 
 class NoDoorbell:
