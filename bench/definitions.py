@@ -41,6 +41,21 @@ SLEEPER = _document([{"id": "until", "type": "wait_until", "config": {"at": "{{ 
 """Sleeps until the time it is given."""
 
 
+_SCRIPT = """
+import {{ WorkflowEntrypoint }} from "cloudflare:workers";
+export class Bench extends WorkflowEntrypoint {{
+  async run(event, step) {{
+    {body}
+  }}
+}}
+"""
+JS_HELLO = _SCRIPT.format(body='return { hello: await step.do("hello", async () => event.payload.n) };')
+"""JavaScript: one step that gives its input back."""
+
+JS_CHAIN = _SCRIPT.format(body='for (let i = 0; i < 10; i++) await step.do("s", async () => i);')
+"""JavaScript: ten steps, one after the other."""
+
+
 def calling(url: str) -> dict[str, Any]:
     """Ten calls of `url`, one after the other; each names its instance and step. A call cut off is made again."""
     nodes = _chain(10, {"type": "call_api", "retries": {"limit": 3, "delay": 1}})

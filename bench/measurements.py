@@ -87,6 +87,29 @@ async def fanout10(platform: Platform, sizes: Sizes) -> Figures:
     return await _busy(platform, "bench-fanout", sizes.chains, steps=11)
 
 
+async def js_hello(platform: Platform, sizes: Sizes) -> Figures:
+    """A JavaScript workflow of one step: created one by one, 50 in flight, until all are complete."""
+    await platform.deploy_script("bench-js-hello", definitions.JS_HELLO)
+    return await _busy(platform, "bench-js-hello", sizes.chains, steps=1)
+
+
+async def js_chain10(platform: Platform, sizes: Sizes) -> Figures:
+    """A JavaScript workflow of ten steps in a row, likewise."""
+    await platform.deploy_script("bench-js-chain", definitions.JS_CHAIN)
+    return await _busy(platform, "bench-js-chain", sizes.chains, steps=10)
+
+
+async def sandbox(platform: Platform, sizes: Sizes) -> Figures:
+    """Sandboxes by themselves: see :mod:`bench.sandbox`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.sandbox", stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError("the sandboxes could not be measured")
+    return json.loads(out)
+
+
 async def asked(platform: Platform, sizes: Sizes) -> Figures:
     """One step that does nothing, 50 in flight, each asked for until its output is there."""
     await platform.deploy("bench-asked-hello", definitions.HELLO)
@@ -208,6 +231,9 @@ MEASUREMENTS: dict[str, Callable[[Platform, Sizes], Awaitable[Figures]]] = {
         hello,
         chain10,
         fanout10,
+        js_hello,
+        js_chain10,
+        sandbox,
         asked,
         event,
         events,
@@ -219,7 +245,7 @@ MEASUREMENTS: dict[str, Callable[[Platform, Sizes], Awaitable[Figures]]] = {
         idle,
     )
 }
-ONCE = {"parked", "recovery", "idle", "sleepers"}
+ONCE = {"parked", "sandbox", "recovery", "idle", "sleepers"}
 """Measured in one round only: they take long, or leave the platform full."""
 
 

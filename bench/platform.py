@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import httpx
 import msgspec
 
 from bench.http import Api
@@ -51,6 +52,19 @@ class Platform:
 
     async def deploy(self, name: str, definition: dict[str, Any]) -> None:
         await self.api.call("PUT", f"/workflows/{name}", {"definition": definition})
+
+    async def deploy_script(self, name: str, source: str) -> None:
+        """Upload a script that exports the class `Bench`, and make a workflow of it."""
+        metadata = json.dumps({"main_module": "main.js"})
+        files = {
+            "metadata": (None, metadata, "application/json"),
+            "main.js": ("main.js", source, "application/javascript+module"),
+        }
+        async with httpx.AsyncClient(headers={"authorization": f"Bearer {self.token}"}) as client:
+            root = f"http://{self.host}:{self.port}/client/v4/accounts/{self.account_id}"
+            answer = await client.put(f"{root}/workers/scripts/{name}", files=files)  # type: ignore[arg-type]
+        answer.raise_for_status()
+        await self.api.call("PUT", f"/workflows/{name}", {"script_name": name, "class_name": "Bench"})
 
     async def load(
         self, workload: str, workflow: str, count: int, *, in_flight: int = 50, at_ms: int = 0

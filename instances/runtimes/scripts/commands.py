@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
+from msgspec import UnsetType
 
 from instances.runtimes.protocol import Do, Retry, Sleep, StepKey, StepKind, Wait
 from instances.runtimes.scripts.messages import Duration, SleepCalled, StepCalled, StepConfig, Violation, WaitCalled
@@ -19,29 +22,34 @@ _UNLIMITED = 2**31
 def do_command(key: StepKey, called: StepCalled) -> Do:
     """`step.do`. Raises :class:`Violation`: the prelude has checked everything before."""
     _check_name(key.name)
-    config = called.config
-    retry = _retry(config, dynamic=called.dynamic)
+    plan = _plan(bytes(called.config), called.dynamic)
     return Do(
         key,
-        retry,
-        timeout=_millis(config.timeout, 1, SLEEP_MAX_MS),
-        config=_start(config),
+        plan.retry,
+        timeout=plan.timeout,
+        config=plan.start,
         fingerprint=_fingerprint("do", key.name),
-        guarded=called.rollback is not None,
-        sensitive=config.sensitive is not None,
+        guarded=handler_of(called) is not None,
+        sensitive=plan.sensitive,
         nested=called.inside != 0,
         dynamic_delay=called.dynamic,
     )
 
 
-def undo_command(key: StepKey, config: StepConfig | None) -> Do:
-    """The rollback handler of the step `key`."""
-    assert config is not None
+def handler_of(called: StepCalled) -> bytes | None:
+    """The configuration of the step's rollback handler, when it has one."""
+    config = called.rollback
+    return None if isinstance(config, UnsetType) or bytes(config) == b"null" else bytes(config)
+
+
+def undo_command(key: StepKey, config: bytes) -> Do:
+    """The rollback handler of the step `key`. Raises :class:`Violation`."""
+    plan = _plan(config, False)
     return Do(
         StepKey(StepKind.ROLLBACK, key.name, key.count),
-        _retry(config, dynamic=False),
-        timeout=_millis(config.timeout, 1, SLEEP_MAX_MS),
-        config=_start(config),
+        plan.retry,
+        timeout=plan.timeout,
+        config=plan.start,
         counts=False,
     )
 
@@ -73,6 +81,30 @@ def wait_command(key: StepKey, called: WaitCalled) -> Wait:
         fingerprint=_fingerprint("wait", key.name, called.type),
         nested=called.inside != 0,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A step's configuration in the engine's words."""
+
+    retry: Retry
+    timeout: int
+    start: str
+    sensitive: bool
+
+
+_decoder = msgspec.json.Decoder(StepConfig)
+
+
+@lru_cache(maxsize=4096)
+def _plan(text: bytes, dynamic: bool) -> _Plan:
+    """A run in a loop gives the same configuration again and again. Raises :class:`Violation`."""
+    try:
+        config = _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Violation(f"a step's configuration: {error}") from None
+    timeout = _millis(config.timeout, 1, SLEEP_MAX_MS)
+    return _Plan(_retry(config, dynamic=dynamic), timeout, _start(config), config.sensitive is not None)
 
 
 def _retry(config: StepConfig, *, dynamic: bool) -> Retry:
@@ -115,10 +147,12 @@ def _millis(value: Duration, minimum: int, maximum: int) -> int:
         raise Violation(f"a duration {error}") from None
 
 
+@lru_cache(maxsize=4096)
 def _check_name(name: str) -> None:
     if not STEP_NAME.holds(name):
         raise Violation(f"a step name must be {STEP_NAME.rule}")
 
 
+@lru_cache(maxsize=4096)
 def _fingerprint(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

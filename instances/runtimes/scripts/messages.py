@@ -97,9 +97,10 @@ class StepConfig(msgspec.Struct, frozen=True, omit_defaults=True):
 class StepCalled(Message, frozen=True, tag="step", kw_only=True):
     id: Id
     name: Name
-    config: StepConfig
+    config: Raw
+    """A :class:`StepConfig`, decoded where it is used: most are the same."""
     dynamic: bool = False
-    rollback: StepConfig | None = None
+    rollback: Raw | UnsetType | None = UNSET
     inside: int = 0
 
 

@@ -44,7 +44,14 @@ from instances.runtimes.protocol import (
     Wait,
 )
 from instances.runtimes.scripts import messages as said
-from instances.runtimes.scripts.commands import config_of, do_command, sleep_command, undo_command, wait_command
+from instances.runtimes.scripts.commands import (
+    config_of,
+    do_command,
+    handler_of,
+    sleep_command,
+    undo_command,
+    wait_command,
+)
 from instances.runtimes.scripts.failures import (
     CPU,
     DELAY_MS,
@@ -73,7 +80,7 @@ class _Called:
     """A step the code has called. `rollback`: the configuration of its handler, when it has one."""
 
     command: Do | Sleep | Wait
-    rollback: said.StepConfig | None = None
+    rollback: bytes | None = None
     open: bool = True
 
 
@@ -114,6 +121,11 @@ class ScriptSession:
         self._lost: SessionLost | None = None
 
     # --- the session protocol ------------------------------------------------------------------------------------
+
+    @property
+    def isolate(self) -> Isolate:
+        """The sandbox it runs in."""
+        return self._isolate
 
     @property
     def busy(self) -> bool:
@@ -360,7 +372,7 @@ class ScriptSession:
     def _step_called(self, message: said.StepCalled) -> None:
         key = self._key(StepKind.DO, message.name, message.id)
         command = do_command(key, message)
-        self._calls[message.id] = _Called(command, message.rollback)
+        self._calls[message.id] = _Called(command, handler_of(message))
         self._emit(command)
 
     def _sleep_called(self, message: said.SleepCalled) -> None:

@@ -1,0 +1,151 @@
+"""Sandboxes by themselves: how long a script takes from nothing to its first step, and to be replayed.
+
+`python -m bench.sandbox` prints the figures as JSON. No database: what is measured is the process, V8, the prelude and
+the frames between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import uvloop
+
+from instances.runtimes.javascript.runtime import sandbox_options
+from instances.runtimes.protocol import Done, RunContext, Started, StepKey, StepKind, StoredVersion
+from instances.runtimes.scripts.isolate import Isolate
+from instances.runtimes.scripts.loading import LoadedScript
+from instances.runtimes.scripts.program import ScriptProgram, Surroundings
+from instances.sandbox.host import SandboxHost
+from instances.sandbox.pool import SandboxPool
+from tenants.clock import Clock
+from versions.compilation import Code
+from versions.javascript.modules import translate
+
+STARTS = 20
+STEPS = 1_000
+REPLAYS = 10
+RUNS = 200
+ACCOUNT = UUID(int=1)
+SCRIPT = """
+import { WorkflowEntrypoint } from "cloudflare:workers";
+export class Bench extends WorkflowEntrypoint {
+  async run(event, step) {
+    let sum = 0;
+    for (let i = 0; i < event.payload.steps; i++) sum += await step.do("add", async () => i);
+    return sum;
+  }
+}
+"""
+
+
+class Sandboxes:
+    """Runs of the script, each version key with a process of its own."""
+
+    def __init__(self, pool: SandboxPool[Isolate]) -> None:
+        code = [Code("main.js", translate("main.js", SCRIPT).text)]
+        self._script = LoadedScript(main="main.js", code=code, modules=[{"name": "main.js", "type": "js"}])
+        self._around = Surroundings(pool=pool, handlers={}, now=lambda: datetime.now(UTC))
+
+    def program(self) -> ScriptProgram:
+        version = StoredVersion(
+            ACCOUNT, uuid4(), uuid4(), "bench", "bench", 1, 1, "javascript", "Bench", "", "{}", 25_000, uuid4()
+        )
+        return ScriptProgram(version, self._script, self._around)
+
+
+def _run() -> RunContext:
+    return RunContext(
+        account_id=ACCOUNT,
+        key=uuid4(),
+        instance_id="bench",
+        run=1,
+        workflow_key=ACCOUNT,
+        workflow="bench",
+        version_key=ACCOUNT,
+        input=json.dumps({"steps": STEPS}),
+        created_at=datetime.now(UTC),
+    )
+
+
+def _past(at: datetime) -> list[Any]:
+    return [Done(StepKey(StepKind.DO, "add", n + 1), str(n), at) for n in range(STEPS)]
+
+
+async def _first_step(program: ScriptProgram) -> float:
+    """Seconds from a program that has no sandbox, or one, to a run's first step."""
+    began = time.perf_counter()
+    session = await program.start(_run(), lambda: None)
+    commands = await session.turn([Started(datetime.now(UTC))])
+    taken = time.perf_counter() - began
+    assert commands
+    await session.close()
+    return taken
+
+
+async def measure() -> dict[str, float]:
+    host = SandboxHost("javascript", sandbox_options())
+    pool: SandboxPool[Isolate] = SandboxPool(host, Clock(datetime.now(UTC)))
+    sandboxes = Sandboxes(pool)
+    try:
+        await pool.warm()
+        fresh = []
+        for _ in range(STARTS):
+            began = time.perf_counter()
+            process = await host.spawn()
+            await process.ready()
+            spawned = time.perf_counter() - began
+            await process.close()
+            await asyncio.sleep(0.1)  # until there is a spare again
+            fresh.append((spawned, await _first_step(sandboxes.program())))
+        program = sandboxes.program()
+        await _first_step(program)
+        hot = [await _first_step(program) for _ in range(STARTS)]
+        replays = []
+        for _ in range(REPLAYS):
+            session = await program.start(_run(), lambda: None)
+            now = datetime.now(UTC)
+            began = time.perf_counter()
+            commands = await session.turn([Started(now), *_past(now)])
+            replays.append(time.perf_counter() - began)
+            assert len(commands) == STEPS + 1
+            await session.close()
+        memory = await _memory(sandboxes.program())
+    finally:
+        await pool.close()
+        await host.close()
+    return {
+        "fresh_ms": 1000 * _median([spawned + first for spawned, first in fresh]),
+        "warm_ms": 1000 * _median([first for _, first in fresh]),
+        "hot_ms": 1000 * _median(hot),
+        "replay_ms": 1000 * _median(replays),
+        "memory_mb": memory / 1e6,
+    }
+
+
+async def _memory(program: ScriptProgram) -> float:
+    """Bytes that this process and the sandbox have with many runs of one version open."""
+    sessions = [await program.start(_run(), lambda: None) for _ in range(RUNS)]
+    for session in sessions:
+        await session.turn([Started(datetime.now(UTC))])
+    isolate = sessions[0].isolate  # type: ignore[union-attr]
+    here = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    there = isolate.process.memory() or 0
+    for session in sessions:
+        await session.close()
+    return here + there
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.stdout.write(json.dumps(runner.run(measure())))
