@@ -14,9 +14,11 @@ from instances.egress import EgressClient, EgressPolicy
 from instances.engine.client import EngineClient
 from instances.live_feed import LiveFeed
 from instances.runtimes.document.handlers import known_handlers
-from instances.runtimes.javascript.runtime import sandbox_options
+from instances.runtimes.javascript.runtime import sandbox_options as javascript_sandboxes
+from instances.runtimes.python.runtime import sandbox_options as python_sandboxes
 from instances.runtimes.scripts.checker import SandboxChecker
 from instances.sandbox.host import SandboxHost
+from instances.sandbox.options import SandboxOptions
 from instances.service import InstanceService
 from jobs.doorbell import ArqDoorbell
 from jobs.redis_clients import AWAY, quick
@@ -26,6 +28,9 @@ from tenants.database import Database
 from tenants.ids import Ids
 from tenants.service import TenantService
 from versions.service import VersionService
+
+SANDBOXES: dict[str, Callable[[], SandboxOptions]] = {"javascript": javascript_sandboxes, "python": python_sandboxes}
+"""How the sandboxes of each language of scripts are made."""
 
 
 class Platform:
@@ -97,7 +102,7 @@ class Platform:
             handlers=known_handlers,
             check_url=self.egress.policy.problem,
             vet_url=self.egress.vet,
-            checker=SandboxChecker({"javascript": self._sandboxes(stack)}),
+            checker=SandboxChecker(self._sandboxes(stack)),
         )
         self.engine = EngineClient(db, clock, doorbell)
         await self.engine.start()
@@ -106,11 +111,12 @@ class Platform:
         stack.push_async_callback(feed.stop)
         self.instances = InstanceService(db, clock, ids, self.tenants, self.versions, self.engine, self.jobs, feed)
 
-    def _sandboxes(self, stack: AsyncExitStack) -> SandboxHost:
-        """Where uploads are looked at. Nothing is started before the first."""
-        host = SandboxHost("javascript", sandbox_options())
-        stack.push_async_callback(host.close)
-        return host
+    def _sandboxes(self, stack: AsyncExitStack) -> dict[str, SandboxHost]:
+        """Where uploads are looked at, by language. Nothing is started before the first."""
+        hosts = {language: SandboxHost(language, options()) for language, options in SANDBOXES.items()}
+        for host in hosts.values():
+            stack.push_async_callback(host.close)
+        return hosts
 
 
 async def _close(redis: Redis) -> None:

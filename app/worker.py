@@ -10,12 +10,11 @@ from uuid import UUID
 
 import structlog
 
-from app.composition import Platform
+from app.composition import SANDBOXES, Platform
 from app.settings import Settings
 from instances.engine.worker import EngineWorker, WorkerOptions
 from instances.runtimes.document import ActionStore, DocumentRuntime
-from instances.runtimes.javascript.runtime import sandbox_options as javascript_sandboxes
-from instances.runtimes.protocol import RUNTIME_JAVASCRIPT, Runtime, StoredVersion
+from instances.runtimes.protocol import RUNTIME_JAVASCRIPT, RUNTIME_PYTHON, Runtime, StoredVersion
 from instances.runtimes.scripts.bindings import Bindings
 from instances.runtimes.scripts.digests import digest_handlers
 from instances.runtimes.scripts.fetching import Fetching
@@ -31,6 +30,9 @@ from jobs.feed_publisher import FeedPublisher
 from jobs.worker import WorkerServices, run
 
 log = structlog.get_logger(__name__)
+
+SCRIPTS = {"javascript": RUNTIME_JAVASCRIPT, "python": RUNTIME_PYTHON}
+"""Runtimes of scripts, by language."""
 
 
 async def run_worker(settings: Settings, on_ready: Callable[[], None]) -> None:
@@ -56,8 +58,9 @@ async def worker_services(platform: Platform) -> AsyncIterator[WorkerServices]:
             feed.publish if feed is not None else None,
             platform.tenants.accounts.limits_of,
         )
-        offering = asyncio.create_task(_offer_scripts(platform, stack, engine))
-        stack.push_async_callback(_cancelled, offering)
+        for language in SCRIPTS:
+            offering = asyncio.create_task(_offer_scripts(platform, stack, engine, language))
+            stack.push_async_callback(_cancelled, offering)
         yield WorkerServices(
             db=platform.db,
             clock=platform.clock,
@@ -80,16 +83,16 @@ async def _runtimes(platform: Platform) -> AsyncIterator[list[Runtime]]:
         await documents.close()
 
 
-async def _offer_scripts(platform: Platform, stack: AsyncExitStack, engine: EngineWorker) -> None:
-    """Add the scripts' runtimes once their sandboxes stand: documents need not wait for that, nor fail with it."""
-    host = SandboxHost("javascript", javascript_sandboxes())
+async def _offer_scripts(platform: Platform, stack: AsyncExitStack, engine: EngineWorker, language: str) -> None:
+    """Add a language's runtime once its sandboxes stand: documents need not wait for that, nor fail with it."""
+    host = SandboxHost(language, SANDBOXES[language]())
     stack.push_async_callback(host.close)
     pool: SandboxPool[Isolate] = SandboxPool(host, platform.clock)
     stack.push_async_callback(pool.close)
     try:
         await pool.warm()
     except SandboxUnavailable as error:
-        log.warning("scripts_do_not_run", language="javascript", reason=error.reason)
+        log.warning("scripts_do_not_run", language=language, reason=error.reason)
         return
     around = Surroundings(
         pool=pool,
@@ -101,7 +104,7 @@ async def _offer_scripts(platform: Platform, stack: AsyncExitStack, engine: Engi
         },
         now=platform.clock.now,
     )
-    engine.offer(ScriptRuntime(RUNTIME_JAVASCRIPT, _script_loader(platform), around))
+    engine.offer(ScriptRuntime(SCRIPTS[language], _script_loader(platform), around))
 
 
 def _script_loader(platform: Platform) -> Load:

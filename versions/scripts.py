@@ -122,7 +122,7 @@ class ScriptService:
             return compiled
         bindings, sealed = self._bindings(account_id, name, upload, previous, strict)
         variables = _variables(bindings.plain) | self._opened(account_id, name, sealed)
-        exports = await self._checker.check(compiled, upload.metadata.compatibility_flags, variables)
+        exports = await self._checker.check(compiled, upload.metadata.flags_in_force, variables)
         return msgspec.structs.replace(compiled, exports=exports)
 
     async def _insert(
@@ -169,7 +169,7 @@ class ScriptService:
             variables=_variables(bindings) | opened,
             workflows={b["name"]: b["workflow_name"] for b in bindings if b["type"] == "workflow"},
             classes=msgspec.json.decode(row["classes"]),
-            flags=frozenset(metadata.compatibility_flags),
+            flags=metadata.flags_in_force,
             cpu_ms=metadata.limits.cpu_ms,
             subrequests=metadata.limits.subrequests,
         )

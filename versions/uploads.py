@@ -48,6 +48,10 @@ class ScriptLimits(msgspec.Struct, frozen=True):
     subrequests: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] | None = None
 
 
+_DEFAULT_FROM = {"python_workflows_implicit_dependencies": "2026-02-25"}
+"""Compatibility flags of Python workflows by the compatibility date that turns them on."""
+
+
 class Metadata(msgspec.Struct, frozen=True):
     """The keys of `metadata` that mean something here; the whole of it is stored."""
 
@@ -60,6 +64,13 @@ class Metadata(msgspec.Struct, frozen=True):
     limits: ScriptLimits = ScriptLimits()
     tags: list[str] | None = None
     logpush: bool | None = None
+
+    @property
+    def flags_in_force(self) -> frozenset[str]:
+        """Compatibility flags: those given, and those that are the default from their date on."""
+        given = frozenset(self.compatibility_flags)
+        since = self.compatibility_date or ""
+        return given | {flag for flag, date in _DEFAULT_FROM.items() if since >= date and f"no_{flag}" not in given}
 
 
 class Bindings(msgspec.Struct, frozen=True):

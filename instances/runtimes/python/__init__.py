@@ -1,0 +1,1 @@
+"""The Python runtime: scripts in CPython sandboxes."""
