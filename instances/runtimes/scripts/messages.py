@@ -100,7 +100,7 @@ class StepCalled(Message, frozen=True, tag="step", kw_only=True):
     config: Raw
     """A :class:`StepConfig`, decoded where it is used: most are the same."""
     dynamic: bool = False
-    rollback: Raw | UnsetType | None = UNSET
+    rollback: Raw | UnsetType = UNSET
     inside: int = 0
 
 
