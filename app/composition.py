@@ -27,6 +27,7 @@ from tenants.clock import Clock
 from tenants.database import Database
 from tenants.ids import Ids
 from tenants.service import TenantService
+from versions.deployments.service import DeploymentService
 from versions.service import VersionService
 
 SANDBOXES: dict[str, Callable[[], SandboxOptions]] = {"javascript": javascript_sandboxes, "python": python_sandboxes}
@@ -47,6 +48,7 @@ class Platform:
     egress: EgressClient
     tenants: TenantService
     versions: VersionService
+    deployments: DeploymentService
     engine: EngineClient
     instances: InstanceService
     jobs: TerminationJobs
@@ -104,6 +106,7 @@ class Platform:
             vet_url=self.egress.vet,
             checker=SandboxChecker(self._sandboxes(stack)),
         )
+        self.deployments = DeploymentService(db, clock, ids, self.tenants, self.versions.scripts)
         self.engine = EngineClient(db, clock, doorbell)
         await self.engine.start()
         stack.push_async_callback(self.engine.stop)

@@ -100,6 +100,7 @@ def _dependencies(platform: Platform) -> dict[str, Provide]:
         "ids": provide(lambda: platform.ids),
         "tenants": provide(lambda: platform.tenants),
         "versions": provide(lambda: platform.versions),
+        "deployments": provide(lambda: platform.deployments),
         "instances": provide(lambda: platform.instances),
         "jobs": provide(lambda: platform.jobs),
         "readiness": provide(lambda: readiness),

@@ -82,3 +82,56 @@ class CronNotAllowed(MillraceError):
     """403: the account's plan has no cron schedules."""
 
     code, key, status = 10208, "workflow.cron_requires_paid_plan", 403
+
+
+class SecretNotFound(MillraceError):
+    """404: the script has no secret of that name."""
+
+    code, key, status = 10056, "", 404
+
+
+class ScriptReferenced(MillraceError):
+    """409: workflows run the script; the message names them."""
+
+    code, key, status, retry = 10064, "", 409, False
+
+
+class NoWorkerSchedules(MillraceError):
+    """400: scripts have no schedules of their own."""
+
+    code, key, status = 10100, "", 400
+
+    def __init__(self) -> None:
+        super().__init__(
+            "scripts answer no scheduled events here: give `schedules` to a workflow of the script instead of `crons`"
+        )
+
+
+class NoScriptVersions(MillraceError):
+    """404: nothing was uploaded under that name yet."""
+
+    code, key, status = 10222, "", 404
+
+    def __init__(self) -> None:
+        super().__init__("There are no versions of this Worker.")
+
+
+class ScriptVersionNotFound(MillraceError):
+    """404: no such version, or no such deployment, of the script."""
+
+    code, key, status = 10212, "", 404
+
+    def __init__(self, message: str = "This Worker has no such version.") -> None:
+        super().__init__(message)
+
+
+class NoTail(MillraceError):
+    """400: the console of scripts is not streamed by script."""
+
+    code, key, status = 10023, "", 400
+
+    def __init__(self) -> None:
+        super().__init__(
+            "scripts answer no requests here, so there is nothing to tail; what a workflow writes to its console shows"
+            " `millrace instances logs WORKFLOW INSTANCE --follow`"
+        )

@@ -1,4 +1,4 @@
-"""Workflows, versions and scripts in the Cloudflare face.
+"""Workflows and versions in the Cloudflare face.
 
 Whoever authenticates the request has made sure that the account in the path is the caller's.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, Response, delete, get, patch, put
+from litestar import Controller, Request, delete, get, patch, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
@@ -26,6 +26,7 @@ from tenants.paging import page_of
 from tenants.results import Envelope, listed, ok
 from tenants.service import TenantService
 from tenants.workspaces import uuid_of
+from versions.deployments.routes import route_handlers as script_routes
 from versions.schemas import (
     STATUS_NAMES,
     ConcurrencyLimit,
@@ -36,18 +37,15 @@ from versions.schemas import (
     ShownGraph,
     ShownRetention,
     ShownSchedule,
-    ShownScript,
     ShownSettings,
     ShownVersion,
     ShownWorkflow,
     StepLimit,
-    UploadedScript,
     VersionListed,
     WorkflowBody,
     WorkflowListed,
     WorkflowRow,
 )
-from versions.script_views import script_content, shown_script, tagged, uploaded_script
 from versions.service import VersionService, check_handle
 from versions.settings import retention_ms
 from versions.yaml_body import decode_yaml
@@ -60,7 +58,6 @@ Who = NamedDependency[Caller]
 WORKFLOW = "/{workflow_name:str}"
 VERSIONS = WORKFLOW + "/versions"
 VERSION = VERSIONS + "/{version_id:str}"
-SCRIPT = "/{script_name:str}"
 
 WARNING_CODE = 10471
 """Code of a `messages` entry about a definition that is accepted, but looks like a mistake."""
@@ -159,50 +156,7 @@ class WorkflowController(Controller):
         return ok(ShownGraph(**_version_head(row), graph=_raw(graph), dag=_raw(graph)))
 
 
-class ScriptController(Controller):
-    """Uploaded scripts."""
-
-    path = "/accounts/{account_id:str}/workers/scripts"
-
-    @get("/")
-    async def scripts(self, request: AnyRequest, caller: Who, versions: Versions) -> Envelope:
-        found: list[ShownScript] = [shown_script(row) for row in await versions.scripts.all(caller)]
-        return ok(tagged(found, request.query_params.get("tags")))
-
-    @get(SCRIPT)
-    async def script(self, script_name: FromPath[str], caller: Who, versions: Versions) -> Response[bytes]:
-        row = await versions.scripts.get(caller, script_name)
-        content, media_type = script_content(row, await versions.scripts.modules(caller.account_id, row.id))
-        return Response(
-            content, media_type=media_type, headers={"etag": f'"{row.etag}"', "x-content-type-options": "nosniff"}
-        )
-
-    @put(SCRIPT)
-    async def upload_script(
-        self, request: AnyRequest, script_name: FromPath[str], caller: Who, versions: Versions
-    ) -> Envelope:
-        row, unresolved = await versions.scripts.upload(
-            caller,
-            script_name,
-            await request.body(),
-            request.headers.get("content-type", ""),
-            strict=request.query_params.get("bindings_inherit") == "strict",
-            source="wrangler" if request.headers.get("user-agent", "").startswith("wrangler/") else "api",
-        )
-        messages = [
-            {"code": WARNING_CODE, "message": f"inherit binding {name!r} names nothing the script had before"}
-            for name in unresolved
-        ]
-        result: UploadedScript = uploaded_script(row)
-        return ok(result, messages=messages)
-
-    @delete(SCRIPT, status_code=200)
-    async def delete_script(self, script_name: FromPath[str], caller: Who, versions: Versions) -> Envelope:
-        await versions.scripts.delete(caller, script_name)
-        return ok(None)
-
-
-route_handlers: list[ControllerRouterHandler] = [WorkflowController, ScriptController]
+route_handlers: list[ControllerRouterHandler] = [WorkflowController, *script_routes]
 
 
 def _workflow_body(body: bytes, content_type: str) -> WorkflowBody:

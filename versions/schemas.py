@@ -111,6 +111,8 @@ class ScriptRow(msgspec.Struct, frozen=True):
     source: str
     created_at: datetime
     first_created_at: datetime
+    settings: str | None
+    """What was set for the script whichever upload of it is deployed: JSON text."""
 
 
 class ScheduleRow(msgspec.Struct, frozen=True):

@@ -31,20 +31,21 @@ def uploaded_script(row: ScriptRow) -> UploadedScript:
 
 def _shown(row: ScriptRow) -> dict[str, Any]:
     metadata = msgspec.json.decode(row.metadata, type=Metadata)
+    settings: dict[str, Any] = msgspec.json.decode(row.settings or b"{}")
     return {
         "id": row.name,
         "created_on": iso(row.first_created_at),
         "modified_on": iso(row.created_at),
         "etag": row.etag,
         "tag": row.id.hex,
-        "tags": metadata.tags or [],
+        "tags": settings.get("tags") or [],
         "handlers": [],
         "named_handlers": [],
         "has_modules": metadata.main_module is not None,
         "has_assets": False,
         "compatibility_date": metadata.compatibility_date,
         "compatibility_flags": metadata.compatibility_flags,
-        "logpush": bool(metadata.logpush),
+        "logpush": bool(settings.get("logpush")),
         "usage_model": "standard",
         "last_deployed_from": row.source,
     }

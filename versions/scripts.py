@@ -22,11 +22,14 @@ from tenants.limits import SCRIPT_NAME, Limits
 from tenants.service import TenantService
 from versions import store
 from versions.compilation import CompiledScript, ScriptChecker, compile_upload
+from versions.deployments import store as deployments
 from versions.errors import InvalidScriptName, ScriptNotFound, ScriptTooLarge, TooManyScripts
 from versions.schemas import ScriptRow, SealedRow
 from versions.uploads import Bindings, Metadata, Module, Upload, read_bindings, read_upload
 
 SEALED_PAGE = 100
+SETTING_KEYS = ("tags", "logpush", "observability", "tail_consumers")
+"""What is set for a script as a whole, by uploads or by itself."""
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +63,17 @@ class ScriptService:
         self._checker = checker
 
     async def upload(
-        self, caller: Caller, name: str, body: bytes, content_type: str, *, strict: bool = False, source: str = "api"
+        self,
+        caller: Caller,
+        name: str,
+        body: bytes,
+        content_type: str,
+        *,
+        strict: bool = False,
+        source: str = "api",
+        deploy: bool = True,
     ) -> tuple[ScriptRow, tuple[str, ...]]:
-        """Store and deploy an upload; the script, and the names of `inherit` bindings that found nothing.
+        """Store an upload, and deploy it unless told not to; it, and the `inherit` bindings that found nothing.
 
         With `strict` those are an error. `source` says which client sent it. Raises :class:`InvalidRequest`,
         :class:`ScriptInvalid`, :class:`UnresolvedBinding`, :class:`ScriptTooLarge`, :class:`TooManyScripts`.
@@ -78,16 +89,61 @@ class ScriptService:
         async with self._db.scope(caller.account_id) as connection:
             previous = await store.script(connection, caller.account_id, name)
         compiled = await self._checked(caller.account_id, name, compiled, upload, previous, strict)
+        author, script_id = await self.author(caller), self._ids.uuid7()
         async with self._db.scope(caller.account_id, transaction=True) as connection:
+            await store.lock_script(connection, caller.account_id, name)
             await store.lock_account(connection, caller.account_id)
             await self._check_count(connection, caller.account_id, name, limits)
             previous = await store.script(connection, caller.account_id, name)
             bindings, sealed = self._bindings(caller.account_id, name, upload, previous, strict)
-            await self._insert(connection, caller.account_id, name, upload, compiled, bindings, sealed, source)
-            stored = await store.script(connection, caller.account_id, name)
+            await store.insert_script(
+                connection,
+                caller.account_id,
+                script_id,
+                name,
+                upload.metadata_text,
+                _text(upload.modules),
+                _text(bindings.plain),
+                _text(sealed),
+                upload.etag,
+                upload.size,
+                source,
+                author,
+                _text(compiled),
+                self._clock.now(),
+                deploy,
+            )
+            if deploy:
+                await self._deployed(connection, caller.account_id, name, script_id, upload.metadata, source, author)
+            stored = await store.script_by_id(connection, caller.account_id, script_id)
         assert stored is not None
-        await self._tenants.audit(caller, "script.upload", name, {"etag": stored.etag, "bytes": stored.size_bytes})
+        detail = {"etag": upload.etag, "bytes": upload.size, "version": str(script_id), "deployed": deploy}
+        await self._tenants.audit(caller, "script.upload", name, detail)
         return stored, bindings.unresolved
+
+    async def _deployed(
+        self,
+        connection: Any,
+        account_id: UUID,
+        name: str,
+        script_id: UUID,
+        metadata: Metadata,
+        source: str,
+        author: str | None,
+    ) -> None:
+        """Note the deployment of an upload, and what its metadata says of the script as a whole."""
+        annotations = _text(metadata.annotations or {})
+        values = (self._ids.uuid7(), name, script_id, source, author, annotations, self._clock.now())
+        await deployments.insert_deployment(connection, account_id, *values)
+        given = {key: value for key in SETTING_KEYS if (value := getattr(metadata, key)) is not None}
+        if given:
+            await deployments.merge_settings(connection, account_id, name, given)
+
+    async def author(self, caller: Caller) -> str | None:
+        """The e-mail address of the caller, when it is a user's credential and the user has one."""
+        if caller.user_id is None:
+            return None
+        return (await self._tenants.users.by_id(caller.account_id, caller.user_id)).email
 
     async def _check_count(self, connection: Any, account_id: UUID, name: str, limits: Limits) -> None:
         if limits.scripts is None:
@@ -103,10 +159,12 @@ class ScriptService:
         before = [] if previous is None else msgspec.json.decode(previous.bindings)
         bindings = read_bindings(upload.metadata, before, frozenset(secrets), strict=strict)
         sealed = {kept: secrets[kept] for kept in sorted(bindings.kept)}
-        for binding, text in bindings.secrets.items():
-            cipher = self._tenants.keys.encrypt(text.encode(), _context(account_id, name, binding))
-            sealed[binding] = base64.b64encode(cipher).decode()
+        sealed |= {binding: self.seal(account_id, name, binding, text) for binding, text in bindings.secrets.items()}
         return bindings, sealed
+
+    def seal(self, account_id: UUID, name: str, binding: str, text: str) -> str:
+        """A secret of script `name`, encrypted, as it is stored."""
+        return base64.b64encode(self._tenants.keys.encrypt(text.encode(), _context(account_id, name, binding))).decode()
 
     async def _checked(
         self,
@@ -124,33 +182,6 @@ class ScriptService:
         variables = _variables(bindings.plain) | self._opened(account_id, name, sealed)
         exports = await self._checker.check(compiled, upload.metadata.flags_in_force, variables)
         return msgspec.structs.replace(compiled, exports=exports)
-
-    async def _insert(
-        self,
-        connection: Any,
-        account_id: UUID,
-        name: str,
-        upload: Upload,
-        compiled: CompiledScript,
-        bindings: Bindings,
-        sealed: dict[str, str],
-        source: str,
-    ) -> None:
-        await store.insert_script(
-            connection,
-            account_id,
-            self._ids.uuid7(),
-            name,
-            upload.metadata_text,
-            _text(upload.modules),
-            _text(bindings.plain),
-            _text(sealed),
-            upload.etag,
-            upload.size,
-            source,
-            self._clock.now(),
-            _text(compiled),
-        )
 
     async def runnable(self, account_id: UUID, script_id: UUID) -> RunnableScript:
         """An upload as its runs need it. Secrets have their present values: one that was replaced since reaches
@@ -251,14 +282,6 @@ class ScriptService:
             log.error("secret_not_renewed", account=row.account_id.hex, script=row.name, error=str(error))
             return cipher
         return base64.b64encode(self._tenants.keys.encrypt(plain, context)).decode()
-
-    async def delete(self, caller: Caller, name: str) -> None:
-        """Delete a script. Versions made from it go on running. Raises :class:`ScriptNotFound`."""
-        caller.require("scripts:write")
-        async with self._db.scope(caller.account_id) as connection:
-            if not await store.delete_script(connection, caller.account_id, name, self._clock.now()):
-                raise ScriptNotFound()
-        await self._tenants.audit(caller, "script.delete", name)
 
 
 def _variables(bindings: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -355,22 +355,26 @@ async def delete_schedules(connection: Connection, account_id: UUID, ids: Sequen
 _SCRIPT = (
     "s.account_id, s.id, s.name, s.metadata, s.bindings, s.secrets, s.etag, s.size_bytes, s.source, s.created_at,"
     " (select min(f.created_at) from script f where f.account_id = $1 and f.name = s.name and f.deleted_at is null)"
-    " as first_created_at"
+    " as first_created_at,"
+    " (select t.settings from script_setting t where t.account_id = $1 and t.name = s.name) as settings"
 )
 _DEPLOYED = "s.account_id = $1 and s.deleted_at is null and s.deployed_at is not null"
 
-SCRIPT = f"select {_SCRIPT} from script s where {_DEPLOYED} and s.name = $2 order by s.no desc limit 1"
+# Whichever was deployed last, which may be an older upload.
+SCRIPT = f"select {_SCRIPT} from script s where {_DEPLOYED} and s.name = $2 order by s.deployed_at desc limit 1"
+
+SCRIPT_BY_ID = f"select {_SCRIPT} from script s where s.account_id = $1 and s.id = $2"
 
 SCRIPTS = f"""
 select * from (
-  select distinct on (s.name) {_SCRIPT} from script s where {_DEPLOYED} order by s.name, s.no desc
+  select distinct on (s.name) {_SCRIPT} from script s where {_DEPLOYED} order by s.name, s.deployed_at desc
 ) q order by q.name collate "C"
 """
 
 RUNNABLE_SCRIPT = f"""
 select {_SCRIPT}, s.compiled,
   coalesce((select d.secrets from script d where d.account_id = $1 and d.name = s.name and d.deleted_at is null
-            and d.deployed_at is not null order by d.no desc limit 1), s.secrets) as current_secrets,
+            and d.deployed_at is not null order by d.deployed_at desc limit 1), s.secrets) as current_secrets,
   (select coalesce(json_object_agg(w.class_name, w.handle), '{{}}')::text from workflow w
     where w.account_id = $1 and w.script_name = s.name and w.deleted_at is null) as classes
 from script s where s.account_id = $1 and s.id = $2
@@ -382,11 +386,22 @@ COUNT_OTHER_SCRIPTS = """
 select count(distinct name) from script where account_id = $1 and deleted_at is null and name <> $2
 """
 
-INSERT_SCRIPT = """
-insert into script (account_id, id, name, metadata, modules, bindings, secrets, etag, size_bytes, source, deployed_at,
-                    created_at, compiled)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12)
+# Two deployments of a script are never at the same time, whatever clocks say: the later one counts. Who inserts or
+# deploys holds the script's lock.
+DEPLOYED_NOW = (
+    "greatest({now}::timestamptz, (select max(d.deployed_at) + interval '1 microsecond' from script d"
+    " where d.account_id = $1 and d.name = {name}))"
+)
+
+INSERT_SCRIPT = f"""
+insert into script (account_id, id, name, metadata, modules, bindings, secrets, etag, size_bytes, source, author,
+                    compiled, created_at, deployed_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+        case when $14::boolean then {DEPLOYED_NOW.format(now="$13", name="$3")} end)
 """
+
+# Before the locks of workflows and of the account, for those who take these as well.
+LOCK_SCRIPT = "select pg_advisory_xact_lock(hashtextextended('script ' || $2::text || ' of ' || $1::uuid, 0))"
 
 # Of all accounts, for the operator's secret: engine role.
 SEALED = """
@@ -397,14 +412,16 @@ REPLACE_SECRETS = """
 update script set secrets = $4 where account_id = $1 and id = $2 and secrets = $3 returning id
 """
 
-DELETE_SCRIPT = """
-update script set deleted_at = $3 where account_id = $1 and name = $2 and deleted_at is null returning id
-"""
-
 
 async def script(connection: Connection, account_id: UUID, name: str) -> ScriptRow | None:
     """The deployed upload of a script."""
     row = await connection.fetchrow(SCRIPT, account_id, name)
+    return None if row is None else msgspec.convert(dict(row), ScriptRow)
+
+
+async def script_by_id(connection: Connection, account_id: UUID, script_id: UUID) -> ScriptRow | None:
+    """An upload, deployed or not."""
+    row = await connection.fetchrow(SCRIPT_BY_ID, account_id, script_id)
     return None if row is None else msgspec.convert(dict(row), ScriptRow)
 
 
@@ -425,6 +442,11 @@ async def script_modules(connection: Connection, account_id: UUID, script_id: UU
     return await connection.fetchval(SCRIPT_MODULES, account_id, script_id)
 
 
+async def lock_script(connection: Connection, account_id: UUID, name: str) -> None:
+    """One at a time per script, until the end of the transaction."""
+    await connection.execute(LOCK_SCRIPT, account_id, name)
+
+
 async def count_other_scripts(connection: Connection, account_id: UUID, name: str) -> int:
     return await _count(connection, COUNT_OTHER_SCRIPTS, account_id, name)
 
@@ -442,8 +464,3 @@ async def sealed(engine: Any, account_id: UUID, script_id: UUID, limit: int) -> 
 async def replace_secrets(engine: Any, account_id: UUID, script_id: UUID, old: str, new: str) -> bool:
     """Whether they still were `old`."""
     return await engine.fetchval(REPLACE_SECRETS, account_id, script_id, old, new) is not None
-
-
-async def delete_script(connection: Connection, account_id: UUID, name: str, now: datetime) -> bool:
-    """Mark every upload of the script deleted; versions made from them still run. Whether there was any."""
-    return bool(await connection.fetch(DELETE_SCRIPT, account_id, name, now))

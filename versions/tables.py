@@ -24,9 +24,31 @@ class Script(Table, tablename="script"):
     etag = Text()
     size_bytes = BigInt()
     source = Text()
+    author = Text(null=True, default=None)
     deployed_at = Timestamptz(null=True, default=None)
     deleted_at = Timestamptz(null=True, default=None)
     created_at = Timestamptz()
+
+
+class ScriptDeployment(Table, tablename="script_deployment"):
+    """That an upload of a script was deployed."""
+
+    account_id = UUID()
+    id = UUID(primary_key=True)
+    name = Text()
+    script_id = UUID()
+    source = Text()
+    author = Text(null=True, default=None)
+    annotations = Text()
+    created_at = Timestamptz()
+
+
+class ScriptSetting(Table, tablename="script_setting"):
+    """What holds for a script whichever upload of it is deployed."""
+
+    account_id = UUID()
+    name = Text(primary_key=True)
+    settings = Text()
 
 
 class Workflow(Table, tablename="workflow"):

@@ -64,6 +64,9 @@ class Metadata(msgspec.Struct, frozen=True):
     limits: ScriptLimits = ScriptLimits()
     tags: list[str] | None = None
     logpush: bool | None = None
+    observability: dict[str, Any] | None = None
+    tail_consumers: list[Any] | None = None
+    annotations: dict[str, Any] | None = None
 
     @property
     def flags_in_force(self) -> frozenset[str]:
@@ -132,6 +135,14 @@ def read_upload(body: bytes, content_type: str) -> Upload:
     upload = Upload(metadata, text, tuple(modules.values()), size)
     _check_main(upload)
     return upload
+
+
+def read_field(body: bytes, content_type: str, name: str) -> bytes:
+    """The part of a `multipart/form-data` body that has this name. Raises :class:`InvalidRequest`."""
+    for segment, data in _parts(body, content_type):
+        if segment.name == name:
+            return data
+    raise InvalidRequest(f"the body has no part named {name}")
 
 
 def _parts(body: bytes, content_type: str) -> Iterator[tuple[MultipartSegment, bytes]]:

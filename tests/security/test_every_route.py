@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,6 +36,10 @@ BODIES: dict[str, Any] = {
     "terminateInstances": ["i"],
     "deleteInstances": {"instances": ["i"]},
     "changeInstanceStatus": {"status": "pause"},
+    "putSecret": {"name": "KEY", "text": "x"},
+    "changeSecrets": {"secrets": {"KEY": None}},
+    "putScriptSchedules": [],
+    "putSubdomain": {"subdomain": "x"},
 }
 QUERIES = {"getInstanceStep": {"name": "w-1", "type": "waitForEvent"}}
 
@@ -74,13 +79,35 @@ async def owner(platform: Platform, http: httpx.AsyncClient) -> tuple[Tenant, di
         "version_id": made.json()["result"]["version_id"],
         "event_type": "e",
         "script_name": "s",
+        "secret_name": "KEY",
+        "deployment_id": "00000000-0000-7000-8000-000000000000",
         "token_id": tokens[0]["id"],
     }
     return tenant, names
 
 
-def body_of(operation: str, account_id: str) -> Any:
+@pytest.fixture
+async def script(http: httpx.AsyncClient, owner: tuple[Tenant, dict[str, str]]) -> tuple[Tenant, dict[str, str]]:
+    """The account with a script that has a secret, and how a path names its version and deployment."""
+    tenant, names = owner
+    root = f"{tenant.path}/workers/scripts/s"
+    metadata = {"main_module": "s.js", "bindings": [{"type": "secret_text", "name": "KEY", "text": "hidden"}]}
+    files = {
+        "metadata": (None, json.dumps(metadata)),
+        "s.js": ("s.js", "export default {}", "application/javascript+module"),
+    }
+    made = await http.put(root, files=files, headers=tenant.headers)
+    assert made.status_code == 200, made.text
+    [deployment] = (await http.get(f"{root}/deployments", headers=tenant.headers)).json()["result"]["deployments"]
+    version = deployment["versions"][0]["version_id"]
+    return tenant, names | {"version_id": version, "deployment_id": deployment["id"]}
+
+
+def body_of(operation: str, names: dict[str, str]) -> Any:
     """A body the operation would accept."""
+    account_id = names["account_id"]
+    if operation == "deployScriptVersion":
+        return {"versions": [{"version_id": names["version_id"], "percentage": 100}]}
     if operation in ("createToken", "updateToken"):
         resources = {f"{ACCOUNT_RESOURCE}.{account_id}": "*"}
         groups = [{"id": PERMISSION_GROUPS[0].id}]
@@ -95,7 +122,7 @@ async def call(
         method,
         "/client/v4" + path.format(**names),
         params=QUERIES.get(operation, {}),
-        json=body_of(operation, names["account_id"]) if method in ("PUT", "POST", "PATCH") else None,
+        json=body_of(operation, names) if method in ("PUT", "POST", "PATCH") else None,
         headers=headers,
     )
 
@@ -143,6 +170,33 @@ async def test_objects_of_another_account_named_in_ones_own(
         assert answer.status_code == 404
     untouched = await http.get(f"{owner[0].path}/workflows/w", headers=owner[0].headers)
     assert untouched.json()["result"]["instances"]["queued"] == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"), [each for each in IN_AN_ACCOUNT if "{script_name}" in each.values[1]]
+)
+async def test_scripts_of_another_account_named_in_ones_own(
+    http: httpx.AsyncClient,
+    platform: Platform,
+    script: tuple[Tenant, dict[str, str]],
+    method: str,
+    path: str,
+    operation: str,
+) -> None:
+    owner, names = script
+    stranger = await new_tenant(platform)
+    before = await everything_about(http, owner)
+    answer = await call(http, method, path, operation, names | {"account_id": stranger.hex}, stranger.headers)
+    # An upload is looked at first, and these bodies are none.
+    assert answer.status_code == (400 if operation in ("uploadScript", "uploadScriptVersion") else 404)
+    assert await everything_about(http, owner) == before
+
+
+async def everything_about(http: httpx.AsyncClient, owner: Tenant) -> list[Any]:
+    """What there is to know about the owner's script."""
+    root = f"{owner.path}/workers/scripts/s"
+    paths = ("versions", "deployments", "secrets", "settings", "script-settings")
+    return [(await http.get(f"{root}/{path}", headers=owner.headers)).json()["result"] for path in paths]
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), SCOPED)

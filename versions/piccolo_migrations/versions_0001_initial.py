@@ -21,12 +21,36 @@ create table script (
   etag text not null,
   size_bytes bigint not null,
   source text not null default 'api',
-  deployed_at timestamptz,
+  author text,                             -- e-mail address of who sent it, where there is one
+  deployed_at timestamptz,                 -- when it was deployed last; the latest of a name is the deployed one
   deleted_at timestamptz,
   created_at timestamptz not null,
   primary key (account_id, id)
 );
 create index script_name on script (account_id, name, no desc);
+
+-- What was deployed when, for those who look back.
+create table script_deployment (
+  account_id uuid not null,
+  id uuid not null,
+  no bigint generated always as identity,
+  name text not null,
+  script_id uuid not null,
+  source text not null,
+  author text,
+  annotations text not null default '{}',
+  created_at timestamptz not null,
+  primary key (account_id, id)
+);
+create index script_deployment_name on script_deployment (account_id, name, no desc);
+
+-- What holds for a script whichever upload of it is deployed.
+create table script_setting (
+  account_id uuid not null,
+  name text not null,
+  settings text not null,
+  primary key (account_id, name)
+);
 
 create table workflow (
   account_id uuid not null,
@@ -109,7 +133,7 @@ from generate_series(1, 1000) n;
 analyze workflow, version;
 truncate workflow, version restart identity;
 
-select wall(t) from unnest(array['script','workflow','version','schedule','node_statistics']::regclass[]) t;
+select wall(t) from unnest(array['script','script_deployment','script_setting','workflow','version','schedule','node_statistics']::regclass[]) t;
 """
 
 

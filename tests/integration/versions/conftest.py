@@ -21,6 +21,7 @@ from tenants.service import TenantService
 from tenants.tokens import TokenGrant
 from tests.support import openapi
 from tests.support.faces import face
+from versions.deployments.service import DeploymentService
 from versions.routes import route_handlers
 from versions.service import VersionService
 
@@ -50,8 +51,15 @@ def versions(db: Database, clock: ManualClock, ids: Ids, tenants: TenantService)
 
 
 @pytest.fixture
-def app(versions: VersionService, tenants: TenantService) -> Litestar:
-    return face(route_handlers, tenants, versions=versions)
+def deployments(
+    db: Database, clock: ManualClock, ids: Ids, tenants: TenantService, versions: VersionService
+) -> DeploymentService:
+    return DeploymentService(db, clock, ids, tenants, versions.scripts)
+
+
+@pytest.fixture
+def app(versions: VersionService, deployments: DeploymentService, tenants: TenantService) -> Litestar:
+    return face(route_handlers, tenants, versions=versions, deployments=deployments)
 
 
 class Api:

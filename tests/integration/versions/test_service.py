@@ -10,6 +10,7 @@ import pytest
 from tenants.auth import Caller
 from tenants.paging import Page
 from versions import store
+from versions.deployments.service import DeploymentService
 from versions.document import decode_document
 from versions.errors import InvalidWorkflowName, ScriptInvalid, ScriptNotFound, VersionNotFound, WorkflowNotFound
 from versions.schemas import WorkflowBody
@@ -128,6 +129,7 @@ class Checker:
 
 async def test_workflows_on_scripts(db, clock, ids, tenants, boss, admin):
     versions = VersionService(db, clock, ids, tenants, checker=Checker())
+    deployments = DeploymentService(db, clock, ids, tenants, versions.scripts)
     request = WorkflowBody(class_name="Flow", script_name="worker")
     with pytest.raises(ScriptNotFound):
         await versions.put(boss, "flow", request)
@@ -150,7 +152,7 @@ async def test_workflows_on_scripts(db, clock, ids, tenants, boss, admin):
     assert (await versions.graph(boss, "flow", listed.version_key))[1] is None
     await versions.scripts.upload(boss, "worker", upload, kind)
     assert (await versions.put(boss, "flow", request)).changed is True
-    await versions.scripts.delete(boss, "worker")
+    await deployments.delete(boss, "worker", force=True)
     assert (await versions.describe(boss, "flow")).script_deleted is True
     assert (await versions.load(boss.account_id, first.workflow.current_version)).script_id is not None
 

@@ -1,0 +1,213 @@
+"""SQL about versions and deployments of scripts, their secrets and settings.
+
+As everywhere in `versions`: connections are scoped to the account, writes expect a transaction. A *version* of a script
+is one upload of it, or one made from another by changing its secrets or bindings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from versions.deployments.schemas import DeploymentRow, UploadRow
+
+Connection = asyncpg.Connection
+
+DEPLOYMENTS_SHOWN = 10
+
+# --- versions ----------------------------------------------------------------------------------------------------
+
+_UPLOAD = (
+    "s.id, s.name, s.metadata, s.bindings, s.secrets, s.etag, s.size_bytes, s.source, s.author, s.created_at,"
+    " s.deployed_at,"
+    " (select count(*) from script f where f.account_id = $1 and f.name = s.name and f.deleted_at is null"
+    "  and f.no <= s.no) as number"
+)
+_OF = "s.account_id = $1 and s.name = $2 and s.deleted_at is null"
+
+UPLOADS = f"select {_UPLOAD} from script s where {_OF} order by s.no desc limit $3 offset $4"
+
+COUNT_UPLOADS = f"select count(*) from script s where {_OF}"
+
+UPLOAD = f"select {_UPLOAD} from script s where {_OF} and s.id = $3"
+
+NEWEST_UPLOAD = f"select {_UPLOAD} from script s where {_OF} order by s.no desc limit 1"
+
+DEPLOYED_UPLOAD = f"""
+select {_UPLOAD} from script s where {_OF} and s.deployed_at is not null order by s.deployed_at desc limit 1
+"""
+
+# The same code with other bindings, not deployed yet.
+DERIVE = """
+insert into script (account_id, id, name, metadata, modules, compiled, bindings, secrets, etag, size_bytes, source,
+                    author, created_at)
+select account_id, $3, name, $4, modules, compiled, $5, $6, etag, size_bytes, $7, $8, $9
+from script where account_id = $1 and id = $2
+"""
+
+# --- deployments -------------------------------------------------------------------------------------------------
+
+_DEPLOYMENT = "d.id, d.script_id, d.source, d.author, d.annotations, d.created_at"
+
+DEPLOYMENTS = f"""
+select {_DEPLOYMENT} from script_deployment d where d.account_id = $1 and d.name = $2 order by d.no desc limit $3
+"""
+
+DEPLOYMENT = f"select {_DEPLOYMENT} from script_deployment d where d.account_id = $1 and d.name = $2 and d.id = $3"
+
+INSERT_DEPLOYMENT = """
+insert into script_deployment (account_id, id, name, script_id, source, author, annotations, created_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+# Later than every other deployment of the script, whatever clocks say; see `versions.store.INSERT_SCRIPT`.
+DEPLOY = """
+update script s set deployed_at = greatest($4::timestamptz,
+  (select max(d.deployed_at) + interval '1 microsecond' from script d where d.account_id = $1 and d.name = $2))
+where s.account_id = $1 and s.name = $2 and s.id = $3 and s.deleted_at is null returning s.id
+"""
+
+DELETE_SCRIPT = """
+with settings as (delete from script_setting where account_id = $1 and name = $2),
+deployments as (delete from script_deployment where account_id = $1 and name = $2)
+update script set deleted_at = $3 where account_id = $1 and name = $2 and deleted_at is null returning id
+"""
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+SETTINGS = "select settings from script_setting where account_id = $1 and name = $2"
+
+PUT_SETTINGS = """
+insert into script_setting (account_id, name, settings) values ($1, $2, $3)
+on conflict (account_id, name) do update set settings = excluded.settings
+"""
+
+# --- workflows of a script ---------------------------------------------------------------------------------------
+
+# Those whose code is a document bear a script's name, too, but have none.
+REFERRING = """
+select w.handle from workflow w join version v on v.account_id = $1 and v.version_key = w.current_version
+where w.account_id = $1 and w.script_name = $2 and w.deleted_at is null and v.script_id is not null
+order by w.handle limit $3
+"""
+
+WORKFLOWS_ON = """
+select w.workflow_key, w.current_version from workflow w
+join version v on v.account_id = $1 and v.version_key = w.current_version
+where w.account_id = $1 and v.script_id = $2 and w.deleted_at is null order by w.workflow_key for update of w
+"""
+
+COPY_VERSION = """
+insert into version (account_id, version_key, workflow_key, no, language, runtime, class_name, script_id, source,
+                     source_hash, graph, settings, dialect, original, step_limit, success_retention_ms,
+                     error_retention_ms, created_at)
+select v.account_id, $3, v.workflow_key,
+       (select max(o.no) + 1 from version o where o.account_id = $1 and o.workflow_key = v.workflow_key),
+       v.language, v.runtime, v.class_name, $4, v.source, v.source_hash, v.graph, v.settings, v.dialect, v.original,
+       v.step_limit, v.success_retention_ms, v.error_retention_ms, $5
+from version v where v.account_id = $1 and v.version_key = $2
+"""
+
+SET_CURRENT_VERSION = """
+update workflow set current_version = $3, modified_at = $4 where account_id = $1 and workflow_key = $2
+"""
+
+
+async def uploads(
+    connection: Connection, account_id: UUID, name: str, limit: int, offset: int
+) -> tuple[list[UploadRow], int]:
+    """One page of a script's versions, the newest first, and how many there are."""
+    rows = await connection.fetch(UPLOADS, account_id, name, limit, offset)
+    total = await connection.fetchval(COUNT_UPLOADS, account_id, name)
+    return [msgspec.convert(dict(row), UploadRow) for row in rows], int(total or 0)
+
+
+async def upload(connection: Connection, account_id: UUID, name: str, script_id: UUID) -> UploadRow | None:
+    return _upload(await connection.fetchrow(UPLOAD, account_id, name, script_id))
+
+
+async def newest_upload(connection: Connection, account_id: UUID, name: str) -> UploadRow | None:
+    return _upload(await connection.fetchrow(NEWEST_UPLOAD, account_id, name))
+
+
+async def deployed_upload(connection: Connection, account_id: UUID, name: str) -> UploadRow | None:
+    return _upload(await connection.fetchrow(DEPLOYED_UPLOAD, account_id, name))
+
+
+def _upload(row: asyncpg.Record | None) -> UploadRow | None:
+    return None if row is None else msgspec.convert(dict(row), UploadRow)
+
+
+async def derive(connection: Connection, account_id: UUID, base: UUID, script_id: UUID, *values: Any) -> None:
+    """A version with the code of `base`. `values`: metadata, bindings, secrets, source, author, time."""
+    await connection.execute(DERIVE, account_id, base, script_id, *values)
+
+
+async def deployments(connection: Connection, account_id: UUID, name: str) -> list[DeploymentRow]:
+    """A script's latest deployments, the newest first."""
+    rows = await connection.fetch(DEPLOYMENTS, account_id, name, DEPLOYMENTS_SHOWN)
+    return [msgspec.convert(dict(row), DeploymentRow) for row in rows]
+
+
+async def deployment(connection: Connection, account_id: UUID, name: str, deployment_id: UUID) -> DeploymentRow | None:
+    row = await connection.fetchrow(DEPLOYMENT, account_id, name, deployment_id)
+    return None if row is None else msgspec.convert(dict(row), DeploymentRow)
+
+
+async def insert_deployment(connection: Connection, account_id: UUID, *values: Any) -> None:
+    """`values`: id, name, script id, source, author, annotations (JSON text), time."""
+    await connection.execute(INSERT_DEPLOYMENT, account_id, *values)
+
+
+async def deploy(connection: Connection, account_id: UUID, name: str, script_id: UUID, now: datetime) -> bool:
+    """Make a version the deployed one; whether it exists."""
+    return await connection.fetchval(DEPLOY, account_id, name, script_id, now) is not None
+
+
+async def delete_script(connection: Connection, account_id: UUID, name: str, now: datetime) -> bool:
+    """Mark every version of the script deleted; workflows made from them still run. Whether there was any."""
+    return bool(await connection.fetch(DELETE_SCRIPT, account_id, name, now))
+
+
+async def settings(connection: Connection, account_id: UUID, name: str) -> dict[str, Any]:
+    """What is set for the script as a whole."""
+    return msgspec.json.decode(await connection.fetchval(SETTINGS, account_id, name) or "{}")
+
+
+async def merge_settings(
+    connection: Connection, account_id: UUID, name: str, changes: dict[str, Any]
+) -> dict[str, Any]:
+    """Set what `changes` holds; all that is set, afterwards. The script is locked."""
+    merged = await settings(connection, account_id, name) | changes
+    await connection.execute(PUT_SETTINGS, account_id, name, msgspec.json.encode(merged).decode())
+    return merged
+
+
+async def referring(connection: Connection, account_id: UUID, name: str, limit: int) -> list[str]:
+    """Names of workflows whose code is in the script."""
+    return [row["handle"] for row in await connection.fetch(REFERRING, account_id, name, limit)]
+
+
+async def workflows_on(connection: Connection, account_id: UUID, script_id: UUID) -> Sequence[tuple[UUID, UUID]]:
+    """Workflows that run this very version, as (workflow, its current version), locked."""
+    rows = await connection.fetch(WORKFLOWS_ON, account_id, script_id)
+    return [(row["workflow_key"], row["current_version"]) for row in rows]
+
+
+async def move_workflow(
+    connection: Connection,
+    account_id: UUID,
+    workflow_key: UUID,
+    version_key: UUID,
+    new_key: UUID,
+    script_id: UUID,
+    now: datetime,
+) -> None:
+    """Make a copy of the workflow's version that runs another version of its script, and make it current."""
+    await connection.execute(COPY_VERSION, account_id, version_key, new_key, script_id, now)
+    await connection.execute(SET_CURRENT_VERSION, account_id, workflow_key, new_key, now)
