@@ -30,14 +30,13 @@ class Breath:
         """The run has the loop from now on."""
         self._began = time.perf_counter()
 
-    async def pause(self) -> bool:
-        """Let others have the loop if this run has had it for long; whether it was given away."""
+    async def pause(self) -> None:
+        """Let others have the loop if this run has had it for long."""
         seconds = time.perf_counter() - self._began
         if seconds < BREATH:
-            return False
+            return
         if seconds > SLOW_TURN:
             workflow = self._held.context.workflow
             log.warning("slow_turn", workflow=workflow, seconds=round(seconds, 3), **self._held.log_fields)
         await asyncio.sleep(0)
         self.begin()
-        return True

@@ -44,7 +44,8 @@ class RunState:
 
     async def breathe(self) -> None:
         """Let other runs have the loop, if this one has had it for long. Raises :class:`RunLost`."""
-        if await self.breath.pause() and self.work.fenced:
+        await self.breath.pause()
+        if self.work.fenced:
             raise RunLost
 
     def lose_session(self, lost: SessionLost) -> None:

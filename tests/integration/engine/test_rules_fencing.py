@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +13,10 @@ import pytest
 from instances.engine import store
 from instances.engine.client import Control, Create, NewInstance
 from instances.engine.journal_writer import Next
+from instances.engine.runs import breath
 from instances.lifecycle import Kind, Status
-from instances.runtimes.protocol import Attempt, Do, Retry, RunContext
+from instances.runtimes.protocol import Attempt, CommandMessage, Do, Message, Retry, RunContext, StoredVersion
+from tests.support import engine as harness
 from tests.support.engine import Engine, step
 from tests.support.puppet import Puppet
 from tests.support.scripts import Steps, one_step, outcome
@@ -263,3 +265,46 @@ async def test_a_worker_that_only_missed_renewals_keeps_its_runs(
     gate.set()
     assert (await engine.until(key, Status.COMPLETE))["output"] == "1"
     assert worker.worker_id == first_id
+
+
+async def test_a_run_lost_while_its_session_has_its_turn_begins_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn may be had in another process; what it answers is nobody's business any more, however soon it comes."""
+    monkeypatch.setattr(breath, "BREATH", 60)
+    turning, turned = asyncio.Event(), asyncio.Event()
+    begun: list[str] = []
+
+    class Session(harness._Session):
+        async def turn(self, messages: Sequence[Message]) -> list[CommandMessage]:
+            commands = await super().turn(messages)
+            turning.set()
+            await turned.wait()
+            return commands
+
+    class Program(harness._Program):
+        async def start(self, run: RunContext, wake: Callable[[], None]) -> Session:
+            return Session(self._script(run), self._body)
+
+    class Runtime(harness.ScriptRuntime):
+        async def open(self, version: StoredVersion) -> Program:
+            return Program(*self.scripts[version.source])
+
+    def script(run: RunContext) -> Steps:
+        [message] = yield [step("a", retry=Retry(3))]
+        return outcome(message)
+
+    async def body(do: Do, _: Attempt) -> str | None:
+        begun.append(do.key.name)
+        return None
+
+    engine.runtime = Runtime()
+    await engine.define("w", script, body)
+    worker = await engine.worker(lease_seconds=0.6)
+    key = await engine.create("w")
+    await turning.wait()
+    await engine.client.terminate(engine.account, key)
+    await engine.eventually(lambda: all(run._work.fenced for run in worker._runs))
+    turned.set()
+    await engine.eventually(lambda: worker.held == 0)
+    assert begun == []
