@@ -8,16 +8,19 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from instances.engine import store
 from instances.engine.client import Create, EngineClient, NewInstance, SendEvent
 from instances.engine.journal_writer import Next
 from instances.lifecycle import Kind, Status
-from instances.runtimes.protocol import RunContext
+from instances.runtimes.protocol import Attempt, Do, RunContext
 from tests.support.engine import Engine, step
 from tests.support.puppet import Puppet
 from tests.support.scripts import Steps, awaits_go, one_step, wait
 from tests.support.unreliable import UnreliableDatabase
+
+GAVE_BACK = "gave back runs of a claim that never arrived"
 
 
 def twenty_steps(run: RunContext) -> Steps:
@@ -140,10 +143,12 @@ async def test_runs_of_a_lost_claim_are_given_back(engine: Engine, unreliable: U
     unreliable.lose(store.CLAIM, times=2)
     await engine.define("w", one_step)
     keys = await engine.create_many("w", 3)
-    worker = await engine.worker(db=unreliable, lease_seconds=0.6)
-    for key in keys:
-        await engine.until(key, Status.COMPLETE)
+    with capture_logs() as lines:
+        worker = await engine.worker(db=unreliable, lease_seconds=0.6)
+        for key in keys:
+            await engine.until(key, Status.COMPLETE)
     assert worker.held == 0
+    assert [line["runs"] for line in lines if line["event"] == GAVE_BACK] == [1, 1]
 
 
 async def test_a_claim_that_is_on_its_way_is_not_given_back(engine: Engine, unreliable: UnreliableDatabase) -> None:
@@ -166,6 +171,34 @@ async def test_a_claim_that_is_on_its_way_is_not_given_back(engine: Engine, unre
     assert unreliable.statements[store.GIVE_BACK] == 0
     journal = await engine.journal(key)
     assert [row["kind"] for row in journal].count(Kind.STARTED) == 1
+
+
+async def test_a_run_that_leaves_while_its_worker_looks_is_no_lost_claim(
+    engine: Engine, unreliable: UnreliableDatabase
+) -> None:
+    """What was read says that it is held, and by the time it is compared the run has left: nothing to tell anybody."""
+    gate, read = asyncio.Event(), asyncio.Event()
+
+    async def body(_: Do, __: Attempt) -> str | None:
+        await gate.wait()
+        return None
+
+    async def leave(sent: str, answer: Any) -> None:
+        if sent == store.HELD and answer and not read.is_set():
+            read.set()
+            gate.set()
+            await engine.eventually(lambda: worker.held == 0)
+
+    await engine.define("w", one_step, body)
+    key = await engine.create("w")
+    with capture_logs() as lines:
+        worker = await engine.worker(db=unreliable, lease_seconds=0.6)
+        await engine.eventually(lambda: worker.held == 1)
+        unreliable.hooks.append(leave)
+        await engine.eventually(lambda: unreliable.statements[store.GIVE_BACK])
+        await engine.until(key, Status.COMPLETE)
+        await worker.drain(0)
+    assert GAVE_BACK not in [line["event"] for line in lines]
 
 
 # --- creates and events ----------------------------------------------------------------------------------------
