@@ -179,7 +179,7 @@ class WorkflowStep {
     const message = { op: "step", config: checked.merged };
     if (checked.delay !== undefined) message.dynamic = true;
     if (undo !== undefined) message.rollback = rollback;
-    const kept = { callback, undo, delay: checked.delay, ctx: undefined, output: undefined };
+    const kept = { callback, undo, delay: checked.delay, config: shownConfig(checked.merged), ctx: undefined, output: undefined };
     return enter(life, "do", name, kept, message);
   }
 
@@ -232,12 +232,25 @@ function perform(life, id, message, work, done, failed) {
   then(running, (value) => { over(); done(value); }, (error) => { over(); failed(error); });
 }
 
+/** A configuration as code sees it: without a delay that is a function, and with Infinity, which JSON lacks. */
+function shownConfig({ retries, ...rest }) {
+  const { delay, ...shown } = retries;
+  if (shown.limit === null) shown.limit = Infinity;
+  return { retries: delay === "[dynamic]" ? shown : { ...shown, delay }, ...rest };
+}
+
+/** A copy of the step's context: of its last attempt here, or, when it comes from the record, of its first. */
+function contextOf(step) {
+  const { step: { name, count }, attempt, config } = step.ctx ?? { step, attempt: 1, config: step.config };
+  return { step: { name, count }, attempt, config: { ...config, retries: { ...config.retries } } };
+}
+
 function onAttempt(life, message) {
   const { id, attempt } = message;
   const step = life.steps[id - 1];
   const answer = (op, rest) => post({ op, r: life.number, id, attempt, ...rest });
-  step.ctx = message.ctx;
-  const ctx = untagFields(parse(stringify(message.ctx)));
+  step.ctx = { ...message.ctx, config: shownConfig(message.ctx.config) };
+  const ctx = contextOf(step);
   perform(life, id, message, () => step.callback(ctx), (value) => {
     if (isStream(value)) {
       drain(life, id, message, value, answer);
@@ -255,8 +268,7 @@ function onAttempt(life, message) {
 function onUndo(life, message) {
   const { id, attempt } = message;
   const step = life.steps[id - 1];
-  const ctx = step.ctx === undefined ? { step: { name: step.name, count: step.count }, attempt: 1 } : parse(stringify(step.ctx));
-  const input = { ctx, error: errorFrom(message.error), output: step.output, stepName: `${step.name}-${step.count}` };
+  const input = { ctx: contextOf(step), error: errorFrom(message.error), output: step.output, stepName: `${step.name}-${step.count}` };
   const answer = (op, rest) => post({ op, r: life.number, id, attempt, ...rest });
   perform(life, id, message, () => step.undo(input), () => answer("undo_ok", {}),
     (error) => answer("undo_failed", { error: told(error, false) }));
@@ -265,7 +277,7 @@ function onUndo(life, message) {
 function onDelay(life, message) {
   const { id, attempt } = message;
   const step = life.steps[id - 1];
-  const input = { ctx: parse(stringify(step.ctx ?? {})), error: errorFrom(message.error) };
+  const input = { ctx: contextOf(step), error: errorFrom(message.error) };
   const answer = (op, rest) => post({ op, r: life.number, id, attempt, ...rest });
   perform(life, id, { ...message, entropy: "" }, () => step.delay(input), (delay) => {
     const wait = millis(delay);
