@@ -139,6 +139,7 @@ function onLoad(message) {
   builtIn.set("cloudflare:workers", () => cloudflareWorkers);
   builtIn.set("cloudflare:workflows", () => cloudflareWorkflows);
   for (const [name, load] of nodeModules) if (flags.has("nodejs_compat") || flags.has("nodejs_compat_v2")) builtIn.set(name, load);
+  for (const begin of core.whenLoaded) begin();
   const main = modules.get(bare(message.main));
   let running;
   try {

@@ -8,6 +8,8 @@ const core = {
   then, settled, resolved, rejected, textOf, toWellFormed, sliced, hostCall, cancelCall, BUILT_IN,
   toBase64, fromBase64, viewTag, isDate, getTime, isMap, isSet, isBuffer, isView, isError, mapForEach, setForEach, VIEWS,
   bufferLength, define, setTimer, clearTimer, log, nowMillis, randomBytes, namespace, nodeModules, env, regExpText,
+  /** Called when the script's flags are known, before its modules run. */
+  whenLoaded: [],
   here: () => current,
   hasFlag: (name) => flags.has(name),
   /** The class of streams, once there is one: before that, no value is a stream. */

@@ -3,8 +3,8 @@
 // Needs: events
 
 const {
-  $RangeError, $String, $TypeError, $Uint8Array, apply, bytesOf, create, define, domError, fromBase64, lazy, needs,
-  toBase64, toWellFormed, uncurry, viewTag, web, webClass,
+  $RangeError, $String, $TypeError, $Uint8Array, apply, are, bytesOf, create, define, domError, fromBase64, lazy,
+  needs, the, toBase64, toWellFormed, uncurry, viewTag, web, webClass,
 } = core;
 
 /** UTF-8 of a text; lone surrogates become U+FFFD. */

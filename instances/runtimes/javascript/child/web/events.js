@@ -3,8 +3,8 @@
 // Needs: lazy
 
 const {
-  $Error, $Number, $TypeError, SafeMap, SafeSet, apply, defineProperty, lazy, log, needs, nowMillis, ownKeys,
-  setPrototypeOf, setTimer, web, webClass,
+  $Error, $Number, $TypeError, SafeMap, SafeSet, apply, defineProperty, lazy, log, needs, nowMillis, once, ownKeys,
+  setPrototypeOf, setTimer, the, web, webClass,
 } = core;
 
 lazy(["DOMException"], () => {

@@ -5,8 +5,8 @@
 const {
   $Number, $Object, $RangeError, $Reflect, $Symbol, $TypeError, $Uint8Array, SafeMap, SafeSet, apply, byteStream,
   bytesOf, cancelCall, charCode, define, defineProperty, drained, floor, formOf, fromBase64, fromCharCode,
-  getOwnPropertyDescriptor, getOwnPropertyNames, here, hostCall, joined, latin1, lazy, multipart, needs, parse,
-  setPrototypeOf, settled, stringify, textOf, then, toBase64, utf8, utf8Text, web, webClass,
+  getOwnPropertyDescriptor, getOwnPropertyNames, here, hostCall, its, joined, known, latin1, lazy, multipart, needs,
+  once, parse, s, setPrototypeOf, settled, stringify, textOf, the, then, toBase64, utf8, utf8Text, web, webClass,
 } = core;
 
 const HTTP_TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;

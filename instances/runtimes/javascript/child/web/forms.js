@@ -3,8 +3,8 @@
 // Needs: streams
 
 const {
-  $Math, $Number, $RegExp, $Symbol, $TypeError, $Uint8Array, apply, byteStream, bytesOf, defineProperty, floor,
-  here, joined, latin1, lazy, needs, nowMillis, toWellFormed, utf8, utf8Plain, utf8Text, web, webClass,
+  $Math, $Number, $RegExp, $Symbol, $TypeError, $Uint8Array, apply, are, byteStream, bytesOf, defineProperty, floor,
+  here, joined, latin1, lazy, needs, nowMillis, s, the, toWellFormed, utf8, utf8Plain, utf8Text, web, webClass,
 } = core;
 
 lazy(["Blob", "File", "FormData"], () => {
@@ -119,6 +119,9 @@ lazy(["Blob", "File", "FormData"], () => {
   for (const Class of [Blob, File, FormData]) webClass(Class);
   defineProperty(FormData.prototype, $Symbol.iterator, { value: FormData.prototype.entries, writable: true, configurable: true });
   web.contentOf = contentOf;
+  core.BlobClass = Blob;
+  core.copyBlob = (blob) => (blob instanceof File
+    ? new File([blob], blob.name, { type: blob.type, lastModified: blob.lastModified }) : new Blob([blob], { type: blob.type }));
   return { Blob, File, FormData };
 });
 

@@ -2,8 +2,8 @@
 // Names: navigator self
 
 const {
-  $Symbol, $TypeError, $Uint8Array, GLOBAL, create, defineProperty, getOwnPropertyDescriptor, getOwnPropertyNames,
-  isBuffer, isView,
+  $Symbol, $TypeError, $Uint8Array, GLOBAL, are, create, defineProperty, getOwnPropertyDescriptor,
+  getOwnPropertyNames, isBuffer, isView, its, s, the, when,
 } = core;
 
 /** APIs by name, for the prelude's own use: `web.URL`, whatever user code made of the globals. */
@@ -41,6 +41,12 @@ function webClass(Class, name = Class.name) {
   return Class;
 }
 
+/** What `make()` gives, made when it is first asked for. */
+const once = (make) => {
+  let made;
+  return () => (made ??= make());
+};
+
 const needs = (given, wanted, where) => {
   if (given.length < wanted) {
     throw new $TypeError(`${where}: ${wanted} argument${wanted > 1 ? "s" : ""} required, but only ${given.length} present`);
@@ -76,4 +82,4 @@ lazy(["navigator"], () => {
   return { navigator: new Navigator() };
 });
 
-core.assign(core, { web, lazy, webClass, needs, bytesOf, joined });
+core.assign(core, { web, lazy, webClass, needs, once, bytesOf, joined });

@@ -7,7 +7,7 @@
 // Needs: encoding ponyfill
 
 const {
-  $Number, $TypeError, $Uint8Array, bytesOf, charCode, joined, lazy, then, utf8, viewTag, web, webClass,
+  $Number, $TypeError, $Uint8Array, before, bytesOf, charCode, joined, lazy, the, then, utf8, viewTag, web, webClass,
 } = core;
 
 lazy(["ReadableStream", "ReadableStreamDefaultReader", "ReadableStreamBYOBReader", "ReadableStreamBYOBRequest",

@@ -5,7 +5,7 @@
 
 const {
   $Array, $Number, $Reflect, $Symbol, $TypeError, apply, assign, create, defineProperty, floor, fromCharCode,
-  getOwnPropertyDescriptor, lazy, needs, parse, toWellFormed, utf8, utf8Plain, webClass,
+  getOwnPropertyDescriptor, known, lazy, needs, parse, s, the, toWellFormed, utf8, utf8Plain, webClass, when,
 } = core;
 
 lazy(["URL", "URLSearchParams"], () => {
