@@ -34,6 +34,8 @@ ALLOWED = frozenset(
     )
 )  # fmt: skip
 """Of the standard library, and this platform's `workers`."""
+_BEHIND = frozenset(("_strptime", "_pydecimal", "copyreg", "locale", "pyexpat"))
+"""What parts of the library that are written in C import in the name of the script that calls them."""
 
 _LOADED = (
     "__future__", "array", "ast", "asyncio", "base64", "binascii", "bisect", "calendar", "cmath", "codecs",
@@ -112,8 +114,9 @@ class Library:
 
     def close_library(self, own: Iterable[str]) -> None:
         """In the child: nothing is found any more but what is loaded, and the modules of the script."""
-        for name in (*_OUT_OF_REACH, *own):
-            sys.modules.pop(name, None)
+        gone = {*_OUT_OF_REACH, *own}
+        for name in [name for name in sys.modules if name.partition(".")[0] in gone]:
+            del sys.modules[name]
         sys.meta_path[:] = [_Finder(self)]
         sys.path_hooks.clear()
         sys.path.clear()
@@ -175,7 +178,7 @@ class Library:
         self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
     ) -> Any:
         top = name.partition(".")[0]
-        if level == 0 and top not in ALLOWED and top not in self._tops:
+        if level == 0 and top not in ALLOWED and top not in self._tops and top not in _BEHIND:
             known = "scripts may import the modules uploaded with them, workers and a part of the standard library"
             raise ModuleNotFoundError(f"No module named {name!r}: {known}", name=name)
         return self._import(name, globals, locals, fromlist, level)

@@ -136,14 +136,14 @@ class _Conversation:
 
 
 _plain = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
-_ascii = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
 def _encode(answer: Any) -> bytes:
+    text = _plain.encode(answer)
     try:
-        return _plain.encode(answer).encode()
-    except UnicodeEncodeError:  # lone surrogates, which JSON can escape
-        return _ascii.encode(answer).encode()
+        return text.encode()
+    except UnicodeEncodeError:  # surrogates: pairs become what they stand for, others cannot be kept
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def _cpu() -> int:

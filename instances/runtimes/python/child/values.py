@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import builtins
 import datetime
+import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,21 @@ def encode(value: Any) -> dict[str, Any]:
     """`{v}` plain, `{x}` tagged, or `{}` for None: to be merged into a message. Raises :class:`Uncloneable`."""
     if value is None:
         return {}
-    return {"v": value} if _is_plain(value, 0) else {"x": _tag(value, [])}
+    return {"v": value} if _is_plain(value, 0) else {"x": _deeply(lambda: _tag(value, []))}
 
 
 def decode(message: dict[str, Any]) -> Any:
-    return untag(message["x"]) if "x" in message else message.get("v")
+    return _deeply(lambda: untag(message["x"])) if "x" in message else message.get("v")
+
+
+def _deeply(work: Callable[[], Any]) -> Any:
+    """Do what may call itself for every level of a value."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + 4 * MAX_DEPTH)
+    try:
+        return work()
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _is_plain(value: Any, depth: int) -> bool:
