@@ -19,7 +19,7 @@ from instances.engine import store
 from instances.engine.claims import ZERO
 from instances.engine.journal_writer import Flush, Next, _columns
 from instances.lifecycle import Kind
-from jobs import store as jobs_store
+from jobs.retention import store as retention_store
 from tenants import database
 from tests.support.engine import Engine
 from tests.support.scripts import one_step
@@ -101,7 +101,7 @@ class Days:
         await self.flush("flush that ends parents", parents, Next.ERRORED, body='"failed"')
         await self.lose(lost[: n // 2], lost[n // 2 :])
         self.engine.clock.advance(1)  # type: ignore[attr-defined]
-        await self.ask("retention", jobs_store._RETIRE, now(), n, 50_000)
+        await self.ask("retention", retention_store._RETIRE, now(), n, 50_000)
 
     async def create(self, name: str, n: int, parents: list[UUID] | None = None) -> list[UUID]:
         keys = [self.engine.ids.uuid7() for _ in range(n)]
