@@ -51,10 +51,15 @@ let outbox = [];
 let outboxBytes = 0;
 const MAX_OUTBOX = 20_000;
 
-/** Say something to the worker. Code that says too much at once ends its sandbox: the worker would not listen. */
+/** Say something to the worker. */
 function post(message) {
-  if (outbox.length >= MAX_OUTBOX - 100) throw new $RangeError("too many calls at once");
   outbox[outbox.length] = message;
+}
+
+/** Ask the worker for something. Code that asks for too much at once is told: the worker would end its sandbox. */
+function request(message) {
+  if (outbox.length >= MAX_OUTBOX / 2) throw new $RangeError("too many calls at once");
+  post(message);
 }
 
 // --- whose code is running -------------------------------------------------------------------------------------------
@@ -78,9 +83,9 @@ function hostCall(kind, args, onNumber) {
   if (life === null) return rejected(new $Error("Disallowed operation called within global scope"));
   return settled((resolve, reject) => {
     const call = ++callNumber;
+    request({ op: "call", r: life.number, call, kind, args, inside: step });
     calls.set(call, { life, step, resolve, reject });
     if (step) life.inside++; else life.outside++;
-    post({ op: "call", r: life.number, call, kind, args, inside: step });
     if (onNumber) onNumber(call);
   });
 }

@@ -17,6 +17,20 @@ for (const name of ["Int8Array", "Uint8Array", "Uint8ClampedArray", "Int16Array"
   if (GLOBAL[name]) VIEWS[name] = GLOBAL[name];
 }
 
+/** Characters and bytes of the value that is being encoded: no more than its JSON will have. */
+let measured = 0;
+const MAX_VALUE = 1 << 20;
+
+/** Why a value that could be stored is not. */
+class TooLarge extends $RangeError {
+  constructor() { super("a value may have at most 1 MiB"); }
+}
+
+function measure(size) {
+  measured += size;
+  if (measured > MAX_VALUE) throw new TooLarge();
+}
+
 /** Why a value cannot be stored. */
 class Uncloneable extends $Error {
   constructor(what) { super(what); defineProperty(this, "name", { value: "DataCloneError", configurable: true }); }
@@ -36,7 +50,8 @@ const isError = (value) => value instanceof $Error;
 function isPlain(value, depth) {
   if (value === null) return true;
   switch (typeof value) {
-    case "string": case "boolean": return true;
+    case "string": measure(value.length); return true;
+    case "boolean": return true;
     case "number": return value - value === 0 && (value !== 0 || 1 / value > 0);
     case "object": break;
     default: return false;
@@ -44,6 +59,7 @@ function isPlain(value, depth) {
   if (depth > 60) return false;
   if (isArray(value)) {
     if (getPrototypeOf(value) !== $Array.prototype || value.toJSON !== undefined) return false;
+    measure(value.length);
     for (let i = 0; i < value.length; i++) if (!isPlain(value[i], depth + 1)) return false;
     return true;
   }
@@ -51,6 +67,7 @@ function isPlain(value, depth) {
   if ((proto !== $Object.prototype && proto !== null) || value.toJSON !== undefined) return false;
   const names = ownKeys(value);
   for (let i = 0; i < names.length; i++) {
+    measure(names[i].length);
     if (names[i] === "$t" || !isPlain(value[names[i]], depth + 1)) return false;
   }
   return true;
@@ -59,7 +76,8 @@ function isPlain(value, depth) {
 /** A value with everything JSON lacks tagged. Throws Uncloneable. */
 function tag(value, path) {
   switch (typeof value) {
-    case "string": case "boolean": return value;
+    case "string": measure(value.length); return value;
+    case "boolean": return value;
     case "undefined": return { $t: "u" };
     case "number":
       if (value - value === 0 && (value !== 0 || 1 / value > 0)) return value;
@@ -79,6 +97,7 @@ function tag(value, path) {
 
 function tagObject(value, path) {
   if (isArray(value)) {
+    measure(value.length);
     const items = [];
     for (let i = 0; i < value.length; i++) items[i] = tag(value[i], path);
     return items;
@@ -98,9 +117,11 @@ function tagObject(value, path) {
     return { $t: "s", v: items };
   }
   if (isView(value)) {
+    measure(value.byteLength);
     const name = viewTag(value, []) ?? "DataView";
     return { $t: "b", v: toBase64(new $Uint8Array(value.buffer, value.byteOffset, value.byteLength), []), k: name };
   }
+  if (isBuffer(value)) measure(value.byteLength);
   if (isBuffer(value)) return { $t: "b", v: toBase64(new $Uint8Array(value), []), k: "ArrayBuffer" };
   if (isError(value)) return { $t: "e", v: { name: textOf(value.name), message: textOf(value.message) } };
   if (value instanceof $RegExp) return { $t: "x", v: regExpText(value, []) };
@@ -111,6 +132,7 @@ function tagObject(value, path) {
   const object = {};
   const names = ownKeys(value);
   for (let i = 0; i < names.length; i++) {
+    measure(names[i].length);
     defineProperty(object, names[i], { value: tag(value[names[i]], path), enumerable: true, configurable: true });
   }
   return "$t" in value && ownKeys(object).includes("$t") ? { $t: "o", v: object } : object;
@@ -164,10 +186,13 @@ function untagBytes(bytes, kind) {
   return View === undefined ? bytes : new View(bytes.buffer);
 }
 
-/** `{v}` plain, `{x}` tagged, or `{}` for undefined: to be spread into a message. Throws Uncloneable. */
+/** `{v}` plain, `{x}` tagged, or `{}` for undefined: to be spread into a message. Throws Uncloneable, TooLarge. */
 function encode(value) {
   if (value === undefined) return {};
-  return isPlain(value, 0) ? { v: value } : { x: tag(value, new SafeSet()) };
+  measured = 0;
+  const plain = isPlain(value, 0);
+  measured = 0;
+  return plain ? { v: value } : { x: tag(value, new SafeSet()) };
 }
 
 const decode = (message) => (message.x !== undefined ? untag(message.x) : message.v);

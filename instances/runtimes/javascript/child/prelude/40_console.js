@@ -89,13 +89,17 @@ function line(values) {
 
 function log(level, values) {
   const { life, step } = current;
-  if (life === null || life.lines >= MAX_LINES) return;
+  if (life === null || life.lines >= MAX_LINES || life.logged > MAX_LOGGED) return;
   life.lines++;
   let text;
   try { text = line(values); } catch (error) { text = `(a value that cannot be shown: ${textOf(error)})`; }
-  post({ op: "log", r: life.number, level, message: clean(`${"  ".repeat(life.indent)}${text}`, LINE), inside: step });
+  const message = clean(life.indent ? `${"  ".repeat(life.indent)}${text}` : text, LINE);
+  life.logged += message.length;
+  request({ op: "log", r: life.number, level, message, inside: step });
 }
+// Beyond what the worker keeps of a run's log, so that it sees that there was more.
 const MAX_LINES = 10_001;
+const MAX_LOGGED = 1 << 20;
 
 const consoleObject = create($Object.prototype);
 for (const name of ownKeys(LEVELS)) {

@@ -21,7 +21,7 @@ class Life {
     this.at = 0;                // position in the past
     this.complete = true;       // no more of the past will come
     this.active = this.outside = this.inside = 0;
-    this.lines = this.indent = 0;
+    this.lines = this.logged = this.indent = 0;
     this.rollingBack = false;
     this.bytes = this.next = undefined;
     const words = wordsOf(seed);
@@ -51,7 +51,7 @@ function enter(life, kind, name, kept, message) {
   message.id = id;
   message.name = name;
   if (inside) message.inside = inside;
-  post(message);
+  request(message);
   return promise;
 }
 
@@ -258,7 +258,12 @@ function onAttempt(life, message) {
     }
     let encoded;
     try { encoded = encode(value); } catch (error) {
-      answer("attempt_failed", { error: told(error, false), fatal: "unserialisable" });
+      if (error instanceof TooLarge) {
+        const text = `Step ${step.name}-${step.count} output is too large. Maximum allowed size is 1MiB.`;
+        answer("attempt_failed", { error: { name: "WorkflowInternalError", message: text } });
+      } else {
+        answer("attempt_failed", { error: told(error, false), fatal: "unserialisable" });
+      }
       return;
     }
     answer("attempt_ok", encoded);

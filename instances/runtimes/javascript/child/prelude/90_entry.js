@@ -28,6 +28,11 @@ function onStart(message) {
   then(running, (value) => {
     let encoded;
     try { encoded = encode(value); } catch (error) {
+      if (error instanceof TooLarge) {
+        const text = "The output of the instance is too large. Maximum allowed size is 1MiB.";
+        finish({ op: "throw", r: life.number, error: { name: "WorkflowInternalError", message: text } });
+        return;
+      }
       finish({ op: "throw", r: life.number, error: told(fatal(`The value returned by run is not serialisable: ${textOf(error.message)}`), true), fatal: "unserialisable" });
       return;
     }
@@ -66,34 +71,92 @@ let touched = new SafeSet();
 const box = {
   /** A message of the worker. What it sets off runs until nothing moves, then the host asks for `more`. */
   set i(text) {
-    const message = parse(text);
-    const life = message.r === undefined ? null : lives.get(message.r) ?? null;
-    if (message.r !== undefined && life === null && message.op !== "start") return;
-    current = life === null ? NOWHERE : { life, step: 0, now: message.now ?? life.clock };
+    let message;
     try {
+      message = parse(text);
+      const life = message.r === undefined ? null : lives.get(message.r) ?? null;
+      if (message.r !== undefined && life === null && message.op !== "start") return;
+      current = life === null ? NOWHERE : { life, step: 0, now: message.now ?? life.clock };
       HANDLERS[message.op](message, life);
-    } catch (error) {  // V8 must not see an exception leave a setter of the host's
-      if (message.r === undefined) post({ op: "load_failed", error: told(error, true) });
-      else post({ op: "throw", r: message.r, error: told(error, true) });
+    } catch (error) {
+      failed(message, error);
     }
-    served = message.r === undefined ? null : lives.get(message.r) ?? null;
+    served = message === undefined || message.r === undefined ? null : lives.get(message.r) ?? null;
     if (served !== null) touched.add(served);
   },
 
   /** Hand one recorded outcome over; 1 when there was one, so that the host lets it settle and asks again. */
-  get more() { return served !== null && handOver(served) ? 1 : 0; },
+  get more() {
+    try {
+      return served !== null && handOver(served) ? 1 : 0;
+    } catch {
+      return 0;
+    }
+  },
 
   /** Everything to say, as JSON. */
   get o() {
-    const state = {};
-    for (const life of touched) state[life.number] = [life.active, life.outside, life.inside];
-    touched = new SafeSet();
-    const out = outbox;
-    outbox = [];
-    current = NOWHERE;
-    served = null;
-    return stringify({ state, out });
+    try {
+      const state = create(null);
+      setForEach(touched, [(life) => { state[life.number] = [life.active, life.outside, life.inside]; }]);
+      touched = new SafeSet();
+      const out = outbox;
+      outbox = [];
+      current = NOWHERE;
+      served = null;
+      return wellFormed(untampered(() => stringify({ state, out })));
+    } catch {
+      return BROKEN;
+    }
   },
 };
+
+/** No answer: the worker ends a sandbox that says this. Its code has broken what even a prelude stands on. */
+const BROKEN = "{}";
+
+function failed(message, error) {
+  try {
+    const told_ = told(error, true);
+    if (message === undefined || message.r === undefined) post({ op: "load_failed", error: told_ });
+    else post({ op: "throw", r: message.r, error: told_ });
+  } catch {
+    outbox = [];
+  }
+}
+
+/** What `make` gives while no `toJSON` of the code's own has a say in what JSON is. */
+function untampered(make) {
+  if ($Object.prototype.toJSON === undefined && $Array.prototype.toJSON === undefined) return make();
+  const hooks = [];
+  for (const Class of [$Object, $Array]) {
+    const hook = getOwnPropertyDescriptor(Class.prototype, "toJSON");
+    if (hook === undefined) continue;
+    hooks[hooks.length] = [Class, hook];
+    delete Class.prototype.toJSON;
+  }
+  const made = make();
+  for (let i = 0; i < hooks.length; i++) defineProperty(hooks[i][0].prototype, "toJSON", hooks[i][1]);
+  return made;
+}
+
+const indexOf = uncurry($String.prototype.indexOf);
+const ESCAPE = /\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|[^])/g;
+
+/** JSON without lone surrogates, which no database and no other language takes: they become U+FFFD. */
+function wellFormed(json) {
+  if (indexOf(json, ["\\ud"]) < 0) return json;
+  let text = "";
+  let from = 0;
+  let found;
+  ESCAPE.lastIndex = 0;
+  while ((found = execute(ESCAPE, [json])) !== null) {
+    if (found[1] === undefined) continue;
+    text += `${sliced(json, [from, found.index])}\ufffd`;
+    from = ESCAPE.lastIndex;
+  }
+  return text + sliced(json, [from]);
+}
+
+/* V8 ends its process when an exception leaves a setter or a getter of the host's: everything above catches its own. */
 for (const name of ["WebAssembly", "SharedArrayBuffer", "Atomics"]) delete GLOBAL[name];
 box;

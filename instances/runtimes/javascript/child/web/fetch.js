@@ -157,6 +157,7 @@ lazy(["Request", "Response"], () => {
       const { bytes, remote } = this.#content;
       if (remote !== undefined) {
         return byteStream(async () => {
+          if (remote.closed) return undefined;
           const { b64, done } = await hostCall("read", { body: remote.id, as: "bytes" });
           if (b64 === undefined && !done) throw new $TypeError("the body cannot be read");
           if (done) remote.closed = true;
