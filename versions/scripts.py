@@ -25,7 +25,7 @@ from versions.compilation import CompiledScript, ScriptChecker, compile_upload
 from versions.deployments import store as deployments
 from versions.errors import InvalidScriptName, ScriptNotFound, ScriptTooLarge, TooManyScripts
 from versions.schemas import ScriptRow, SealedRow
-from versions.uploads import Bindings, Metadata, Module, Upload, read_bindings, read_upload
+from versions.uploads import Bindings, Metadata, Module, Upload, kept_annotations, read_bindings, read_upload
 
 SEALED_PAGE = 100
 SETTING_KEYS = ("tags", "logpush", "observability", "tail_consumers")
@@ -132,7 +132,7 @@ class ScriptService:
         author: str | None,
     ) -> None:
         """Note the deployment of an upload, and what its metadata says of the script as a whole."""
-        annotations = _text(metadata.annotations or {})
+        annotations = _text(kept_annotations(metadata.annotations))
         values = (self._ids.uuid7(), name, script_id, source, author, annotations, self._clock.now())
         await deployments.insert_deployment(connection, account_id, *values)
         given = {key: value for key in SETTING_KEYS if (value := getattr(metadata, key)) is not None}

@@ -76,6 +76,22 @@ class Metadata(msgspec.Struct, frozen=True):
         return given | {flag for flag, date in _DEFAULT_FROM.items() if since >= date and f"no_{flag}" not in given}
 
 
+ANNOTATIONS = {"workers/message": 1_000, "workers/tag": 100, "workers/triggered_by": 100, "workers/alias": 100}
+"""Annotations of versions and deployments that are kept, and how many characters of each."""
+
+
+def kept_annotations(annotations: Mapping[str, Any] | None) -> dict[str, str]:
+    """Those of `annotations` that are kept, cut where they are too long.
+
+    >>> kept_annotations({"workers/tag": "v1", "workers/message": "", "mine": "x"})
+    {'workers/tag': 'v1'}
+    """
+    given = annotations or {}
+    return {
+        key: value[:length] for key, length in ANNOTATIONS.items() if isinstance(value := given.get(key), str) and value
+    }
+
+
 class Bindings(msgspec.Struct, frozen=True):
     """`plain`: what may be shown, secrets by name and type only. `secrets`: clear texts of this upload by name.
     `kept`: names of secrets taken over from the upload before."""

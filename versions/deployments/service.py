@@ -20,7 +20,6 @@ from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.ids import Ids
-from tenants.limits import SCRIPT_NAME
 from tenants.paging import Page
 from tenants.service import TenantService
 from versions import store as versions_store
@@ -36,7 +35,6 @@ from versions.deployments.schemas import (
     VersionSettings,
 )
 from versions.errors import (
-    InvalidScriptName,
     NoScriptVersions,
     ScriptInvalid,
     ScriptNotFound,
@@ -45,14 +43,12 @@ from versions.errors import (
     SecretNotFound,
 )
 from versions.scripts import ScriptService
-from versions.uploads import Metadata, read_bindings
+from versions.uploads import Metadata, kept_annotations, read_bindings
 
 NAMED_REFERENCES = 10
 """How many workflows a refusal to delete names."""
 SECRETS_MAX = 500
 """Bindings a script may have for a secret to be added."""
-ANNOTATIONS = {"workers/message": 1_000, "workers/tag": 100, "workers/triggered_by": 100, "workers/alias": 100}
-"""Annotations that are kept, and how many characters of each."""
 
 Secrets = Mapping[str, SecretText | None]
 
@@ -157,7 +153,9 @@ class DeploymentService:
             await self._require(connection, caller.account_id, name)
             if not await store.deploy(connection, caller.account_id, name, version_id, self._clock.now()):
                 raise ScriptVersionNotFound()
-            row = await self._note(connection, caller, name, version_id, source, author, _kept(body.annotations))
+            row = await self._note(
+                connection, caller, name, version_id, source, author, kept_annotations(body.annotations)
+            )
         await self._tenants.audit(caller, "script.deploy", name, {"version": str(version_id)})
         return row
 
@@ -208,7 +206,7 @@ class DeploymentService:
             base = await store.newest_upload(connection, caller.account_id, name)
             if base is None:
                 raise NoScriptVersions()
-            kept = {"workers/triggered_by": "secret"} | _kept(annotations)
+            kept = {"workers/triggered_by": "secret"} | kept_annotations(annotations)
             made = await self._with_secrets(connection, caller, base, secrets, source, author, kept)
         await self._audit_secrets(caller, name, secrets)
         return made
@@ -359,22 +357,9 @@ class DeploymentService:
         await self._tenants.audit(caller, "script.delete", name, {"force": force})
 
 
-def check_script_name(name: str) -> None:
-    """Raise :class:`InvalidScriptName` unless a script may be called so."""
-    SCRIPT_NAME.check(name, "script_name", InvalidScriptName)
-
-
 def _referenced(used: Sequence[str]) -> str:
     named = ", ".join(used[:NAMED_REFERENCES]) + (" and more" if len(used) > NAMED_REFERENCES else "")
     return f"workflows run this script: {named}; delete them first, or delete it with force=true"
-
-
-def _kept(annotations: Annotations) -> dict[str, str]:
-    """The annotations that are kept, cut where they are too long."""
-    given = annotations or {}
-    return {
-        key: value[:length] for key, length in ANNOTATIONS.items() if isinstance(value := given.get(key), str) and value
-    }
 
 
 def _text(value: Any) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from tenants.clock import iso
 from tenants.ids import account_hex
 from versions.deployments.schemas import DeploymentRow, UploadRow
-from versions.uploads import Metadata
+from versions.uploads import Metadata, kept_annotations
 
 ENVIRONMENT = "production"
 """The one environment a script has."""
@@ -32,7 +32,7 @@ def listed_version(row: UploadRow) -> dict[str, Any]:
             "author_email": row.author or "",
             "hasPreview": False,
         },
-        "annotations": msgspec.json.decode(row.metadata, type=Metadata).annotations or {},
+        "annotations": kept_annotations(msgspec.json.decode(row.metadata, type=Metadata).annotations),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from tests.support.databases import Databases
 from tests.support.live import Live, live_for_tests
 
 from .node_clients import NodeClients, node_clients
+from .wrangler import Wrangler, wrangler_of
 
 PATIENCE = 20.0
 
@@ -116,3 +118,9 @@ class _Cloud:
 def clients(request: pytest.FixtureRequest) -> NodeClients:
     """Clients that need Node."""
     return node_clients(request.config.cache.mkdir("npm"))  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def wrangler(clients: NodeClients, server: Live, cloud: Cloud, tmp_path: Path) -> Wrangler:
+    """wrangler in the hands of the test's tenant, in a folder of its own."""
+    return wrangler_of(clients, server.base_url, cloud.tenant, tmp_path)

@@ -43,21 +43,28 @@ class NodeClients:
     node: str
     folder: Path
 
-    async def run(self, script: Path | str, *arguments: str, cwd: Path, environment: dict[str, str]) -> Ran:
-        """Run a script with Node. A name without a folder is that of an installed client's own."""
+    async def run(
+        self,
+        script: Path | str,
+        *arguments: str,
+        cwd: Path,
+        environment: dict[str, str],
+        typed: str | None = None,
+    ) -> Ran:
+        """Run a script with Node. A name without a folder is that of an installed client's own; `typed`: its input."""
         if isinstance(script, str):
             script = self.folder / "node_modules" / script
         process = await asyncio.create_subprocess_exec(
             *(self.node, str(script), *arguments),
             cwd=cwd,
             env={"PATH": os.environ["PATH"], "HOME": str(cwd), "NO_COLOR": "1", "FORCE_COLOR": "0", **environment},
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL if typed is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
         try:
             async with asyncio.timeout(RUN_SECONDS):
-                out, _ = await process.communicate()
+                out, _ = await process.communicate(None if typed is None else typed.encode())
         finally:
             if process.returncode is None:
                 process.kill()

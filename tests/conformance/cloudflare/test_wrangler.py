@@ -6,21 +6,15 @@ Each command is a process of a second or more, so tests run side by side what do
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.live import Live
-
 from .conftest import Cloud
-from .node_clients import NodeClients, Ran
+from .wrangler import Wrangler
 
 pytestmark = [pytest.mark.npm, pytest.mark.timeout(400)]
 
-AT_ONCE = 4
 WAITS = {
     "nodes": [
         {"id": "a", "type": "set", "config": {"values": {"greeting": "hello ä"}}, "compensate": {"type": "noop"}},
@@ -45,52 +39,6 @@ RETRIES = {
         }
     ]
 }
-
-
-class Wrangler:
-    """Runs commands. `await wrangler("list")` is `wrangler workflows list`; it must succeed."""
-
-    def __init__(self, clients: NodeClients, folder: Path, environment: dict[str, str]) -> None:
-        self._clients = clients
-        self._folder = folder
-        self._environment = environment
-        self._room = asyncio.Semaphore(AT_ONCE)
-
-    async def run(self, *arguments: str) -> Ran:
-        async with self._room:
-            return await self._clients.run(
-                "wrangler/bin/wrangler.js", *arguments, cwd=self._folder, environment=self._environment
-            )
-
-    async def __call__(self, *arguments: str) -> str:
-        ran = await self.run("workflows", *arguments)
-        assert ran.code == 0, ran.out
-        return ran.out
-
-    async def json(self, *arguments: str) -> Any:
-        return json.loads(await self(*arguments, "--json"))
-
-    async def refused(self, *arguments: str) -> str:
-        ran = await self.run("workflows", *arguments)
-        assert ran.code == 1, ran.out
-        return ran.out
-
-
-@pytest.fixture
-async def wrangler(clients: NodeClients, server: Live, cloud: Cloud, tmp_path: Path) -> AsyncIterator[Wrangler]:
-    yield Wrangler(
-        clients,
-        tmp_path,
-        {
-            "CLOUDFLARE_API_BASE_URL": f"{server.base_url}/client/v4",
-            "CLOUDFLARE_API_TOKEN": cloud.tenant.token,
-            "CLOUDFLARE_ACCOUNT_ID": cloud.account,
-            "WRANGLER_SEND_METRICS": "false",
-            "WRANGLER_HIDE_BANNER": "true",  # and does not look for a newer release
-            "WRANGLER_LOG_PATH": str(tmp_path / "logs"),
-            "CI": "1",
-        },
-    )
 
 
 async def create(cloud: Cloud, workflow: str, *ids: str) -> None:
