@@ -62,10 +62,14 @@ class Claims:
         """Numbers of those it can run; there may be more of them later."""
         self._after = ZERO
         """The account the next claim begins after, so that all have their turn."""
+        self._next_due: datetime | None = None
+        """As the last answer said."""
 
     async def claim(self, worker_id: int, room: Room) -> Claimed:
         """Claim ready runs for a worker, no more than it has room for."""
         now, began = self._clock.now(), time.perf_counter()
+        if self._next_due is not None and self._next_due <= now:
+            faults.point("timer-due")
         connection = await self._connection.get()
         runtimes = list(self._runtimes)
         rows = await store.claim(connection, worker_id, runtimes, room.runs, self._after, room.shunned, now)
@@ -75,6 +79,7 @@ class Claims:
         self._clock.observe(tail["now"])
         metrics.CLAIM_SECONDS.observe(time.perf_counter() - began)
         metrics.CLAIMED_RUNS.inc(len(rows))
+        self._next_due = tail["next_due"]
         self._move_on(rows, tail["account_id"], full=len(rows) == room.runs)
         return Claimed(rows, tail["more"], tail["next_due"])
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import structlog
 
-from instances.engine import faults, store
+from instances.engine import store
 from instances.engine.claims import Claims, room_of
 from instances.engine.client import EngineClient
 from instances.engine.group_commit import LOST, RETRIED
@@ -193,12 +193,9 @@ class EngineWorker:
             await asyncio.sleep(0)
             return
         pause = random.uniform(IDLE_SECONDS / 2, IDLE_SECONDS)  # noqa: S311
-        due = claimed.next_due
-        if due is not None:
-            pause = min(pause, max(0.0, (due - self.clock.now()).total_seconds()))
+        if claimed.next_due is not None:
+            pause = min(pause, max(0.0, (claimed.next_due - self.clock.now()).total_seconds()))
         await self._await_wake(pause)
-        if due is not None and due <= self.clock.now():
-            faults.point("timer-due")
 
     async def _await_wake(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):  # not wait_for: before 3.12 it may swallow a cancellation
