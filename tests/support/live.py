@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 
@@ -79,15 +80,16 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def live_for_tests(databases: Databases, valkey: EmbeddedValkey) -> AsyncIterator[Live]:
-    """A Millrace on a database of its own, for fixtures that share one between tests."""
+async def live_for_tests(databases: Databases, valkey: EmbeddedValkey, **settings: Any) -> AsyncIterator[Live]:
+    """A Millrace on a database of its own, for fixtures that share one between tests; with more `settings`."""
     name = await databases.create()
-    settings = Settings(
+    known = Settings(
         database_url=databases.dsn(name),
         redis_url=valkey.url(await databases.redis_number()),
         secret="of the live tests, and certainly long enough",
         metrics_bind="",
+        **settings,
     )
-    async with live(settings) as running:
+    async with live(known) as running:
         yield running
     await databases.drop(name)
