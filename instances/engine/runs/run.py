@@ -287,9 +287,11 @@ class Run:
         state.mail.clear()
         if self._outside_changed or self._work.fenced or self._session_calls or state.session_lost is not None:
             return
-        timeout = None if due is None else max(0.0, (due - self._clock.millis()) / 1000)
+        if due is None:
+            await state.mail.wait()
+            return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(max(0.0, (due - self._clock.millis()) / 1000)):
                 await state.mail.wait()
 
     async def _refresh(self) -> None:

@@ -111,14 +111,14 @@ class Isolate:
         if self._guests.pop(run, None) is not None and self.dead is None:
             self._enqueue([_Part(encode({"op": "drop", "r": run}), 0, 0)])
 
-    async def send(self, run: int, messages: Sequence[bytes], step: int = 0) -> None:
+    async def send(self, run: int, messages: Sequence[bytes]) -> None:
         """Deliver messages of a run, in order; back when the frame with the last of them was answered and its answers
-        were handed out. `step`: whose callback they are for. Raises :class:`SessionLost`.
+        were handed out. Raises :class:`SessionLost`.
         """
-        await self._post([_Part(body, run, step) for body in messages])
+        await self._post([_Part(body, run, 0) for body in messages])
 
     def tell(self, run: int, message: bytes, step: int = 0) -> None:
-        """Deliver a message without waiting."""
+        """Deliver a message without waiting. `step`: whose callback it is for."""
         if self.dead is None:
             self._enqueue([_Part(message, run, step)])
 

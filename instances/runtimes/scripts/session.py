@@ -56,6 +56,7 @@ from instances.runtimes.scripts.failures import (
     CPU,
     DELAY_MS,
     NON_DETERMINISTIC,
+    ROLLBACK_MISSING,
     UNSERIALISABLE,
     delay_failure,
     output_too_large,
@@ -118,6 +119,8 @@ class ScriptSession:
         self._rollback: Rollback | None = None
         self._turning = False
         self._ended = False
+        self._missed = False
+        """The code did not call a step that is recorded: the handlers it registered are not all there should be."""
         self._lost: SessionLost | None = None
 
     # --- the session protocol ------------------------------------------------------------------------------------
@@ -270,9 +273,9 @@ class ScriptSession:
         if parts:
             await self._send(parts)
 
-    async def _send(self, parts: list[bytes], step: int = 0) -> None:
+    async def _send(self, parts: list[bytes]) -> None:
         try:
-            await self._isolate.send(self._run, parts, step)
+            await self._isolate.send(self._run, parts)
         except SessionLost as lost:
             raise self._lost or lost from None  # ours knows what this run has to do with it
 
@@ -282,8 +285,8 @@ class ScriptSession:
             raise self._lost
         outcome = self._outcomes[id, number] = asyncio.get_running_loop().create_future()
         try:
-            await self._send([encode(message)], id)
-            return await outcome
+            self._tell(message, id)
+            return await outcome  # or the death of the sandbox
         finally:
             self._outcomes.pop((id, number), None)
             if outcome.done() and not outcome.cancelled():
@@ -319,7 +322,8 @@ class ScriptSession:
         ]
         if undos and not requested:
             self._emit(BeginRollback(failure))
-        self._rollback = Rollback(undos, failure, requested=requested)
+        broken = ROLLBACK_MISSING if self._missed else None
+        self._rollback = Rollback(undos, failure, requested=requested, broken=broken)
         self._emit(*self._rollback.next())
 
     def _emit(self, *commands: CommandMessage) -> None:
@@ -478,6 +482,7 @@ class ScriptSession:
 
     def _mismatch(self, message: said.Mismatch) -> None:
         name = f"{message.name}-{message.count}"
+        self._missed = True
         self._fail(Failure(NON_DETERMINISTIC, f'the recorded step "{name}" was not called on replay'))
 
 
