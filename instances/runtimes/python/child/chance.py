@@ -148,7 +148,7 @@ def _install_datetime() -> None:
     methods = gc.get_referents(vars(datetime.datetime))[0]
     for function in (now, utcnow):
         methods[function.__name__] = classmethod(_named(function, function.__name__, "datetime"))
-    ctypes.pythonapi.PyType_Modified(ctypes.py_object(datetime.datetime))  # date.today() asks time.time
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(datetime.datetime))  # `date.today` asks time.time
 
 
 def _install_random() -> None:
