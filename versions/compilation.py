@@ -11,6 +11,7 @@ import msgspec
 
 from versions.errors import ScriptInvalid
 from versions.javascript.modules import translate
+from versions.python.check import check_modules
 from versions.uploads import SOURCE_MAP, Module, Upload, find_module
 
 JAVASCRIPT, PYTHON = "javascript", "python"
@@ -91,6 +92,8 @@ def compile_upload(upload: Upload) -> CompiledScript:
             modules.append({"name": name, "type": kind, "b64": _base64(module)})
         else:
             modules.append({"name": name, "type": kind, "text": _text(module)})
+    if language == PYTHON:
+        check_modules([(module.name, module.text) for module in code])
     return CompiledScript(language=language, main=main.name.removeprefix("./"), code=code, modules=modules)
 
 

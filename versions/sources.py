@@ -10,13 +10,14 @@ from uuid import UUID
 import msgspec
 
 from app.errors import InvalidRequest, Problem
-from versions.compilation import JAVASCRIPT, RUNTIMES, CompiledScript
+from versions.compilation import PYTHON, RUNTIMES, CompiledScript
 from versions.document import Document, check_document, document_hash, encode_document, validate_input
 from versions.document.model import NO_INPUT
 from versions.document.types import UrlRule
 from versions.errors import DocumentInvalid, InvalidInput, ScriptInvalid
 from versions.graph import CLASS_NAME, document_graph
-from versions.javascript.graph import class_graph
+from versions.javascript.graph import class_graph as javascript_graph
+from versions.python.graph import class_graph as python_graph
 from versions.schedules import of_document
 from versions.schemas import ScheduleRow, ScriptRow
 from versions.uploads import Module, find_module
@@ -140,9 +141,13 @@ def script_graph(compiled: CompiledScript, modules: Sequence[Module], class_name
     Raises :class:`ScriptInvalid` when the class calls no step.
     """
     main = find_module(modules, compiled.main)
-    if compiled.language != JAVASCRIPT or main is None:
+    if main is None:
         return None
-    found = class_graph(main.data.decode(), class_name)
+    if compiled.language == PYTHON:
+        code = [(module.name, module.text) for module in compiled.code]
+        found = python_graph(code, compiled.main, class_name)
+    else:
+        found = javascript_graph(main.data.decode(), class_name)
     if found is None:
         return None
     if not found.calls_steps:
