@@ -23,7 +23,7 @@ class Parts:
         names: dict[str, str] = {}
         for path in sorted(folder.rglob("*.js")):
             part, text = path.relative_to(folder).with_suffix("").as_posix(), path.read_text()
-            self._sources[part] = f'(core) => {{ "use strict";\n{text}\n}}\n//# sourceURL=millrace:{part}'.encode()
+            self._sources[part] = f'(function (core) {{ "use strict";\n{text}\n}})\n//# sourceURL=millrace:{part}'.encode()
             self._needs[part] = _listed(text, "Needs")
             names |= dict.fromkeys(_listed(text, "Names"), part)
         self._parts = {name.encode(): part for name, part in names.items()}

@@ -53,15 +53,25 @@ class WorkflowInstance {
 
   async subscribe(options = {}) {
     if (!isObject(options) || !onlyKeys(options, ["cursor", "filter"])
-      || (options.cursor !== undefined && !(typeof options.cursor === "number" && options.cursor >= 0))
+      || (options.cursor !== undefined && !($Number.isInteger(options.cursor) && options.cursor >= 0))
       || (options.filter !== undefined && !(isArray(options.filter) && options.filter.every((type) => typeof type === "string")))) {
       throw workflowError("Invalid Workflow subscription options");
     }
     const handle = this.#handle;
     const { subscription } = await ask(handle, "subscribe", { id: this.id, ...options });
-    const close = () => { then(ask(handle, "unsubscribe", { subscription }), () => {}, () => {}); };
+    let over = false;
+    const close = () => {
+      if (over) return;
+      over = true;
+      then(ask(handle, "unsubscribe", { subscription }), () => {}, () => {});
+    };
     return {
-      next: () => ask(handle, "next", { subscription }),
+      async next() {
+        if (over) return { done: true, value: undefined };
+        const { done, value } = await ask(handle, "next", { subscription });
+        if (done) over = true;
+        return { done, value };
+      },
       [$Symbol.dispose ?? "dispose"]: close,
       [$Symbol.asyncIterator]() { return this; },
       return: async () => { close(); return { done: true, value: undefined }; },
