@@ -3,10 +3,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from instances.runtimes.python.runtime import sandbox_options
 from instances.sandbox.host import SandboxHost
+from tests.support.api import new_tenant
+from tests.support.javascript import Scripts
+from tests.support.live import Live, live_for_tests
 from tests.support.python_scripts import Run, Script, flow
 
 
@@ -45,3 +49,17 @@ async def run(load: Loads) -> Runs:
         return await (await load(flow(body, outside), **loading)).run(payload, **options)
 
     return run
+
+
+@pytest.fixture(scope="package")
+async def running(databases, valkey) -> AsyncIterator[Live]:
+    """A Millrace with one worker, shared by the tests of this package."""
+    async with live_for_tests(databases, valkey) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+async def scripts(running: Live) -> AsyncIterator[Scripts]:
+    """A tenant that deploys scripts."""
+    async with httpx.AsyncClient(timeout=60) as client:
+        yield Scripts(running, await new_tenant(running.platform), client)
