@@ -39,6 +39,14 @@ class _Fetch(msgspec.Struct):
     headers: list[tuple[str, str]]
     redirect: Literal["follow", "manual", "error"] = "follow"
     body: str | None = None
+    """In base64."""
+    text: str | None = None
+    """The body, if it is a text."""
+
+    def content(self) -> bytes:
+        if self.text is not None:
+            return self.text.encode("utf-8", "replace")
+        return b"" if self.body is None else _bytes(self.body)
 
 
 class _Read(msgspec.Struct):
@@ -73,7 +81,7 @@ class Fetching:
                 call.method,
                 call.url,
                 headers=call.headers,
-                body=b"" if call.body is None else _bytes(call.body),
+                body=call.content(),
                 timeout=MAX_SECONDS,
                 max_request=MAX_REQUEST,
                 max_response=MAX_RESPONSE,

@@ -23,7 +23,9 @@ class Parts:
         names: dict[str, str] = {}
         for path in sorted(folder.rglob("*.js")):
             part, text = path.relative_to(folder).with_suffix("").as_posix(), path.read_text()
-            self._sources[part] = f'(function (core) {{ "use strict";\n{text}\n}})\n//# sourceURL=millrace:{part}'.encode()
+            # The parentheses have V8 parse it once, as something that is called.
+            function = f'(function (core) {{ "use strict";\n{text}\n}})\n//# sourceURL=millrace:{part}'
+            self._sources[part] = function.encode()
             self._needs[part] = _listed(text, "Needs")
             names |= dict.fromkeys(_listed(text, "Names"), part)
         self._parts = {name.encode(): part for name, part in names.items()}

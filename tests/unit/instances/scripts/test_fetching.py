@@ -68,6 +68,12 @@ async def test_an_answer_and_its_body(fetching: Fetching, server: HttpServer, fa
         await read(fetching, facts, answer["body"])
 
 
+async def test_a_text_is_sent_as_utf_8(fetching: Fetching, server: HttpServer, facts: RunFacts) -> None:
+    server.answer("/", b"")
+    await fetching.fetch(facts, call(server.url("/"), "POST", text="é"))
+    assert server.requests[0].body == "é".encode()
+
+
 async def test_an_answer_without_a_body_frees_its_connection(
     fetching: Fetching, server: HttpServer, facts: RunFacts
 ) -> None:

@@ -3,56 +3,29 @@
 // Needs: events
 
 const {
-  $RangeError, $String, $TypeError, $Uint8Array, apply, are, bytesOf, create, define, domError, fromBase64, lazy,
-  needs, the, toBase64, toWellFormed, uncurry, viewTag, web, webClass,
+  $RangeError, $String, $TypeError, $Uint8Array, GLOBAL, apply, are, bytesOf, create, define, domError, fromBase64,
+  lazy, needs, the, toBase64, toWellFormed, viewTag, web, webClass,
 } = core;
+
+// Nothing is compiled to machine code here, so loops over characters are slow: what V8 does itself is used where it can
+// be, down to `escape`, which with `decodeURIComponent` makes UTF-8 a text.
+const { escape, unescape, encodeURIComponent, decodeURIComponent } = GLOBAL;
+const NOT_ASCII = /[^\0-\x7f]/;
+const NOT_LATIN1 = /[^\0-\xff]/;
+
+/** The bytes of a text whose characters are bytes. */
+function bytesOfLatin1(text) {
+  const { length } = text;
+  const bytes = new $Uint8Array(length);
+  for (let i = 0; i < length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
 
 /** UTF-8 of a text; lone surrogates become U+FFFD. */
 function utf8(text) {
-  const { length } = text;
-  let bytes = new $Uint8Array(length);
-  let at = 0;
-  let i = 0;
-  for (; i < length; i++) {  // most texts are ASCII
-    const unit = charCode(text, i);
-    if (unit > 0x7f) break;
-    bytes[at++] = unit;
-  }
-  if (i === length) return bytes;
-  const all = new $Uint8Array(at + 3 * (length - i));
-  all.set(bytes);
-  bytes = all;
-  for (; i < length; i++) {
-    let code = charCode(text, i);
-    if (code > 0xd7ff && code < 0xe000) {
-      const next = code < 0xdc00 && i + 1 < length ? charCode(text, i + 1) : 0;
-      if (next >= 0xdc00 && next < 0xe000) {
-        code = 0x10000 + ((code - 0xd800) << 10) + (next - 0xdc00);
-        i++;
-      } else {
-        code = 0xfffd;
-      }
-    }
-    if (code < 0x80) {
-      bytes[at++] = code;
-    } else if (code < 0x800) {
-      bytes[at++] = 0xc0 | (code >> 6);
-      bytes[at++] = 0x80 | (code & 63);
-    } else if (code < 0x10000) {
-      bytes[at++] = 0xe0 | (code >> 12);
-      bytes[at++] = 0x80 | ((code >> 6) & 63);
-      bytes[at++] = 0x80 | (code & 63);
-    } else {
-      bytes[at++] = 0xf0 | (code >> 18);
-      bytes[at++] = 0x80 | ((code >> 12) & 63);
-      bytes[at++] = 0x80 | ((code >> 6) & 63);
-      bytes[at++] = 0x80 | (code & 63);
-    }
-  }
-  return bytes.slice(0, at);
+  return bytesOfLatin1(NOT_ASCII.test(text) ? unescape(encodeURIComponent(toWellFormed(text, []))) : text);
 }
-const charCodeAt = uncurry($String.prototype.charCodeAt);
-const charCode = (text, i) => charCodeAt(text, [i]);
+const charCode = (text, i) => text.charCodeAt(i);
 const { fromCharCode } = $String;
 const UNITS_AT_ONCE = 8192;
 
@@ -92,10 +65,24 @@ function latin1(bytes) {
   return text;
 }
 
-const isAscii = (bytes) => {
-  for (let i = 0; i < bytes.length; i++) if (bytes[i] > 0x7f) return false;
-  return true;
-};
+const isAscii = (bytes) => !NOT_ASCII.test(latin1(bytes));
+
+/** The text of UTF-8 without anything wrong in it; undefined if there is. */
+function quickUtf8(bytes) {
+  const text = latin1(bytes);
+  if (!NOT_ASCII.test(text)) return text;
+  try { return decodeURIComponent(escape(text)); } catch { return undefined; }
+}
+
+/** Where the last character begins, if it is not complete; else the length. */
+function wholeCharacters(bytes) {
+  for (let back = 1; back <= 3 && back <= bytes.length; back++) {
+    const byte = bytes[bytes.length - back];
+    if (byte >= 0xc0) return bytes.length - (back < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2) ? back : 0);
+    if (byte < 0x80) break;
+  }
+  return bytes.length;
+}
 
 /** Decoders keep what a chunk ended in the middle of. `feed(bytes, units, last)` throws `bad` where it is fatal. */
 class Utf8Decoder {
@@ -207,7 +194,8 @@ function utf8Text(bytes) {
 }
 
 function utf8Plain(bytes) {
-  if (isAscii(bytes)) return latin1(bytes);
+  const text = quickUtf8(bytes);
+  if (text !== undefined) return text;
   const units = new Units();
   new Utf8Decoder().feed(bytes, units, true, false);
   return units.text();
@@ -267,21 +255,27 @@ lazy(["TextEncoder", "TextDecoder"], () => {
       if (bytes === undefined) throw new $TypeError("decode: the input must be an ArrayBuffer or a view of one");
       const last = !options?.stream;
       const fresh = this.#fresh;
-      if (this.#encoding === "utf-8" && (this.#decoder === undefined || this.#decoder.idle) && isAscii(bytes)) {
-        this.#fresh = last ? true : fresh && bytes.length === 0;
-        return latin1(bytes);
+      let quick = "";
+      let rest = bytes;
+      if (this.#encoding === "utf-8" && (this.#decoder === undefined || this.#decoder.idle)) {
+        const whole = last ? bytes.length : wholeCharacters(bytes);
+        const found = quickUtf8(bytes.subarray(0, whole));
+        if (found !== undefined) {
+          quick = found;
+          rest = bytes.subarray(whole);
+        }
       }
       this.#decoder ??= this.#encoding === "utf-8" ? new Utf8Decoder()
         : this.#encoding === "windows-1252" ? new Latin1Decoder() : new Utf16Decoder(this.#encoding === "utf-16be");
       const units = new Units();
       try {
-        this.#decoder.feed(bytes, units, last, this.#fatal);
+        this.#decoder.feed(rest, units, last, this.#fatal);
       } catch (error) {
         this.#decoder = undefined;
         this.#fresh = true;
         throw error;
       }
-      const text = units.text();
+      const text = quick + units.text();
       this.#fresh = last ? true : fresh && text === "";
       const marked = fresh && !this.#keepMark && this.#encoding !== "windows-1252" && text[0] === "\ufeff";
       return marked ? text.slice(1) : text;
@@ -298,13 +292,8 @@ const invalidCharacter = (message) => domError("InvalidCharacterError", message)
 define("btoa", function btoa(text) {
   needs(arguments, 1, "btoa");
   const source = `${text}`;
-  const bytes = new $Uint8Array(source.length);
-  for (let i = 0; i < source.length; i++) {
-    const unit = charCode(source, i);
-    if (unit > 255) throw invalidCharacter("btoa: the text has characters outside of Latin-1");
-    bytes[i] = unit;
-  }
-  return bytesToBase64(bytes);
+  if (NOT_LATIN1.test(source)) throw invalidCharacter("btoa: the text has characters outside of Latin-1");
+  return bytesToBase64(bytesOfLatin1(source));
 });
 define("atob", function atob(text) {
   needs(arguments, 1, "atob");

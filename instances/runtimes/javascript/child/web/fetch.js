@@ -6,7 +6,8 @@ const {
   $Number, $Object, $RangeError, $Reflect, $Symbol, $TypeError, $Uint8Array, SafeMap, SafeSet, apply, byteStream,
   bytesOf, cancelCall, charCode, define, defineProperty, drained, floor, formOf, fromBase64, fromCharCode,
   getOwnPropertyDescriptor, getOwnPropertyNames, here, hostCall, its, joined, known, latin1, lazy, multipart, needs,
-  once, parse, s, setPrototypeOf, settled, stringify, textOf, the, then, toBase64, utf8, utf8Text, web, webClass,
+  once, parse, s, setPrototypeOf, settled, stringify, textOf, the, then, toBase64, toWellFormed, utf8, utf8Text,
+  web, webClass,
 } = core;
 
 const HTTP_TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -118,9 +119,9 @@ lazy(["Request", "Response"], () => {
 
   // --- bodies --------------------------------------------------------------------------------------------------------
 
-  /** What a body is made of: `{bytes}`, `{stream}` or `{remote}` (a body the worker holds), and its content type. */
+  /** What a body is made of: `{text}`, `{bytes}`, `{stream}` or `{remote}` (a body the worker holds), and its type. */
   const extract = (body) => {
-    if (typeof body === "string") return { bytes: utf8(body), type: "text/plain;charset=UTF-8" };
+    if (typeof body === "string") return { text: toWellFormed(body, []), type: "text/plain;charset=UTF-8" };
     if (core.StreamClass !== undefined && body instanceof core.StreamClass) {
       if (body.locked) throw new $TypeError("This ReadableStream is currently locked to a reader.");
       return { stream: body };
@@ -129,15 +130,18 @@ lazy(["Request", "Response"], () => {
       const bytes = bytesOf(body);
       if (bytes !== undefined) return { bytes: new $Uint8Array(bytes) };
       if (body instanceof web.URLSearchParams) {
-        return { bytes: utf8(body.toString()), type: "application/x-www-form-urlencoded;charset=UTF-8" };
+        return { text: body.toString(), type: "application/x-www-form-urlencoded;charset=UTF-8" };
       }
       if (body instanceof web.Blob) return { bytes: web.contentOf(body), type: body.type || undefined };
       if (body instanceof web.FormData) return multipart(body);
       if (body[$Symbol.asyncIterator] !== undefined) return { stream: web.ReadableStream.from(body) };
     }
-    return { bytes: utf8(`${body}`), type: "text/plain;charset=UTF-8" };
+    return { text: toWellFormed(`${body}`, []), type: "text/plain;charset=UTF-8" };
   };
 
+  /** The bytes of a content that is here, undefined of one that is still to come. */
+  const bytesIn = (content) => (content.text === undefined ? content.bytes : (content.bytes ??= utf8(content.text)));
+  const withoutMark = (text) => (text[0] === "\ufeff" ? text.slice(1) : text);
   const unusable = () => new $TypeError("Body has already been used. It can only be used once. Use tee() first if you need to read it twice.");
 
   class Body {
@@ -154,7 +158,7 @@ lazy(["Request", "Response"], () => {
     }
 
     #open() {
-      const { bytes, remote } = this.#content;
+      const { remote } = this.#content;
       if (remote !== undefined) {
         return byteStream(async () => {
           if (remote.closed) return undefined;
@@ -164,14 +168,13 @@ lazy(["Request", "Response"], () => {
           return b64 === undefined || b64 === "" ? undefined : fromBase64(b64);
         }, () => closeRemote(remote));
       }
-      let left = bytes.length ? new $Uint8Array(bytes) : undefined;
-      if (this.#used) left = undefined;
-      const stream = byteStream(() => {
+      const bytes = bytesIn(this.#content);
+      let left = bytes.length && !this.#used ? new $Uint8Array(bytes) : undefined;
+      return byteStream(() => {
         const part = left;
         left = undefined;
         return part;
       });
-      return stream;
     }
 
     get bodyUsed() {
@@ -191,7 +194,9 @@ lazy(["Request", "Response"], () => {
       if (this.#content === null) return asText ? "" : new $Uint8Array();
       this.#signal?.throwIfAborted();
       this.#used = true;
-      const { bytes, remote } = this.#content;
+      const { text, remote } = this.#content;
+      if (this.#stream === null && asText && text !== undefined) return withoutMark(text);
+      const bytes = bytesIn(this.#content);
       if (this.#stream === null && bytes !== undefined) return asText ? utf8Text(bytes) : bytes;
       if (this.#stream === null && remote !== undefined) return readRemote(remote, asText, this.#signal);
       const all = await drained(this.body);
@@ -230,10 +235,10 @@ lazy(["Request", "Response"], () => {
       partsOf = (owner, taken) => {
         if (owner.#content === null) return null;
         if (owner.bodyUsed || owner.#locked()) throw unusable();
-        const { bytes, type } = owner.#content;
-        if (owner.#stream === null && bytes !== undefined) {
+        const { text, bytes, type } = owner.#content;
+        if (owner.#stream === null && (text !== undefined || bytes !== undefined)) {
           if (taken) owner.#used = true;
-          return { bytes, type };
+          return { ...owner.#content };
         }
         if (taken) {
           const content = owner.#stream === null ? owner.#content : { stream: owner.#stream, type };
@@ -372,16 +377,15 @@ lazy(["Request", "Response"], () => {
 
     static { web.requestParts = async (request) => ({
       method: request.#method, url: request.#url, headers: request.#headers, redirect: request.#redirect,
-      signal: request.#signal, body: await contentBytes(request),
+      signal: request.#signal, content: await contentOf(request),
     }); }
   }
 
-  /** The bytes of a request's body, or undefined. */
-  const contentBytes = async (request) => {
+  /** All of a request's body, `{text}` or `{bytes}`; null if it has none. */
+  const contentOf = async (request) => {
     const content = partsOf(request, true);
-    if (content === null) return undefined;
-    if (content.bytes !== undefined) return content.bytes;
-    return content.remote !== undefined ? readRemote(content.remote, false, null) : drained(content.stream);
+    if (content === null || content.text !== undefined || content.bytes !== undefined) return content;
+    return { bytes: await (content.remote === undefined ? drained(content.stream) : readRemote(content.remote, false, null)) };
   };
 
   // --- Response ------------------------------------------------------------------------------------------------------
@@ -503,12 +507,13 @@ lazy(["Request", "Response"], () => {
 define("fetch", async function fetch(input, init) {
   needs(arguments, 1, "fetch");
   const request = new web.Request(input, init);
-  const { method, url, headers, redirect, signal, body } = await web.requestParts(request);
+  const { method, url, headers, redirect, signal, content } = await web.requestParts(request);
   if (signal !== null) signal.throwIfAborted();
   if (url.startsWith("data:")) return dataResponse(url);
   if (!/^https?:/.test(url)) throw new $TypeError(`Fetch API cannot load: ${url}`);
   const wanted = { method, url: new web.URL(url).href.replace(/#.*$/s, ""), headers: web.rawHeaders(headers), redirect };
-  if (body !== undefined) wanted.body = toBase64(body, []);
+  if (content?.text !== undefined) wanted.text = content.text;
+  else if (content !== null) wanted.body = toBase64(content.bytes, []);
   const answer = await settled((resolve, reject) => {
     let call = 0;
     const gaveUp = () => {
