@@ -14,7 +14,16 @@ from app.cli.api_options import api_command
 from app.cli.client import Api, ApiError, Fault
 from app.cli.output import Output
 from app.cli.problems import CommandFailed
-from app.cli.scripts import NOTHING_DEPLOYED, is_script, upload_parts, workflow_classes
+from app.cli.scripts import (
+    NO_TYPESCRIPT,
+    NOTHING_DEPLOYED,
+    TYPESCRIPT,
+    is_script,
+    secret_bindings,
+    upload_parts,
+    variable_bindings,
+    workflow_classes,
+)
 from tenants.limits import WORKFLOW_NAME
 from versions.names import slug
 
@@ -39,21 +48,38 @@ _PlainLoader.add_implicit_resolver(
 @click.option("--name", help="Name of the workflow in paths. Default: made from the document's or the class's name.")
 @click.option("--script", help="Name of the script when FILE is one. Default: made from the file's name.")
 @click.option("--class", "classes", multiple=True, help="Class to deploy when FILE is a script. Default: all in it.")
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable the script finds in its env.")
+@click.option(
+    "--secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Secrets for the script, as NAME=VALUE lines or a JSON object. Others it has stay.",
+)
 @api_command
-def deploy(api: Api, out: Output, file: Path, name: str | None, script: str | None, classes: tuple[str, ...]) -> None:
+def deploy(
+    api: Api,
+    out: Output,
+    file: Path,
+    name: str | None,
+    script: str | None,
+    classes: tuple[str, ...],
+    variables: tuple[str, ...],
+    secret_file: Path | None,
+) -> None:
     """Deploy a definition document or a script as a new version.
 
     A document (.yaml, .yml, .json) is FILE itself, or stands under `definition` in it, beside any of limits,
     concurrency, schedules and default_retention. Deploying the same document again changes nothing.
 
-    A script (.js, .mjs, .ts, .py) is uploaded, and each of its classes that extend WorkflowEntrypoint becomes the
-    current version of a workflow.
+    A script (.js, .mjs, .py) is uploaded, and each of its classes that extend WorkflowEntrypoint becomes the current
+    version of a workflow. Variables are those given here, secrets the script has stay. For projects of several files
+    and for TypeScript there is wrangler: docs/wrangler.md.
     """
     if is_script(file):
-        _deploy_script(api, out, file, name, script, list(classes) or workflow_classes(file))
+        bindings = [*variable_bindings(variables), *secret_bindings(secret_file)]
+        _deploy_script(api, out, file, name, script, list(classes) or workflow_classes(file), bindings)
         return
-    if script or classes:
-        raise click.UsageError("--script and --class are for scripts")
+    if script or classes or variables or secret_file:
+        raise click.UsageError("--script, --class, --var and --secret-file are for scripts")
     body = request_body(read_document(file))
     try:
         _put(api, out, name or handle_of(body["definition"], file), body)
@@ -61,15 +87,28 @@ def deploy(api: Api, out: Output, file: Path, name: str | None, script: str | No
         raise _located(error, file) from None
 
 
-def _deploy_script(api: Api, out: Output, file: Path, name: str | None, script: str | None, classes: list[str]) -> None:
+def _deploy_script(
+    api: Api,
+    out: Output,
+    file: Path,
+    name: str | None,
+    script: str | None,
+    classes: list[str],
+    bindings: list[dict[str, str]],
+) -> None:
     if not classes:
         raise click.UsageError(f"no class in {file} extends WorkflowEntrypoint; name one with --class")
     if name and len(classes) > 1:
         raise click.UsageError(f"--name goes with one class, {file} has {', '.join(classes)}; choose with --class")
     script = script or slug(file.stem)
-    metadata, module = upload_parts(file)
-    with out.waiting(f"uploading {file}"):
-        api.upload("workers", "scripts", script, metadata=metadata, modules=[module])
+    metadata, module = upload_parts(file, bindings)
+    try:
+        with out.waiting(f"uploading {file}"):
+            api.upload("workers", "scripts", script, metadata=metadata, modules=[module])
+    except ApiError as error:
+        if file.suffix in TYPESCRIPT:
+            raise ApiError(str(error), status=error.status, faults=error.faults, hint=NO_TYPESCRIPT) from None
+        raise
     for each in classes:
         _put(api, out, name or slug(each), {"script_name": script, "class_name": each})
 

@@ -17,6 +17,8 @@ from versions.errors import ScriptInvalid
 
 LOAD_MS = 10_000
 """CPU time loading may take."""
+_NOT_TAKEN = re.compile(r"<anonymous>:(?P<line>\d+)(?::\d+)?: (?:\w+: )?(?P<what>[^\n]*)")
+"""What the engine says of a module it does not take; the code follows."""
 _PLACE = re.compile(r"(?P<module>[^\s:]+):(?P<line>\d+)(?::(?P<column>\d+))?")
 
 
@@ -58,5 +60,7 @@ def describe(failure: LoadFailed) -> str:
     if failure.line is not None:
         column = "" if failure.column is None else f":{failure.column}"
         return f"{failure.module}:{failure.line}{column}: {text}"
+    if failure.module is not None and (said := _NOT_TAKEN.match(error.message)):
+        return f"{failure.module}:{said['line']}: {error.name}: {said['what']}"
     place = _PLACE.search(error.stack or "")
     return f"{place.group()}: {text}" if place is not None else text

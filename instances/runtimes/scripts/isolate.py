@@ -195,6 +195,11 @@ class Isolate:
                 guest.turned(*state)
 
     def _note_load(self, message: Loaded | LoadFailed) -> None:
+        if self.loaded is not None and self.loaded.failure is not None and isinstance(message, LoadFailed):
+            # Whoever imports a module that is not taken misses it, too: the one that is named is the cause.
+            if self.loaded.failure.module is None:
+                self.loaded.failure = message
+            return
         if self.loaded is None or self.loaded.exports or self.loaded.failure is not None:
             raise Violation("the script was loaded twice")
         if isinstance(message, Loaded):

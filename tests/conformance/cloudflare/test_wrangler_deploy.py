@@ -230,3 +230,35 @@ async def test_delete(wrangler: Wrangler, cloud: Cloud, project: Project) -> Non
     await wrangler("delete", "orders")
     await wrangler("delete", "kids")
     await wrangler.done("delete", "shop")
+
+
+PYTHON = """
+from helper import double
+from workers import Response, WorkerEntrypoint, WorkflowEntrypoint
+
+
+class Flow(WorkflowEntrypoint):
+    async def run(self, event, step):
+        @step.do("double")
+        async def doubled():
+            return double(event["payload"]["n"])
+
+        return [await doubled(), self.env.GREETING]
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response("never asked")
+"""
+
+
+async def test_a_python_project(wrangler: Wrangler, cloud: Cloud, project: Project) -> None:
+    config = CONFIG | {
+        "main": "src/entry.py",
+        "compatibility_flags": ["python_workers", "python_workflows"],
+        "workflows": [{"name": "flow", "binding": "FLOW", "class_name": "Flow"}],
+    }
+    project(config, **{"entry.py": PYTHON, "helper.py": "def double(n):\n    return n * 2\n"})
+    assert "workflow: flow" in await wrangler.done("deploy")
+    await wrangler("trigger", "flow", '{"n": 21}', "--id", "one")
+    assert (await cloud.until("flow", "one", "complete")).output == [42, "grüße"]

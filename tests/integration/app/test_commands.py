@@ -110,6 +110,37 @@ async def test_files_that_cannot_be_deployed(millrace: Shell, tmp_path: Path, na
     assert "Traceback" not in ran.err
 
 
+FLOW = """
+import { WorkflowEntrypoint } from "cloudflare:workers";
+export class Flow extends WorkflowEntrypoint {
+  async run(event, step) {
+    return await step.do("tell", async () => `${this.env.GREETING} ${this.env.KEY ?? "nobody"}`);
+  }
+}
+"""
+
+
+async def test_deploying_a_script(millrace: Shell, tmp_path: Path) -> None:
+    file, secrets = tmp_path / "flow.js", tmp_path / ".env"
+    file.write_text(FLOW)
+    secrets.write_text("KEY=hunter2\n")
+    first = await millrace("deploy", str(file), "--var", "GREETING=hello", "--secret-file", str(secrets))
+    assert first.code == 0, first.err
+    assert first.out.split()[:2] == ["deployed", "flow,"]
+    ran = await millrace("instances", "trigger", "flow", "--wait", "--json")
+    assert ran.json["output"] == "hello hunter2"
+    again = await millrace("deploy", str(file), "--var", "GREETING=hi", "--name", "other", "--class", "Flow")
+    assert again.code == 0, again.err
+    ran = await millrace("instances", "trigger", "other", "--wait", "--json")
+    assert ran.json["output"] == "hi hunter2", "secrets stay, variables are those given"
+    typed = tmp_path / "flow.ts"
+    typed.write_text(FLOW.replace("run(event", "run(event: unknown"))
+    refused = await millrace("deploy", str(typed))
+    assert refused.code == 1
+    assert "flow.ts:4: SyntaxError: Unexpected token ':'" in refused.err and "wrangler deploy" in refused.err
+    assert (await millrace("deploy", str(EXAMPLES / "hello.yaml"), "--var", "A=1")).code == 2
+
+
 async def test_the_life_of_an_instance(millrace: Shell) -> None:
     await millrace("deploy", str(EXAMPLES / "order-approval.yaml"))
     params = '{"order": 7, "sku": "lamp", "total": 900}'
