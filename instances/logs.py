@@ -71,7 +71,7 @@ class LogReader:
             after = max(after, state.live_from - 1)
             if state.seq <= after:
                 return LogPage([], None, state.status, state.seq)
-            void = await _void(connection, account_id, key, state, {} if voids is None else voids)
+            void = await void_entries(connection, account_id, key, state, {} if voids is None else voids)
             lines: list[LogLine] = []
             for _ in range(CHUNKS_PER_PAGE):
                 entries = await store.log_entries(connection, account_id, key, after, kinds_of_level(level), CHUNK)
@@ -127,7 +127,7 @@ class LogReader:
                     return
 
 
-async def _void(
+async def void_entries(
     connection: asyncpg.Connection, account_id: UUID, key: UUID, state: store.LogState, known: Voids
 ) -> frozenset[int]:
     """Seqs of the entries that restarts have made void."""

@@ -6,7 +6,7 @@ when the credential is restricted to one). Mutations leave an audit line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -39,6 +39,7 @@ from instances.projections.history import History, find_step_start, fold
 from instances.projections.instance_view import InstanceFacts, InstanceView, instance_view
 from instances.projections.step_view import StepDetail, find_step, step_detail
 from instances.schemas import RestartFrom
+from instances.subscriptions import Subscription
 from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.database import Database
@@ -221,6 +222,14 @@ class InstanceService:
         if record is None:
             raise InstanceNotFound()
         return record.facts, fold(record.entries)
+
+    async def subscribe(
+        self, caller: Caller, handle: str, instance_id: str, *, cursor: int, types: Collection[str] | None
+    ) -> Subscription:
+        """Events of an instance after number `cursor`, of `types` (None: all). Raises as :meth:`facts`."""
+        facts = await self.facts(caller, handle, instance_id)
+        account, feed = caller.account_id, self.feed
+        return Subscription(self._db, feed, account, facts.key, instance_id, facts.input, cursor=cursor, types=types)
 
     # --- events and commands -----------------------------------------------------------------------------------
 

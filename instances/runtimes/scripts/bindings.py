@@ -6,21 +6,24 @@ sandbox: nothing in them is believed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from app.errors import MillraceError
 from instances.creation import Wanted
 from instances.engine.client import Create
-from instances.errors import CannotPause, CannotResume
+from instances.errors import CannotPause, CannotResume, InstanceNotFound
 from instances.lifecycle import TriggerSource
+from instances.projections.instance_events import TYPES
 from instances.runtimes.scripts.operations import CallFailed, Handler, RunFacts
 from instances.schemas import InstanceRetention, RestartFrom
 from instances.service import InstanceService
+from instances.subscriptions import Subscription
 from tenants.auth import Caller
 
 SCOPES = frozenset({"executions:read", "executions:write", "executions:delete"})
@@ -32,13 +35,13 @@ _INTERNAL = 10001, "workflows.api.error.internal_server"
 
 
 class _Value(msgspec.Struct):
-    v: Raw | UnsetType = UNSET
-    x: Raw | UnsetType = UNSET
+    v: Any = UNSET
+    x: Any = UNSET
 
     def stored(self) -> str | None:
-        if not isinstance(self.x, UnsetType):
-            return " " + bytes(self.x).decode()
-        return None if isinstance(self.v, UnsetType) else bytes(self.v).decode()
+        if self.x is not UNSET:
+            return " " + msgspec.json.encode(self.x).decode()
+        return None if self.v is UNSET else msgspec.json.encode(self.v).decode()
 
 
 class _Retention(msgspec.Struct, rename="camel"):
@@ -82,6 +85,9 @@ class _Call(msgspec.Struct):
     start: _From | None = msgspec.field(name="from", default=None)
     type: str = ""
     payload: _Value | None = None
+    cursor: Annotated[int, msgspec.Meta(ge=-1, le=2**62)] = -1
+    filter: list[str] | None = None
+    subscription: int = 0
 
 
 class Bindings:
@@ -97,19 +103,37 @@ class Bindings:
         """Raises :class:`CallFailed` with what went wrong, in the words of the API."""
         try:
             call = msgspec.convert(arguments, _Call)
-            method = _METHODS[call.method]
-        except (msgspec.ValidationError, KeyError) as error:
+            if call.method not in _METHODS and call.method not in _FEEDS:
+                raise CallFailed("TypeError", f"a binding has no method {call.method!r}")
+        except msgspec.ValidationError as error:
             raise CallFailed("TypeError", f"the binding cannot do that: {error}") from None
         caller = Caller(
             facts.account_id, None, None, f"script {facts.workflow}", SCOPES, "operator", facts.workspace_id
         )
         try:
-            return await method(self._instances, caller, call)
+            if call.method in _FEEDS:
+                return await _FEEDS[call.method](self._instances, caller, call, _feeds(facts))
+            ends = await _deletes_itself(self._instances, caller, call, facts)
+            answer = await _METHODS[call.method](self._instances, caller, call)
+            if ends:
+                await asyncio.Event().wait()  # an instance that deleted itself hears of nothing any more
+            return answer
         except MillraceError as error:
             text = error.message
             raise CallFailed(
                 "Error", text if text.startswith("(") or not error.key else f"({error.key}) {text}"
             ) from None
+
+
+async def _deletes_itself(instances: InstanceService, caller: Caller, call: _Call, facts: RunFacts) -> bool:
+    """Whether the instance that runs the code is among those it wants deleted."""
+    ids = {"delete": [call.id], "deleteBatch": call.ids}.get(call.method, [])
+    if facts.instance_id not in ids:
+        return False
+    try:
+        return await instances.find(caller, call.workflow, facts.instance_id) == facts.key
+    except InstanceNotFound:
+        return False
 
 
 async def _create(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
@@ -199,6 +223,45 @@ async def _delete_batch(instances: InstanceService, caller: Caller, call: _Call)
     return {"v": {"deleted": [{"id": one.instance_id} for one in deletions if one.deleted], "errors": errors}}
 
 
+Feeds = dict[int, Subscription]
+"""A run's subscriptions, by number."""
+MAX_SUBSCRIPTIONS = 100
+
+
+def _feeds(facts: RunFacts) -> Feeds:
+    return facts.kept.setdefault("subscriptions", {})
+
+
+async def _subscribe(instances: InstanceService, caller: Caller, call: _Call, feeds: Feeds) -> dict[str, Any]:
+    if call.filter is not None and not TYPES.issuperset(call.filter):
+        raise CallFailed("WorkflowError", "Invalid Workflow subscription options")
+    if len(feeds) >= MAX_SUBSCRIPTIONS:
+        raise CallFailed("WorkflowError", f"an instance may hold {MAX_SUBSCRIPTIONS} subscriptions")
+    types = None if call.filter is None else frozenset(call.filter)
+    feed = await instances.subscribe(caller, call.workflow, call.id, cursor=call.cursor, types=types)
+    number = max(feeds, default=0) + 1
+    feeds[number] = feed
+    return {"v": {"subscription": number}}
+
+
+async def _next(instances: InstanceService, caller: Caller, call: _Call, feeds: Feeds) -> dict[str, Any]:
+    feed = feeds.get(call.subscription)
+    told = None if feed is None else await feed.next()
+    if told is None:
+        feeds.pop(call.subscription, None)
+        return {"v": {"done": True}}
+    event, tagged = told
+    return {"x" if tagged else "v": {"done": False, "value": event}}
+
+
+async def _unsubscribe(instances: InstanceService, caller: Caller, call: _Call, feeds: Feeds) -> dict[str, Any]:
+    feed = feeds.pop(call.subscription, None)
+    if feed is not None:
+        feed.close()
+    return {}
+
+
+_FEEDS = {"subscribe": _subscribe, "next": _next, "unsubscribe": _unsubscribe}
 _METHODS = {
     "create": _create,
     "createBatch": _create_batch,

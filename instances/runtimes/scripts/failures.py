@@ -14,6 +14,7 @@ DELAY_MS = 5_000
 """What a delay function may take."""
 
 CPU = Failure("Error", "Worker exceeded CPU time limit.")
+ROLLBACK_MISSING = Failure("RollbackMissing", "Rollback function not available in registry")
 SUBREQUESTS = Failure("Error", "Too many subrequests.")
 
 _UNHANDLED = (

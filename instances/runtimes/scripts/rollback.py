@@ -11,15 +11,17 @@ class Rollback:
     """The handlers still to run, and how it went. Every method returns the commands that follow.
 
     `undos`: what to run, in order. `failure`: why. `requested`: a terminate asked for it, and the driver knows how the
-    instance ends.
+    instance ends. `broken`: why it fails before it begins.
     """
 
-    def __init__(self, undos: Sequence[Do], failure: Failure, *, requested: bool) -> None:
+    def __init__(
+        self, undos: Sequence[Do], failure: Failure, *, requested: bool, broken: Failure | None = None
+    ) -> None:
         self.failure = failure
         self._undos = list(undos)
         self._began = requested or bool(undos)
         self._requested = requested
-        self._broken: Failure | None = None
+        self._broken = broken
         self._stopped = False
         self._in_flight = False
         self._over = False

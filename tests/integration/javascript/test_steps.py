@@ -1,5 +1,6 @@
 """Retries, timeouts, sleeps, waits, rollback, pause and restart: the checks of Cloudflare's engine tests."""
 
+# ruff: noqa: E501 - lines of JavaScript
 from __future__ import annotations
 
 import pytest
@@ -50,15 +51,15 @@ async def test_e02_with_the_flag_it_keeps_its_name_and_message(js: Scripts):
     ],
 )
 async def test_non_retryable_errors_are_known_by_name_message_and_class(js: Scripts, thrown):
-    run = await js.run(
-        f'try {{ await step.do("a", async () => {{ throw {thrown}; }}); }} catch {{ return "caught"; }}'
-    )
+    run = await js.run(f'try {{ await step.do("a", async () => {{ throw {thrown}; }}); }} catch {{ return "caught"; }}')
     assert await run.output() == "caught"
     assert len(attempts(await run.details(), "a-1")) == 1
 
 
 async def test_e03_a_caught_failure_leaves_the_instance_successful(js: Scripts):
-    run = await js.run(f'try {{ await step.do("a", {ONCE}, async () => {{ throw new Error("no"); }}); }} catch {{}}\nreturn 1;')
+    run = await js.run(
+        f'try {{ await step.do("a", {ONCE}, async () => {{ throw new Error("no"); }}); }} catch {{}}\nreturn 1;'
+    )
     assert await run.output() == 1
     assert [attempt["success"] for attempt in attempts(await run.details(), "a-1")] == [False]
 
@@ -66,7 +67,7 @@ async def test_e03_a_caught_failure_leaves_the_instance_successful(js: Scripts):
 async def test_e04_d05_d06_a_delay_function_is_asked_for_each_retry(js: Scripts):
     run = await js.run(
         "const asked = [];\n"
-        'const delay = async ({ ctx, error }) => { asked.push([ctx.attempt, error.message]); return 1; };\n'
+        "const delay = async ({ ctx, error }) => { asked.push([ctx.attempt, error.message]); return 1; };\n"
         'await step.do("async", { retries: { limit: 2, delay } }, async (ctx) => { if (ctx.attempt < 3) throw new Error(`no ${ctx.attempt}`); });\n'
         'await step.do("sync", { retries: { limit: 2, delay: () => "1 ms" } }, async (ctx) => { if (ctx.attempt < 2) throw new Error("no"); });\n'
         "return asked;"
@@ -116,14 +117,18 @@ async def test_e06_the_context_shows_fixed_delays_only(js: Scripts):
 
 
 async def test_e07_an_event_completes_a_wait(js: Scripts):
-    run = await js.run('const got = await step.waitForEvent("w", { type: "go" });\nreturn [got.payload, got.type, got.timestamp instanceof Date];')
+    run = await js.run(
+        'const got = await step.waitForEvent("w", { type: "go" });\nreturn [got.payload, got.type, got.timestamp instanceof Date];'
+    )
     await run.until("waiting")
     await run.send("go", {"n": 1})
     assert await run.output() == [{"n": 1}, "go", True]
 
 
 async def test_events_wait_for_the_wait(js: Scripts):
-    run = await js.run('await step.do("busy", () => opened("g"));\nreturn (await step.waitForEvent("w", { type: "go" })).payload;')
+    run = await js.run(
+        'await step.do("busy", () => opened("g"));\nreturn (await step.waitForEvent("w", { type: "go" })).payload;'
+    )
     await run.send("go", 1)
     await run.open("g")
     assert await run.output() == 1
@@ -132,7 +137,7 @@ async def test_events_wait_for_the_wait(js: Scripts):
 async def test_e09_the_third_wait_times_out_and_takes_no_later_event(js: Scripts):
     run = await js.run(
         "const got = [];\n"
-        'for (let i = 0; i < 3; i++) {\n'
+        "for (let i = 0; i < 3; i++) {\n"
         '  try { got.push((await step.waitForEvent("w", { type: "go", timeout: i < 2 ? 60_000 : 20 })).payload); }\n'
         "  catch (error) { got.push([error.name, error.message]); }\n}\n"
         'got.push((await step.waitForEvent("last", { type: "go" })).payload);\n'
@@ -224,9 +229,11 @@ async def test_e24_restart_from_a_step_keeps_what_came_before(js: Scripts):
     )
     a, b = await run.output()
     await run.command("restart", **{"from": {"name": "b"}})
+
     async def again():
         details = await run.until("complete")
         return details["output"]
+
     result = await again()
     while result == [a, b]:
         result = await again()
@@ -258,7 +265,9 @@ async def test_e26_restart_from_a_step_that_never_ran_is_refused(js: Scripts):
 
 
 async def test_e27_b28_b29_pause_waits_for_the_step_and_resume_goes_on(js: Scripts):
-    run = await js.run('const a = await step.do("a", async () => { await opened("g"); return 1; });\nreturn a + await step.do("b", async () => 1);')
+    run = await js.run(
+        'const a = await step.do("a", async () => { await opened("g"); return 1; });\nreturn a + await step.do("b", async () => 1);'
+    )
     await run.has("a-1")
     await run.command("pause")
     assert (await run.details())["status"] == "waitingForPause"
@@ -308,7 +317,9 @@ async def test_e30_a_pause_interrupts_a_sleep(js: Scripts):
 
 
 async def test_e31_a_pause_interrupts_a_wait(js: Scripts):
-    run = await js.run('await step.waitForEvent("w", { type: "go" });\nreturn await step.do("after", async () => "end");')
+    run = await js.run(
+        'await step.waitForEvent("w", { type: "go" });\nreturn await step.do("after", async () => "end");'
+    )
     await run.until("waiting")
     await run.command("pause")
     await run.until("paused")
@@ -368,7 +379,9 @@ async def test_e38_only_steps_with_handlers_are_rolled_back(js: Scripts):
 
 
 async def test_e39_a_handler_that_fails_stops_the_rest(js: Scripts):
-    broken = '{ rollback: async () => { throw new Error("stuck"); }, rollbackConfig: { retries: { limit: 0, delay: 0 } } }'
+    broken = (
+        '{ rollback: async () => { throw new Error("stuck"); }, rollbackConfig: { retries: { limit: 0, delay: 0 } } }'
+    )
     run = await js.run(
         f'await step.do("a", async () => 1, {UNDO});\nawait step.do("b", async () => 1, {broken});\nawait step.do("c", async () => 1, {UNDO});\nthrow new Error("no");'
     )
@@ -435,7 +448,7 @@ async def test_e44_a_failure_that_was_caught_is_rolled_back_on_termination(js: S
 async def test_e45_handlers_see_no_dynamic_delay(js: Scripts):
     run = await js.run(
         'await step.do("a", { retries: { limit: 1, delay: () => 1 } }, async () => 1,\n'
-        '  { rollback: async ({ ctx }) => { console.log(JSON.stringify(ctx.config.retries)); } });\n'
+        "  { rollback: async ({ ctx }) => { console.log(JSON.stringify(ctx.config.retries)); } });\n"
         'await step.sleep("nap", "1 hour");'
     )
     await run.until("waiting")
@@ -510,8 +523,9 @@ async def test_parallel_steps_run_at_the_same_time(js: Scripts):
         "let inside = 0, most = 0;\n"
         "const work = async (n) => { most = Math.max(most, ++inside); await new Promise((done) => setTimeout(done, 30)); inside--; return n; };\n"
         "const all = await Promise.all([1, 2, 3].map((n) => step.do(`s${n}`, () => work(n))));\n"
-        'const settled = await Promise.allSettled([step.do("bad", %s, async () => { throw new Error("no"); }), step.do("good", async () => 1)]);\n'
-        "return [all, most, settled.map((one) => one.status)];" % ONCE
+        'const settled = await Promise.allSettled([step.do("bad", ONCE, async () => { throw new Error("no"); }), step.do("good", async () => 1)]);\n'
+        "return [all, most, settled.map((one) => one.status)];",
+        outside=f"const ONCE = {ONCE};",
     )
     assert await run.output() == [[1, 2, 3], 3, ["rejected", "fulfilled"]]
 
@@ -588,7 +602,9 @@ async def test_sleeping_until_the_past_is_an_error(js: Scripts):
     ],
 )  # fmt: skip
 async def test_wrong_arguments(js: Scripts, id, call, name, message):
-    run = await js.run(f'await step.do("first", async () => 1);\ntry {{ await {call}; }} catch (error) {{ return [error.name, error.message]; }}')
+    run = await js.run(
+        f'await step.do("first", async () => 1);\ntry {{ await {call}; }} catch (error) {{ return [error.name, error.message]; }}'
+    )
     got_name, got_message = await run.output()
     assert got_name == name
     assert message in got_message
@@ -610,7 +626,7 @@ async def test_a_callback_need_not_be_async(js: Scripts):
 
 async def test_a_run_that_can_never_go_on_says_so(js: Scripts):
     run = await js.run('await step.do("a", async () => 1);\nawait new Promise(() => {});')
-    name, message = await run.error()
+    _, message = await run.error()
     assert message == "The run has nothing left to wait for"
 
 
