@@ -122,6 +122,27 @@ async def test_the_sales_report_refuses_other_input(api: httpx.AsyncClient) -> N
     assert answer.status_code == 400
 
 
+async def test_the_python_example(api: httpx.AsyncClient) -> None:
+    source = FOLDER / "order-python" / "src" / "entry.py"
+    said = {"main_module": "entry.py", "compatibility_date": "2026-11-01"}
+    said |= {"compatibility_flags": ["python_workers", "python_workflows"]}
+    said |= {"bindings": [{"type": "plain_text", "name": "CURRENCY", "text": "EUR"}]}
+    files = [
+        ("metadata", (None, json.dumps(said), "application/json")),
+        ("entry.py", ("entry.py", source.read_bytes(), "text/x-python")),
+    ]
+    uploaded = await api.put("/workers/scripts/order-python", files=files)
+    assert uploaded.status_code == 200, uploaded.text
+    bound = await api.put("/workflows/order-python", json={"script_name": "order-python", "class_name": "Order"})
+    assert bound.status_code == 200, bound.text
+    items = {"lamp": 2, "pen": 10}
+    await api.post("/workflows/order-python/instances", json={"instance_id": "i", "params": {"items": items}})
+    await until(api, "/workflows/order-python/instances/i", "waiting")
+    await api.post("/workflows/order-python/instances/i/events/approval", json={"approved": True})
+    done = await until(api, "/workflows/order-python/instances/i", "complete")
+    assert done["output"] == {"shipped": True, "invoice": "195.00 EUR", "parcels": ["2 x lamp", "10 x pen"]}
+
+
 async def test_the_tour(server: Live, tenant: Tenant) -> None:
     said: list[str] = []
     await tour.run(server.base_url, tenant.hex, tenant.token, said.append)
