@@ -50,6 +50,8 @@ class ScriptLimits(msgspec.Struct, frozen=True):
 
 _DEFAULT_FROM = {"python_workflows_implicit_dependencies": "2026-02-25"}
 """Compatibility flags of Python workflows by the compatibility date that turns them on."""
+NODE_GLOBALS_FROM = "2024-09-23"
+"""The compatibility date from which `nodejs_compat` gives scripts Node's globals, too."""
 
 
 class Metadata(msgspec.Struct, frozen=True):
@@ -73,6 +75,8 @@ class Metadata(msgspec.Struct, frozen=True):
         """Compatibility flags: those given, and those that are the default from their date on."""
         given = frozenset(self.compatibility_flags)
         since = self.compatibility_date or ""
+        if "nodejs_compat" in given and since >= NODE_GLOBALS_FROM and "no_nodejs_compat_v2" not in given:
+            given |= {"nodejs_compat_v2"}
         return given | {flag for flag, date in _DEFAULT_FROM.items() if since >= date and f"no_{flag}" not in given}
 
 

@@ -6,6 +6,7 @@ from instances.runtimes.protocol import Failure
 from instances.runtimes.scripts.messages import Error
 
 UNSERIALISABLE = "UNSERIALISABLE"
+INVALID_STREAM = "INVALID_STREAM"
 NON_RETRYABLE = "NON_RETRYABLE"
 NON_DETERMINISTIC = "NonDeterministicError"
 KEEPS_MESSAGE = "workflows_preserve_non_retryable_error_message"
@@ -44,6 +45,15 @@ def unserialisable(step: str) -> Failure:
     text = (
         f'The execution of the Workflow instance was terminated, as the step "{step}" returned a value which is not'
         " serialisable"
+    )
+    return Failure("WorkflowFatalError", text)
+
+
+def invalid_stream(step: str) -> Failure:
+    """What a run ends with when a step returned a stream that cannot be stored."""
+    text = (
+        f'The execution of the Workflow instance was terminated, as the step "{step}" returned an invalid'
+        " ReadableStream output"
     )
     return Failure("WorkflowFatalError", text)
 

@@ -55,10 +55,12 @@ from instances.runtimes.scripts.commands import (
 from instances.runtimes.scripts.failures import (
     CPU,
     DELAY_MS,
+    INVALID_STREAM,
     NON_DETERMINISTIC,
     ROLLBACK_MISSING,
     UNSERIALISABLE,
     delay_failure,
+    invalid_stream,
     output_too_large,
     thrown_in_step,
     told_to_code,
@@ -265,6 +267,9 @@ class ScriptSession:
         if message.failure.code == UNSERIALISABLE:
             self._fail(unserialisable(message.key.name))
             return None
+        if message.failure.code == INVALID_STREAM:
+            self._fail(invalid_stream(message.key.name))
+            return None
         return told | {"error": _error(told_to_code(message.failure, self._flags))}
 
     async def _deliver(self, parts: list[bytes]) -> None:
@@ -404,7 +409,9 @@ class ScriptSession:
 
     def _attempt_failed(self, message: said.AttemptFailed) -> None:
         name = self._called(message.id).command.key.name
-        if message.fatal is not None:
+        if message.fatal == "stream":
+            failure = Failure("WorkflowFatalError", message.error.message, INVALID_STREAM, permanent=True)
+        elif message.fatal is not None:
             text = f'Value returned from step "{name}" is not serialisable'
             failure = Failure("WorkflowFatalError", text, UNSERIALISABLE, permanent=True)
         else:
