@@ -80,7 +80,29 @@ class ScriptService:
         """
         caller.require("scripts:write")
         SCRIPT_NAME.check(name, "script_name", InvalidScriptName)
+        return await self._store(caller, name, read_upload(body, content_type), strict, source, deploy)
+
+    async def replace_code(self, caller: Caller, name: str, body: bytes, content_type: str, source: str) -> ScriptRow:
+        """Deploy other modules with the bindings and settings of the deployed upload.
+
+        Of the upload's metadata only its main module counts. Raises :class:`ScriptNotFound`, and as :meth:`upload`.
+        """
+        caller.require("scripts:write")
         upload = read_upload(body, content_type)
+        before = await self.deployed(caller.account_id, name)
+        raw: dict[str, Any] = msgspec.json.decode(before.metadata)
+        names = [binding["name"] for binding in msgspec.json.decode(before.bindings)]
+        for key in ("main_module", "body_part", "annotations", "keep_bindings", *SETTING_KEYS):
+            raw.pop(key, None)
+        raw["main_module"] = upload.metadata.main_module
+        raw["bindings"] = [{"type": "inherit", "name": each} for each in names]
+        metadata = msgspec.convert(raw, Metadata)
+        upload = msgspec.structs.replace(upload, metadata=metadata, metadata_text=_text(raw))
+        return (await self._store(caller, name, upload, strict=False, source=source, deploy=True))[0]
+
+    async def _store(
+        self, caller: Caller, name: str, upload: Upload, strict: bool, source: str, deploy: bool
+    ) -> tuple[ScriptRow, tuple[str, ...]]:
         limits = await self._tenants.limits(caller.account_id)
         if limits.script_bytes is not None and upload.size > limits.script_bytes:
             raise ScriptTooLarge(f"the script has {upload.size} bytes; at most {limits.script_bytes} are allowed")

@@ -14,7 +14,7 @@ from app.errors import InvalidRequest, PayloadTooLarge
 from tenants import limits
 from tenants.bodies import check_depth
 
-_SCRIPT_UPLOAD = re.compile(r"/client/v4/accounts/[^/]+/workers/scripts/[^/]+(/versions)?")
+_SCRIPT_UPLOAD = re.compile(r"/client/v4/accounts/[^/]+/workers/scripts/[^/]+(/versions|/content)?")
 
 
 def limit_of(method: str, path: str) -> int:

@@ -41,6 +41,7 @@ BODIES: dict[str, Any] = {
     "putScriptSchedules": [],
     "putSubdomain": {"subdomain": "x"},
 }
+UPLOADS = ("uploadScript", "uploadScriptVersion", "replaceScriptCode")
 QUERIES = {"getInstanceStep": {"name": "w-1", "type": "waitForEvent"}}
 
 OPERATIONS = [
@@ -188,7 +189,7 @@ async def test_scripts_of_another_account_named_in_ones_own(
     before = await everything_about(http, owner)
     answer = await call(http, method, path, operation, names | {"account_id": stranger.hex}, stranger.headers)
     # An upload is looked at first, and these bodies are none.
-    assert answer.status_code == (400 if operation in ("uploadScript", "uploadScriptVersion") else 404)
+    assert answer.status_code == (400 if operation in UPLOADS else 404)
     assert await everything_about(http, owner) == before
 
 

@@ -16,7 +16,7 @@ from litestar.types import ControllerRouterHandler
 
 from app.errors import InvalidRequest
 from tenants.auth import Caller
-from tenants.bodies import decode_body
+from tenants.bodies import check_depth, decode_body
 from tenants.clock import iso
 from tenants.limits import ROWS_PER_PAGE_MAX
 from tenants.paging import page_of
@@ -86,6 +86,13 @@ class ScriptController(Controller):
         )  # fmt: skip
         result: UploadedScript = uploaded_script(row)
         return ok(result, messages=_unresolved(unresolved))
+
+    @put(SCRIPT + "/content")
+    async def replace_code(self, request: AnyRequest, script_name: Name, caller: Who, versions: Versions) -> Envelope:
+        body, kind = await request.body(), _content_type(request)
+        row = await versions.scripts.replace_code(caller, script_name, body, kind, _source(request))
+        result: ShownScript = shown_script(row)
+        return ok(result)
 
     @delete(SCRIPT, status_code=200)
     async def delete_script(
@@ -194,6 +201,7 @@ class ScriptController(Controller):
         body = await request.body()
         if not _content_type(request).startswith("application/json"):
             body = read_field(body, _content_type(request), "settings")
+        check_depth(body)
         changes, settings = decode_body(body, VersionSettings), decode_body(body, SettingsPatch)
         row = await deployments.change_version(caller, script_name, changes, _source(request))
         return ok(views.version_settings(row, await deployments.change_settings(caller, script_name, settings)))
@@ -207,7 +215,9 @@ class ScriptController(Controller):
         self, request: AnyRequest, script_name: Name, caller: Who, deployments: Deployments
     ) -> Envelope:
         caller.require("scripts:write")
-        body = decode_body(await request.body(), SettingsPatch)
+        text = await request.body()
+        check_depth(text)
+        body = decode_body(text, SettingsPatch)
         return ok(views.shown_settings(await deployments.change_settings(caller, script_name, body)))
 
     # --- what Workers have besides -----------------------------------------------------------------------------

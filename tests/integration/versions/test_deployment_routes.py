@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 from uuid import UUID
@@ -281,6 +282,43 @@ async def test_settings_of_a_version(api, versions, boss):
     status, _, envelope = await api("PATCH", f"{ROOT}/settings", json={"limits": {"cpu_ms": 0}})
     assert (status, envelope["errors"][0]["code"]) == (400, 10021)
     assert (await api("PATCH", f"{ROOT}/settings", files={"other": (None, "{}")}))[0] == 400
+
+
+async def test_other_code_with_the_same_bindings(api, sdk, versions, boss):
+    bindings = [{"type": "secret_text", "name": "KEY", "text": "k"}, {"type": "plain_text", "name": "A", "text": "a"}]
+    content, headers = wrangler_body({"main_module": "new.js"}, [("new.js", FLOW, "application/javascript+module")])
+    status, _, envelope = await api("PUT", f"{ROOT}/content", content=content, headers=headers)
+    assert (status, envelope["errors"][0]["code"]) == (404, 10007)
+    await upload(api, metadata=METADATA | {"bindings": bindings, "tags": ["t"]})
+    await api("PATCH", f"{ROOT}/script-settings", json={"tags": ["later"]})
+    status, result, _ = await api("PUT", f"{ROOT}/content", content=content, headers=headers)
+    assert (status, result["tags"], result["compatibility_date"]) == (200, ["later"], "2026-11-01")
+    row = await versions.scripts.deployed(boss.account_id, "worker")
+    assert (await versions.scripts.runnable(boss.account_id, row.id)).variables == {"KEY": "k", "A": "a"}
+    assert (await api.raw("GET", f"{ROOT}/content/v2")).content == FLOW
+    files = [("other.js", b"export default {}", "application/javascript+module")]
+    metadata = {"main_module": "other.js"}
+    await sdk.workers.scripts.content.update("worker", account_id=boss.account_id.hex, metadata=metadata, files=files)
+    assert (await api.raw("GET", ROOT)).content == b"export default {}"
+
+
+async def test_all_at_once(api, boss, versions):
+    """Whoever changes a script or its workflows waits for the others; nobody deadlocks, nothing is lost."""
+    await upload(api, modules=MODULES)
+    body = WorkflowBody(class_name="Flow", script_name="worker")
+    await versions.put(boss, "flow", body)
+
+    async def secret(number: int) -> int:
+        return (await api("PUT", f"{ROOT}/secrets", json={"name": f"S{number}", "text": "x"}))[0]
+
+    async def workflow() -> int:
+        return (await api("PUT", "/workflows/flow", json={"class_name": "Flow", "script_name": "worker"}))[0]
+
+    statuses = await asyncio.gather(*(secret(n) for n in range(8)), *(workflow() for _ in range(8)))
+    assert set(statuses) == {200}
+    assert len((await api("GET", f"{ROOT}/secrets"))[1]) == 8
+    numbers = [one["number"] for one in (await api("GET", f"{ROOT}/versions"))[1]["items"]]
+    assert numbers == list(range(9, 0, -1))
 
 
 async def test_nothing_is_served(api, boss):
