@@ -275,6 +275,13 @@ async def test_errors_of_steps_keep_what_they_are(run: Runs) -> None:
     assert "child" not in failures[0]["error"]["stack"]
 
 
+async def test_tracebacks_do_not_say_where_python_is(run: Runs) -> None:
+    found = await run("import json\njson.loads('{')")
+    assert found.error[0] == "Error"
+    assert found.error[1].startswith("JSONDecodeError: Expecting property name")
+    assert 'File "python/json/decoder.py"' in found.ops("throw")[0]["error"]["stack"]
+
+
 async def test_errors_that_leave_run(run: Runs) -> None:
     assert (await run("raise ValueError('v')")).error == ("ValueError", "v")
     assert (await run("raise Exception('plain')")).error == ("Error", "plain")

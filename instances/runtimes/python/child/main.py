@@ -22,6 +22,7 @@ import library
 import runs
 import steps
 import turns
+import values
 import workers_api
 
 MESSAGE, SOURCE = b"J", b"P"
@@ -109,7 +110,11 @@ class _Conversation:
                 context = contextvars.copy_context()
                 books.post(context.run(entry.load, self._library, message))
             return
-        life = runs.handle(self.loop, message)
+        try:
+            life = runs.handle(self.loop, message)
+        except Exception as error:  # the run's part of the books is broken, or memory is short
+            life = books.lives.get(message["r"])
+            books.post({"op": "throw", "r": message["r"], "error": values.told(error, leaving=True)})
         if life is not None and not life.dropped:
             self._served = self._touched[life.number] = life
 

@@ -20,6 +20,7 @@ SAFE = 2**53 - 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 _HERE = str(Path(__file__).parent)
+_LIBRARY = str(Path(traceback.__file__).parent)
 
 
 class Uncloneable(TypeError):
@@ -252,6 +253,9 @@ def _strip(shown: traceback.TracebackException, seen: set[int]) -> None:
     shown.stack = traceback.StackSummary.from_list(
         [frame for frame in shown.stack if not frame.filename.startswith(_HERE)]
     )
+    for frame in shown.stack:  # where the interpreter is installed is nobody's business
+        if frame.filename.startswith(_LIBRARY):
+            frame.filename = "python" + frame.filename[len(_LIBRARY) :]
     for other in (shown.__cause__, shown.__context__, *_group(shown)):
         if other is not None:
             _strip(other, seen)
