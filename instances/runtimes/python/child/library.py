@@ -71,10 +71,13 @@ def load() -> None:
 
 
 def _read_time_zones() -> None:
-    """Time zones are files that are opened when a zone is first asked for."""
+    """Time zones are files that are opened when a zone is first asked for. Those of the package are the same on every
+    machine; without it, the machine's."""
     zones: dict[str, bytes] = {}
+    package = importlib.util.find_spec("tzdata")
+    packaged = [] if package is None or package.origin is None else [str(Path(package.origin).parent / "zoneinfo")]
     for name in zoneinfo.available_timezones():
-        for folder in zoneinfo.TZPATH:
+        for folder in (*packaged, *zoneinfo.TZPATH):
             with suppress(OSError):
                 zones[name] = (Path(folder) / name).read_bytes()
                 break
