@@ -262,3 +262,18 @@ async def test_a_python_project(wrangler: Wrangler, cloud: Cloud, project: Proje
     assert "workflow: flow" in await wrangler.done("deploy")
     await wrangler("trigger", "flow", '{"n": 21}', "--id", "one")
     assert (await cloud.until("flow", "one", "complete")).output == [42, "grüße"]
+
+
+async def test_workers_dev_stays_off(wrangler: Wrangler, cloud: Cloud, project: Project) -> None:
+    project({key: value for key, value in CONFIG.items() if key != "workers_dev"})
+    said = await wrangler.done("deploy")
+    assert "workflow: orders" in said
+    assert await script(cloud, "/subdomain") == {"enabled": False, "previews_enabled": False}
+
+
+async def test_a_secret_before_the_first_deploy(wrangler: Wrangler, cloud: Cloud, project: Project) -> None:
+    project()
+    await wrangler.done("secret", "put", "KEY", typed="early")
+    await wrangler.done("deploy")
+    await wrangler("trigger", "kids", "--id", "k")
+    assert (await cloud.until("kids", "k", "complete")).output == "KEY is early"
