@@ -81,6 +81,46 @@ async def test_a_sandbox_that_dies_is_replaced_and_the_run_replayed(scripts: Scr
     assert await calm.output() == [True, 1]
 
 
+async def test_a_step_that_uses_up_its_time_fails(scripts: Scripts) -> None:
+    source = flow(
+        """
+        @step.do("busy", config={"retries": {"limit": 0, "delay": 0}})
+        def busy():
+            while True: pass
+        try: await busy()
+        except Exception as error: return str(error)
+        """
+    )
+    found = await run(scripts, source, limits={"cpu_ms": 200})
+    assert await found.output() == "Worker exceeded CPU time limit."
+
+
+async def test_a_step_that_always_ends_its_process_fails(scripts: Scripts) -> None:
+    source = flow(
+        "await step.do('die', config={'retries': {'limit': 0, 'delay': 0}})(lambda: os._exit(1))()", "import os"
+    )
+    found = await run(scripts, source)
+    assert (await found.error())[0] == "WorkflowInternalError"
+
+
+async def test_a_run_goes_on_where_it_was_after_a_pause(scripts: Scripts) -> None:
+    source = flow(
+        """
+        drawn = random.random()
+        noted = await step.do("note")(lambda: drawn)()
+        await step.wait_for_event("wait", "go")
+        return noted == drawn
+        """
+    )
+    found = await run(scripts, source)
+    await found.has("wait-1")
+    await found.command("pause")
+    await found.until("paused")
+    await found.command("resume")
+    await found.send("go")
+    assert await found.output() is True
+
+
 async def test_one_workflow_starts_another(scripts: Scripts) -> None:
     child = await deploy(scripts, flow("return await step.do('s')(lambda: {'got': event['payload']['n'] + 1})()"))
     source = flow(
@@ -133,7 +173,6 @@ async def test_two_languages_in_one_account(scripts: Scripts) -> None:
             "lib.py:2:1: ModuleNotFoundError: No module named 'numpy'",
         ),
         ({"entry.py": "import lib", "lib.py": "\n1 / 0"}, "lib.py:2: ZeroDivisionError: division by zero"),
-        ({"entry.py": "while True: pass"}, "the script does not come to an end when it is loaded"),
         ({"entry.py": "import os\nos._exit(1)"}, "the script ended its sandbox"),
     ],
 )
