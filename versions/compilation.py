@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+import posixpath
+import re
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -38,6 +40,14 @@ _SUFFIXES = {
     ".html": "text", ".sql": "text", ".wasm": "wasm", ".map": "map",
 }  # fmt: skip
 _IGNORED = ("map", "requirement")
+_COMMONJS = re.compile(r"(?<![.\w$])(?:module\.exports\b|exports\.[\w$]+\s*=|require\s*\()")
+NODE_MODULES = frozenset({
+    "assert", "async_hooks", "buffer", "child_process", "cluster", "console", "constants", "crypto", "dgram",
+    "diagnostics_channel", "dns", "domain", "events", "fs", "http", "http2", "https", "inspector", "module", "net",
+    "os", "path", "perf_hooks", "process", "punycode", "querystring", "readline", "repl", "stream",
+    "string_decoder", "sys", "timers", "tls", "tty", "url", "util", "v8", "vm", "wasi", "worker_threads", "zlib",
+})  # fmt: skip
+"""Modules of Node that may be named without `node:`. The sandbox knows which of them there are."""
 
 
 class Code(msgspec.Struct, frozen=True):
@@ -56,6 +66,8 @@ class CompiledScript(msgspec.Struct, frozen=True, kw_only=True):
     modules: list[dict[str, Any]]
     exports: dict[str, str] = {}
     """What the main module exports: `workflow`, `worker` or `other`, by name."""
+    stripped: dict[str, str] = {}
+    """JavaScript of the modules that were TypeScript, by name."""
 
 
 class ScriptChecker(Protocol):
@@ -65,9 +77,19 @@ class ScriptChecker(Protocol):
         """What the script exports, by name. Raises :class:`ScriptInvalid` with the place of what is wrong."""
         ...
 
+    async def strip(self, modules: Mapping[str, str]) -> dict[str, str]:
+        """TypeScript modules without their types. Raises :class:`ScriptInvalid` with the place of what is wrong."""
+        ...
 
-def compile_upload(upload: Upload) -> CompiledScript:
-    """Raises :class:`ScriptInvalid` naming the module, and the line where there is one."""
+
+def typescript_modules(upload: Upload) -> dict[str, str]:
+    """Texts of the modules in TypeScript, by name without `./`."""
+    return {each.name.removeprefix("./"): _text(each) for each in upload.modules if kind_of(each) == "ts"}
+
+
+def compile_upload(upload: Upload, stripped: Mapping[str, str]) -> CompiledScript:
+    """`stripped`: modules in TypeScript, without types. Raises :class:`ScriptInvalid` naming the module, and the
+    line where there is one."""
     if upload.metadata.main_module is None:
         raise ScriptInvalid("scripts must be ES modules or Python: give main_module, not body_part")
     main = find_module(upload.modules, upload.metadata.main_module)
@@ -75,6 +97,7 @@ def compile_upload(upload: Upload) -> CompiledScript:
     language = PYTHON if kind_of(main) == "python" else JAVASCRIPT
     code: list[Code] = []
     modules: list[dict[str, Any]] = []
+    names = {module.name.removeprefix("./") for module in upload.modules}
     for module in upload.modules:
         kind = kind_of(module)
         if kind in _IGNORED:
@@ -82,11 +105,16 @@ def compile_upload(upload: Upload) -> CompiledScript:
         if kind == "wasm":
             raise ScriptInvalid(f"module {module.name!r} is WebAssembly, which does not run here")
         name = module.name.removeprefix("./")
+        if kind == "ts" and name not in stripped:
+            raise ScriptInvalid(f"module {module.name!r} is TypeScript, which needs sandboxes: none run here")
+        kind = "js" if kind == "ts" else kind
         if kind in ("js", "python"):
             if (kind == "python") != (language == PYTHON):
                 raise ScriptInvalid(f"module {module.name!r} is not {_SHOWN[language]}, as the main module is")
-            text = _text(module)
-            code.append(Code(name, translate(name, text).text if kind == "js" else text))
+            text = stripped[name] if name in stripped else _text(module)
+            if kind == "js":
+                text = _as_function(name, text, names)
+            code.append(Code(name, text))
             modules.append({"name": name, "type": kind})
         elif kind == "data":
             modules.append({"name": name, "type": kind, "b64": _base64(module)})
@@ -94,14 +122,42 @@ def compile_upload(upload: Upload) -> CompiledScript:
             modules.append({"name": name, "type": kind, "text": _text(module)})
     if language == PYTHON:
         check_modules([(module.name, module.text) for module in code])
-    return CompiledScript(language=language, main=main.name.removeprefix("./"), code=code, modules=modules)
+    main_name = main.name.removeprefix("./")
+    return CompiledScript(language=language, main=main_name, code=code, modules=modules, stripped=dict(stripped))
+
+
+def _as_function(name: str, text: str, names: Collection[str]) -> str:
+    """A JavaScript module as the engine is given it. Raises :class:`ScriptInvalid` for imports that lead nowhere."""
+    translated = translate(name, text)
+    for wanted in translated.imports:
+        if not _may_exist(wanted.specifier, name, names):
+            place = f"{name}:{wanted.line}:{wanted.column}"
+            raise ScriptInvalid(f'{place}: No such module "{wanted.specifier}": the upload has none of that name')
+    if not translated.imports and not translated.exports:
+        found = _COMMONJS.search(text)
+        if found is not None:
+            line = text.count("\n", 0, found.start()) + 1
+            column = found.start() - text.rfind("\n", 0, found.start())
+            raise ScriptInvalid(f"{name}:{line}:{column}: CommonJS does not run here: modules must import and export")
+    return translated.text
+
+
+def _may_exist(specifier: str, importer: str, names: Collection[str]) -> bool:
+    """Whether an import may find a module: one of the upload, or of the platform, which the sandbox knows."""
+    if ":" in specifier:
+        return True
+    if specifier.startswith("."):
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(importer), specifier))
+        return path in names or specifier.removeprefix("./") in names
+    return specifier in names or specifier.split("/")[0] in NODE_MODULES
 
 
 def kind_of(module: Module) -> str:
     """`js`, `ts`, `python`, `json`, `text`, `data`, `wasm`, or what is left out."""
     kind = _TYPES.get(module.type)
-    if kind is None or kind == "text":
-        kind = _SUFFIXES.get(PurePosixPath(module.name).suffix.lower(), kind or "data")
+    by_name = _SUFFIXES.get(PurePosixPath(module.name).suffix.lower())
+    if kind is None or kind == "text" or by_name == "ts":
+        return by_name or kind or "data"
     return kind
 
 

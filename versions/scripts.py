@@ -21,7 +21,7 @@ from tenants.keys import Keys
 from tenants.limits import SCRIPT_NAME, Limits
 from tenants.service import TenantService
 from versions import store
-from versions.compilation import CompiledScript, ScriptChecker, compile_upload
+from versions.compilation import CompiledScript, ScriptChecker, compile_upload, typescript_modules
 from versions.deployments import store as deployments
 from versions.errors import InvalidScriptName, ScriptNotFound, ScriptTooLarge, TooManyScripts
 from versions.schemas import ScriptRow, SealedRow
@@ -107,7 +107,7 @@ class ScriptService:
         if limits.script_bytes is not None and upload.size > limits.script_bytes:
             raise ScriptTooLarge(f"the script has {upload.size} bytes; at most {limits.script_bytes} are allowed")
         # In a thread: parsing a bundle of megabytes takes tenths of a second.
-        compiled = await asyncio.to_thread(compile_upload, upload)
+        compiled = await asyncio.to_thread(compile_upload, upload, await self._stripped(upload))
         async with self._db.scope(caller.account_id) as connection:
             previous = await store.script(connection, caller.account_id, name)
         compiled = await self._checked(caller.account_id, name, compiled, upload, previous, strict)
@@ -142,6 +142,10 @@ class ScriptService:
         detail = {"etag": upload.etag, "bytes": upload.size, "version": str(script_id), "deployed": deploy}
         await self._tenants.audit(caller, "script.upload", name, detail)
         return stored, bindings.unresolved
+
+    async def _stripped(self, upload: Upload) -> dict[str, str]:
+        modules = typescript_modules(upload)
+        return await self._checker.strip(modules) if modules and self._checker is not None else {}
 
     async def _deployed(
         self,

@@ -147,7 +147,8 @@ def script_graph(compiled: CompiledScript, modules: Sequence[Module], class_name
         code = [(module.name, module.text) for module in compiled.code]
         found = python_graph(code, compiled.main, class_name)
     else:
-        found = javascript_graph(main.data.decode(), class_name)
+        text = compiled.stripped.get(compiled.main) or main.data.decode()
+        found = javascript_graph(text, class_name)
     if found is None:
         return None
     if not found.calls_steps:

@@ -15,9 +15,7 @@ from app.cli.client import Api, ApiError, Fault
 from app.cli.output import Output
 from app.cli.problems import CommandFailed
 from app.cli.scripts import (
-    NO_TYPESCRIPT,
     NOTHING_DEPLOYED,
-    TYPESCRIPT,
     is_script,
     secret_bindings,
     upload_parts,
@@ -102,13 +100,8 @@ def _deploy_script(
         raise click.UsageError(f"--name goes with one class, {file} has {', '.join(classes)}; choose with --class")
     script = script or slug(file.stem)
     metadata, module = upload_parts(file, bindings)
-    try:
-        with out.waiting(f"uploading {file}"):
-            api.upload("workers", "scripts", script, metadata=metadata, modules=[module])
-    except ApiError as error:
-        if file.suffix in TYPESCRIPT:
-            raise ApiError(str(error), status=error.status, faults=error.faults, hint=NO_TYPESCRIPT) from None
-        raise
+    with out.waiting(f"uploading {file}"):
+        api.upload("workers", "scripts", script, metadata=metadata, modules=[module])
     for each in classes:
         _put(api, out, name or slug(each), {"script_name": script, "class_name": each})
 

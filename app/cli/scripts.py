@@ -14,15 +14,11 @@ from app.cli.problems import CommandFailed
 CONTENT_TYPES = {
     ".js": "application/javascript+module",
     ".mjs": "application/javascript+module",
-    ".ts": "application/javascript+module",
-    ".mts": "application/javascript+module",
+    ".ts": "application/typescript",
+    ".mts": "application/typescript",
     ".py": "text/x-python",
 }
-TYPESCRIPT = (".ts", ".mts")
 NOTHING_DEPLOYED = "Nothing was deployed."
-NO_TYPESCRIPT = (
-    "Nothing was deployed. Types are not taken out here: use `npx wrangler deploy`, or compile to JavaScript."
-)
 COMPATIBILITY_DATE = "2026-11-01"
 _CLASSES = {
     ".py": re.compile(r"^class\s+(\w+)\s*\([^)]*\bWorkflowEntrypoint\b[^)]*\)", re.MULTILINE),

@@ -93,6 +93,8 @@ def _unescaped(text: str) -> str:
     if "\\" not in text:
         return text[1:-1]
     try:
-        return str(ast.literal_eval(text))
+        # In two halves of UTF-16, or alone: what JavaScript writes so is one character, or none.
+        value = str(ast.literal_eval(text))
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     except (ValueError, SyntaxError):
         return text[1:-1]

@@ -70,6 +70,8 @@ class Load:
 
     exports: dict[str, str] = field(default_factory=dict)
     failure: LoadFailed | None = None
+    settled: bool = False
+    """False when its code waits for something at the top that will not come."""
 
 
 class Isolate:
@@ -200,8 +202,9 @@ class Isolate:
             if self.loaded.failure.module is None:
                 self.loaded.failure = message
             return
-        if self.loaded is None or self.loaded.exports or self.loaded.failure is not None:
+        if self.loaded is None or self.loaded.settled:
             raise Violation("the script was loaded twice")
+        self.loaded.settled = True
         if isinstance(message, Loaded):
             self.loaded.exports = {export.name: export.kind for export in message.exports}
         else:

@@ -219,7 +219,29 @@ class Answer(msgspec.Struct, frozen=True):
     out: Annotated[list[RunMessage | Loaded | LoadFailed], Meta(max_length=MAX_MESSAGES)] = []
 
 
+class Stripped(msgspec.Struct, frozen=True, tag_field="op", tag="stripped"):
+    """A TypeScript module without its types."""
+
+    module: Annotated[str, Meta(max_length=1024)]
+    text: str
+
+
+class StripAnswer(msgspec.Struct, frozen=True):
+    """What comes of asking for that, and nothing else."""
+
+    out: list[Stripped | LoadFailed]
+
+
 _decoder = msgspec.json.Decoder(Answer)
+_strip_decoder = msgspec.json.Decoder(StripAnswer)
+
+
+def decode_stripped(data: bytes) -> list[Stripped | LoadFailed]:
+    """Raises :class:`Violation`."""
+    try:
+        return _strip_decoder.decode(data).out
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Violation(str(error)) from None
 
 
 def decode_answer(data: bytes) -> Answer:

@@ -135,9 +135,12 @@ async def test_deploying_a_script(millrace: Shell, tmp_path: Path) -> None:
     assert ran.json["output"] == "hi hunter2", "secrets stay, variables are those given"
     typed = tmp_path / "flow.ts"
     typed.write_text(FLOW.replace("run(event", "run(event: unknown"))
+    deployed = await millrace("deploy", str(typed), "--name", "typed")
+    assert deployed.code == 0, deployed.err
+    typed.write_text(FLOW.replace("run(event", "run(event: "))
     refused = await millrace("deploy", str(typed))
     assert refused.code == 1
-    assert "flow.ts:4: SyntaxError: Unexpected token ':'" in refused.err and "wrangler deploy" in refused.err
+    assert "flow.ts:4:" in refused.err
     assert (await millrace("deploy", str(EXAMPLES / "hello.yaml"), "--var", "A=1")).code == 2
 
 

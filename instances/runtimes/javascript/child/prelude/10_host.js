@@ -47,18 +47,18 @@ const clean = (text, limit) => toWellFormed(text.length > limit ? sliced(text, [
 
 // --- the outbox ------------------------------------------------------------------------------------------------------
 
-let outbox = [];
-let outboxBytes = 0;
+/** A set, because nothing user code does to arrays can get between it and what is put into it. */
+let outbox = new SafeSet();
 const MAX_OUTBOX = 20_000;
 
 /** Say something to the worker. */
 function post(message) {
-  outbox[outbox.length] = message;
+  outbox.add(message);
 }
 
 /** Ask the worker for something. Code that asks for too much at once is told: the worker would end its sandbox. */
 function request(message) {
-  if (outbox.length >= MAX_OUTBOX / 2) throw new $RangeError("too many calls at once");
+  if (outbox.size >= MAX_OUTBOX / 2) throw new $RangeError("too many calls at once");
   post(message);
 }
 
@@ -74,6 +74,11 @@ const NOWHERE = current;
 const calls = new SafeMap();
 let callNumber = 0;
 
+const MAX_CALLS = 9_000;
+function checkCalls(life) {
+  if (life.inside + life.outside >= MAX_CALLS) throw new $RangeError("too many calls at once");
+}
+
 /**
  * Ask the worker for something, in the context that is current now. Resolves with the reply's value, rejects with its
  * error. `abort(reject)` is called when the call is to be given up.
@@ -82,6 +87,7 @@ function hostCall(kind, args, onNumber) {
   const { life, step } = current;
   if (life === null) return rejected(new $Error("Disallowed operation called within global scope"));
   return settled((resolve, reject) => {
+    checkCalls(life);
     const call = ++callNumber;
     request({ op: "call", r: life.number, call, kind, args, inside: step });
     calls.set(call, { life, step, resolve, reject });

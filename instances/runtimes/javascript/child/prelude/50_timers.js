@@ -7,6 +7,7 @@ const MAX_DELAY = 2147483647;
 function setTimer(callback, delay, repeat, values) {
   if (typeof callback !== "function") throw new $TypeError("the callback must be a function");
   if (current.life === null) throw new $Error("Disallowed operation called within global scope");
+  checkCalls(current.life);
   const timer = { number: ++timerNumber, call: 0 };
   const wait = $Math.max($Number(delay) || 0, repeat ? 1 : 0);
   timers.set(timer.number, timer);

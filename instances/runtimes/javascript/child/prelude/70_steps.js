@@ -37,6 +37,7 @@ class Life {
 
 /** Enter a step called by `life`'s code: its number, and the promise of its outcome. */
 function enter(life, kind, name, kept, message) {
+  name = toWellFormed(name, []);
   const counter = `${kind}:${name}`;
   const count = (life.counts.get(counter) ?? 0) + 1;
   life.counts.set(counter, count);

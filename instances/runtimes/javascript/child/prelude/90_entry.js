@@ -40,8 +40,21 @@ function onStart(message) {
   }, (error) => finish({ op: "throw", r: life.number, error: told(error, true) }));
 }
 
+/** Take the types out of a TypeScript module, leaving its lines where they are. */
+function onStrip({ name, text }) {
+  try {
+    const { code } = GLOBAL.Sucrase.transform(text, { transforms: ["typescript"], disableESTransforms: true, filePath: name });
+    post({ op: "stripped", module: name, text: code });
+  } catch (error) {
+    const { line, column } = error.loc ?? {};
+    const message = textOf(error.message).replace(/^Error transforming .*?: /, "").replace(/ \(\d+:\d+\)$/, "");
+    post({ op: "load_failed", error: { name: "SyntaxError", message: clean(message, 2000) }, module: name, line, column });
+  }
+}
+
 const HANDLERS = {
   module: onModule,
+  strip: onStrip,
   part: onPart,
   load: onLoad,
   start: onStart,
@@ -101,10 +114,14 @@ const box = {
       setForEach(touched, [(life) => { state[life.number] = [life.active, life.outside, life.inside]; }]);
       touched = new SafeSet();
       const out = outbox;
-      outbox = [];
+      outbox = new SafeSet();
       current = NOWHERE;
       served = null;
-      return wellFormed(untampered(() => stringify({ state, out })));
+      return wellFormed(untampered(() => {
+        let text = "";
+        setForEach(out, [(message) => { text += text === "" ? stringify(message) : `,${stringify(message)}`; }]);
+        return `{"state":${stringify(state)},"out":[${text}]}`;
+      }));
     } catch {
       return BROKEN;
     }
@@ -120,7 +137,7 @@ function failed(message, error) {
     if (message === undefined || message.r === undefined) post({ op: "load_failed", error: told_ });
     else post({ op: "throw", r: message.r, error: told_ });
   } catch {
-    outbox = [];
+    outbox = new SafeSet();
   }
 }
 
