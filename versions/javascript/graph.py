@@ -39,7 +39,8 @@ class ClassGraph:
 
 
 def class_graph(text: str, exported: str) -> ClassGraph | None:
-    """The graph of the class a module exports under this name; None when it is not there, or has no `run`."""
+    """The graph of the class a module exports under this name; None when it is not there, has no `run`, or is
+    nested too deeply to be read."""
     name = exports_of(text).get(exported)
     if name is None:
         return None
@@ -49,7 +50,10 @@ def class_graph(text: str, exported: str) -> ClassGraph | None:
     if body is None or run is None:
         return None
     drawing = _Drawing(module, body)
-    nodes = drawing.function(run, steps_at=1)
+    try:
+        nodes = drawing.function(run, steps_at=1)
+    except RecursionError:
+        return None
     workflow: dict[str, Any] = {"class_name": exported, "functions": drawing.functions, "nodes": nodes}
     payload = drawing.payload(run)
     if payload is not None:
