@@ -78,7 +78,7 @@ async def test_a_sandbox_that_dies_is_replaced_and_the_run_replayed(scripts: Scr
     same, attempts = await wild.output()
     assert same
     assert attempts > 1
-    assert await calm.output() == [True, 1]
+    assert (await calm.output())[0]  # its attempt may have been in the process that died
 
 
 async def test_a_step_that_uses_up_its_time_fails(scripts: Scripts) -> None:
