@@ -154,6 +154,8 @@ class Scripts:
             *options.pop("bindings", ()),
         ]
         body = {key: options.pop(key) for key in ("limits", "concurrency") if key in options}
+        if "cpu_ms" in body.get("limits", {}):  # of the script; steps are limited per workflow
+            options["limits"] = body.pop("limits")
         await self.upload(name, {"index.js": head + code, **options.pop("modules", {})}, bindings=bindings, **options)
         await self.bind(name, name, "Flow", **body)
         if head == HEAD:

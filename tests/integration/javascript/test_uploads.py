@@ -87,7 +87,9 @@ async def test_loading_must_come_to_an_end(js: Scripts):
 
 
 async def test_loading_must_not_use_up_the_memory(js: Scripts):
-    assert "memory" in await refusal(js, {"index.js": "export default {};\nconst a = []; for (;;) a.push(new Array(1e5).fill(1.5));"})
+    assert "memory" in await refusal(
+        js, {"index.js": "export default {};\nconst a = []; for (;;) a.push(new Array(1e5).fill(1.5));"}
+    )
 
 
 async def test_a_top_level_promise_that_never_settles_is_refused(js: Scripts):
