@@ -81,6 +81,17 @@ class Patience:
             self._pause = max(SHORTEST_PAUSE, 0.15 * ordered[len(ordered) // 2])
 
 
+class Impatience:
+    """Ask all the time: for latencies one at a time, which asking does not disturb."""
+
+    async def done(self, api: Api, path: str, began: float) -> Any:
+        """The instance, once it is final."""
+        while True:
+            instance = await api.call("GET", path)
+            if instance["status"] in FINAL:
+                return instance
+
+
 async def crowd(arguments: Arguments, one: Callable[[int], Awaitable[None]]) -> float:
     """Do `one(n)` for n below `count`, `in_flight` at a time; the seconds it took."""
     numbers = iter(range(arguments.count))
@@ -190,7 +201,8 @@ async def batch(api: Api, arguments: Arguments) -> dict[str, float]:
 
 async def events(api: Api, arguments: Arguments) -> dict[str, float]:
     """An event to each of `count` waiting instances, `in_flight` at a time: from sending to the output."""
-    root, patience, taken = instances(arguments), Patience(), []
+    root, taken = instances(arguments), []
+    patience = Patience() if arguments.in_flight > 1 else Impatience()
     ids: list[str] = []
     for _ in range(0, arguments.count, 100):
         ids += [made["id"] for made in await api.call("POST", f"{root}/batch", [{}] * 100)]
