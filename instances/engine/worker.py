@@ -82,7 +82,7 @@ class EngineWorker:
         self._options = options or WorkerOptions()
         self._runtimes = dict(runtimes)
         description = (socket.gethostname(), os.getpid(), list(runtimes), self._options.slots)
-        self._lease = Lease(db, clock, self._options.lease_seconds, description)
+        self._lease = Lease(db, clock, self._options.lease_seconds, self._options.silent_seconds, description)
         self._claims = Claims(db, clock, self._runtimes)
         self._opener = Opener(db, Programs(self._runtimes, load_version), limits_of)
         self._runs = HeldRuns()
@@ -231,6 +231,15 @@ class EngineWorker:
         """Leave a run that cannot be opened now to whoever can, or to later."""
         await self._give_back([(held.context.account_id, held.context.key, held.epoch)], patience=REFUSED)
 
+    @property
+    def certain(self) -> bool:
+        """Whether nobody can have taken the runs away."""
+        return self._lease.certain
+
+    async def trust(self) -> None:
+        """Returns when that is so."""
+        await self._lease.trust()
+
     async def read_inbox(self, account_id: UUID, key: UUID) -> list[Fact]:
         """Unread facts of a run, oldest first."""
         while True:
@@ -248,14 +257,15 @@ class EngineWorker:
         if rows is None:
             log.error("the lease was lost: dropping every run", worker=self.worker_id)
             metrics.LEASE_LOSSES.inc()
-            for run in self._runs:
-                run.lose()
-            await self._runs.gone(within=5)
-            await self._lease.acquire()
+            async with self._claiming:  # what is claimed under the old id, too, is somebody else's
+                for run in self._runs:
+                    run.lose()
+                await self._runs.gone(within=5)
+                await self._lease.acquire()
             return
         metrics.RUNS_HELD.set(len(self._runs))
         await self._reconcile(rows, held)
-        await asyncio.sleep(self._options.lease_seconds / 6)
+        await self._lease.rest()
 
     async def _reconcile(self, rows: list[Any], held: list[Run]) -> None:
         """Tell runs of new signals; give back what the database says we hold and we do not; stop what is ours no more.

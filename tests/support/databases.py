@@ -43,10 +43,10 @@ class Databases:
     async def open(cls, server: EmbeddedPostgres) -> Databases:
         """Find or build the template of the current schema and remove what dead sessions left behind."""
         admin = await asyncpg.connect(server.dsn())
-        await admin.execute("create sequence if not exists redis_database maxvalue 2147483647 cycle")
         template = f"template_{_schema_digest()}"
         await admin.execute("select pg_advisory_lock($1)", LOCK)
         try:
+            await admin.execute("create sequence if not exists redis_database maxvalue 2147483647 cycle")
             if not await admin.fetchval("select exists (select from pg_database where datname = $1)", template):
                 await _build(server, admin, template)
             await _clean_up(admin, template)

@@ -28,6 +28,15 @@ class Host(Protocol):
         """Something is ready: claim now."""
         ...
 
+    @property
+    def certain(self) -> bool:
+        """Whether nobody can have taken the runs away."""
+        ...
+
+    async def trust(self) -> None:
+        """Returns when that is so. Wait for it before doing what can be seen from outside."""
+        ...
+
     async def refuse(self, held: Held) -> None:
         """Leave a run that cannot be opened now to whoever can, or to later."""
         ...

@@ -80,7 +80,7 @@ class Run:
         self._notes = Notes(past, work)
         self._suspicion = Suspicion(held, past, work, host.suspects)
         self._waits = Waits(state)
-        self._steps = Steps(state, self._control, self._notes, host.client)
+        self._steps = Steps(state, self._control, self._notes, host)
         self._outside_changed = False
         """The inbox must be read again."""
         self._session_calls = False

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import msgspec
 
-from instances.engine.client import EngineClient
 from instances.engine.runs import attempts
 from instances.engine.runs.attempts import Failed, Outcome
 from instances.engine.runs.children import child_key, create_child, outcome_of
@@ -18,6 +17,7 @@ from instances.engine.runs.clock import millis
 from instances.engine.runs.control import Control
 from instances.engine.runs.endings import RunFailed, RunLost
 from instances.engine.runs.failures import encode_failure, failure_from_outside
+from instances.engine.runs.host import Host
 from instances.engine.runs.inbox import Fact
 from instances.engine.runs.notes import Notes
 from instances.engine.runs.open_steps import OpenSteps
@@ -36,7 +36,7 @@ DIED = Failure("WorkflowInternalError", "Attempt failed due to internal workflow
 class Steps:
     """What one run is doing."""
 
-    def __init__(self, state: RunState, control: Control, notes: Notes, client: EngineClient) -> None:
+    def __init__(self, state: RunState, control: Control, notes: Notes, host: Host) -> None:
         self._state = state
         self._run = state.held.context
         self._clock = state.clock
@@ -44,7 +44,7 @@ class Steps:
         self._usage = state.usage
         self._control = control
         self._notes = notes
-        self._client = client
+        self._host = host
         self._open = OpenSteps(state)
         self._outcomes = Outcomes(state, self._open, self._retry)
         self.held_back: list[Do] = []
@@ -148,6 +148,8 @@ class Steps:
             self._open.run(step, self._attempt(step))
 
     async def _attempt(self, step: Step) -> None:
+        if not self._host.certain:
+            await self._host.trust()
         attempt = self._attempt_of(step)
         try:
             outcome = await attempts.run(self._state.session, step.do, attempt, self._state.held)
@@ -188,7 +190,7 @@ class Steps:
 
     async def _create_child(self, step: Step, child: Child, key: UUID) -> None:
         try:
-            refusal = await create_child(self._client, self._state.held, step.do.key, child, key)
+            refusal = await create_child(self._host.client, self._state.held, step.do.key, child, key)
         except RunLost:
             self._work.fenced = True
             return

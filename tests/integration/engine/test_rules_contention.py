@@ -18,6 +18,7 @@ from instances.engine.journal_writer import Flush, JournalWriter, Next
 from instances.lifecycle import Kind, Status
 from instances.runtimes.protocol import Attempt, Do, RunContext
 from tests.support.engine import Engine, step
+from tests.support.invariants import consistent
 from tests.support.puppet import Puppet
 from tests.support.scripts import Steps, calls_child, one_step
 from tests.support.unreliable import UnreliableDatabase
@@ -148,34 +149,7 @@ async def test_overlapping_statements_never_deadlock(engine: Engine) -> None:
     await engine.admin.execute("select pg_stat_clear_snapshot()")
     deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
     assert await engine.admin.fetchval(deadlocks) == 0
-    await check(engine)
-
-
-async def check(engine: Engine) -> None:
-    """What holds at any moment, however runs were treated."""
-    admin = engine.admin
-    torn = await admin.fetch(
-        "select key, count(*), max(seq) from journal group by key having count(*) <> max(seq) or min(seq) <> 1"
-    )
-    assert torn == [], "numbers without gaps, from 1"
-    unequal = await admin.fetch(
-        "select i.key from instance i left join live l using (account_id, key) where (l.key is null) = (i.status = 0)"
-        " or coalesce(l.seq, i.seq) <> (select max(seq) from journal j where j.key = i.key)"
-    )
-    assert unequal == [], "unfinished runs have a live row, finished ones have none, and seq is the last entry's"
-    counters = await admin.fetch(
-        "select status, sum(n)::int as n from counter group by 1 having sum(n) <> 0 order by 1"
-    )
-    counts = await admin.fetch("select status, count(*)::int as n from instance where status > 0 group by 1 order by 1")
-    assert [*map(tuple, counters)] == [*map(tuple, counts)]
-    unread = await admin.fetch(
-        "select l.key from live l where unread <> (select count(*) from inbox q where q.key = l.key"
-        " and q.type not like 'child:%')"
-    )
-    assert unread == [], "unread events are counted"
-    assert (
-        await admin.fetchval("select count(*) from inbox q where not exists (select from live where key = q.key)") == 0
-    )
+    await consistent(engine.admin)
 
 
 async def twins(engine: Engine) -> tuple[asyncpg.Connection, asyncpg.Connection]:
@@ -223,7 +197,7 @@ async def test_a_restart_and_a_deletion_of_one_instance_come_one_after_the_other
         assert await engine.admin.fetchval(f"select count(*) from {table}") == 0, "deleted is deleted"
     await restarting.close()
     await deleting.close()
-    await check(engine)
+    await consistent(engine.admin)
 
 
 async def test_a_deadlock_is_retried_and_reaches_nobody(engine: Engine, unreliable: UnreliableDatabase) -> None:
@@ -279,7 +253,7 @@ async def test_entries_of_all_writers_share_one_sequence(engine: Engine, puppet:
     await asyncio.gather(flushes(), events(engine.client), events(other), commands())
     journal = await engine.journal(key)
     assert [entry["seq"] for entry in journal] == list(range(1, 1 + 1 + 60 + 40 + 20))
-    await check(engine)
+    await consistent(engine.admin)
     await other.stop()
 
 
@@ -292,7 +266,7 @@ async def test_the_sequence_goes_on_over_restarts_and_ends(engine: Engine, puppe
         await engine.client.restart(engine.account, key)
     assert [entry["seq"] for entry in await engine.journal(key)] == list(range(1, 1 + 1 + 3 * 4))
     assert [entry["run"] for entry in await engine.journal(key)] == [1] * 4 + [2] * 4 + [3] * 4 + [4]
-    await check(engine)
+    await consistent(engine.admin)
 
 
 # --- data ------------------------------------------------------------------------------------------------------
@@ -318,7 +292,7 @@ async def test_only_the_run_whose_change_cannot_be_stored_fails(engine: Engine) 
             assert "WorkflowInternalError" in row["error"]
     assert await engine.kinds(keys[7]) == [Kind.QUEUED, Kind.STARTED, Kind.STEP_STARTED, Kind.ERRORED]
     await engine.eventually(lambda: worker.held == 0 and worker.writer.backlog == 0)
-    await check(engine)
+    await consistent(engine.admin)
 
 
 async def test_a_bad_change_fails_alone_and_the_rest_of_its_batch_commits(engine: Engine, puppet: Puppet) -> None:
@@ -335,7 +309,7 @@ async def test_a_bad_change_fails_alone_and_the_rest_of_its_batch_commits(engine
     assert await engine.admin.fetchval("select count(*) from journal where kind = $1", int(Kind.LOG)) == 6
     assert writer.backlog == 0
     await writer.stop()
-    await check(engine)
+    await consistent(engine.admin)
 
 
 async def test_a_change_that_cannot_be_stored_is_not_quoted_in_the_log(
@@ -413,4 +387,4 @@ async def test_parents_and_children_in_one_crowd_complete(engine: Engine) -> Non
         await engine.until(key, Status.COMPLETE)
     deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
     assert await engine.admin.fetchval(deadlocks) == 0
-    await check(engine)
+    await consistent(engine.admin)

@@ -14,12 +14,12 @@ from instances.engine import store
 from instances.engine.client import Control, Create, NewInstance
 from instances.engine.journal_writer import Next
 from instances.engine.runs import breath
-from instances.lifecycle import Kind, Status
+from instances.lifecycle import Kind, Phase, Status
 from instances.runtimes.protocol import Attempt, CommandMessage, Do, Message, Retry, RunContext, StoredVersion
 from tests.support import engine as harness
 from tests.support.engine import Engine, step
 from tests.support.puppet import Puppet
-from tests.support.scripts import Steps, one_step, outcome
+from tests.support.scripts import Steps, one_step, outcome, wait
 from tests.support.unreliable import UnreliableDatabase
 
 TRANSITIONS = [Next.KEEP, Next.PARK, Next.SETTLE_PAUSE, Next.ROLL_BACK, Next.RELEASE, Next.COMPLETE, Next.ERRORED]
@@ -242,6 +242,108 @@ async def test_a_frozen_workers_runs_resume_elsewhere_and_it_starts_anew(
     assert await engine.journal(key) == written
     await heir.drain(0)
     await engine.until(await engine.create("w"), Status.COMPLETE)
+
+
+@pytest.mark.parametrize("how", ["its lease is over", "its session is gone"])
+async def test_a_worker_that_comes_back_begins_nothing_others_may_have_done(
+    engine: Engine, unreliable: UnreliableDatabase, how: str
+) -> None:
+    """Frozen between a commit and its answer: what follows from the answer has been done elsewhere since."""
+    began: list[str] = []
+    committed, thawed = asyncio.Event(), asyncio.Event()
+
+    async def body(do: Do, _: Attempt) -> str | None:
+        began.append(do.key.name)
+        return f'"{do.key.name}"'
+
+    def script(run: RunContext) -> Steps:
+        for name in "ab":
+            [message] = yield [step(name, retry=Retry(3, 0))]
+        return outcome(message)
+
+    async def stand_still(sent: str, _: Any) -> None:
+        if sent == store.FLUSH and not thawed.is_set() and Kind.STEP_COMPLETED in await engine.kinds(key):
+            committed.set()
+            await thawed.wait()
+
+    await engine.define("w", script, body)
+    unreliable.hooks.append(stand_still)
+    key = await engine.create("w")
+    frozen = await engine.worker(db=unreliable)
+    await committed.wait()
+    unreliable.freeze()
+    if how == "its session is gone":
+        kill = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'millrace-lease'"
+        await engine.admin.execute(f"{kill} and datname = current_database()")
+    await engine.worker()
+    engine.clock.advance(2 if how == "its session is gone" else 7)
+    assert (await engine.until(key, Status.COMPLETE))["output"] == '"b"'
+    unreliable.thaw()
+    thawed.set()
+    await engine.eventually(lambda: frozen.held == 0)
+    assert began == ["a", "b"]
+
+
+async def test_nothing_is_claimed_in_the_name_of_a_worker_that_is_no_more(
+    engine: Engine, unreliable: UnreliableDatabase
+) -> None:
+    """It lost its lease and registers again, which takes a while. What it claimed meanwhile would not be its own."""
+    began: list[str] = []
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def body(do: Do, _: Attempt) -> str | None:
+        began.append(do.key.name)
+        return None
+
+    async def take_long(sent: str, _: Any) -> None:
+        if sent == store.REGISTER:
+            asked.set()
+            await answered.wait()
+
+    await engine.define("w", one_step, body)
+    worker = await engine.worker(db=unreliable, lease_seconds=0.1)
+    unreliable.hooks.append(take_long)
+    await engine.admin.execute("delete from worker")
+    await asked.wait()
+    key = await engine.create("w")
+    worker.wake()
+    await asyncio.sleep(0.05)
+    assert (await engine.live(key))["phase"] == Phase.READY  # type: ignore[index]
+    heir = await engine.worker()
+    await engine.until(key, Status.COMPLETE)
+    answered.set()
+    await engine.until(await engine.create("w"), Status.COMPLETE)
+    await heir.drain(0)
+    await engine.until(await engine.create("w"), Status.COMPLETE)
+    assert began == ["a"] * 3
+
+
+async def test_a_worker_that_is_not_sure_of_its_lease_renews_it_and_goes_on(
+    engine: Engine, unreliable: UnreliableDatabase
+) -> None:
+    """It does not wait for the next renewal, and no longer than the database is away."""
+    began: list[str] = []
+
+    async def body(do: Do, _: Attempt) -> str | None:
+        began.append(do.key.name)
+        return None
+
+    def script(run: RunContext) -> Steps:
+        yield [wait("w", "go")]
+        yield [step("a")]
+        return "1"
+
+    await engine.define("w", script, body)
+    worker = await engine.worker(db=unreliable, lease_seconds=600)
+    key = await engine.create("w")
+    await engine.until(key, Status.WAITING)
+    assert worker.certain
+    engine.clock.advance(599)
+    assert not worker.certain
+    await engine.client.send_event(engine.account, key, "go", None)
+    await engine.until(key, Status.COMPLETE, seconds=5)
+    assert worker.certain
+    assert began == ["a"]
 
 
 async def test_a_worker_that_only_missed_renewals_keeps_its_runs(
