@@ -50,10 +50,7 @@ class Service(ABC):
         if not self.user.can_enter(self.home):
             raise EmbeddedError(f"User {self.user.name}, who runs {self.title}, cannot enter {self.home}.")
         with self._tenure.turn():
-            if self.running():
-                self.started_here = False
-                self._await_ready()
-            else:
+            if not self._adopt():
                 self._start_own()
             self._tenure.enter()
 
@@ -72,6 +69,19 @@ class Service(ABC):
                 return False
             self._start_own()
             return True
+
+    def _adopt(self) -> bool:
+        """Take the server that runs. False when none does, or it ends before it answers: it was being killed."""
+        if not self.running():
+            return False
+        try:
+            self._await_ready()
+        except EmbeddedError:
+            if self.running():
+                raise
+            return False
+        self.started_here = False
+        return True
 
     def _start_own(self) -> None:
         try:

@@ -101,6 +101,25 @@ class TestPostgres:
         client.terminate()
         server.stop()
 
+    async def test_starts_its_own_when_the_one_to_be_shared_is_being_killed(self, home, monkeypatch):
+        killed, server = postgres_in(home), postgres_in(home)
+        killed.start()
+        pid, ready = killed.process_id(), server._ready
+
+        def die_when_asked() -> bool:
+            if exists(pid):
+                os.kill(pid, signal.SIGKILL)
+                killed._child.wait()
+            return ready()
+
+        monkeypatch.setattr(server, "_ready", die_when_asked)
+        server.start()
+        assert server.started_here
+        assert server.process_id() != pid
+        assert await ask(server.dsn(), "select 1") == 1
+        killed.stop()
+        assert server.stop()
+
     async def test_ignores_a_lock_file_whose_number_another_process_has_now(self, home):
         server = postgres_in(home)
         server.start()
