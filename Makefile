@@ -11,6 +11,9 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do $$p $(NEW_ENOUGH) >/dev/null 2>&1 &
 VENV := .venv/bin
 ARGS ?=
 
+# Processes the tests are spread over. Many tests wait for a server or a child, so a few more than cores do no harm.
+TEST_PROCESSES ?= 3
+
 define bootstrap
 @test -n "$(PYTHON)" || { echo "Millrace needs Python 3.11 or newer, and none was found on PATH."; exit 1; }
 @$(PYTHON) bootstrap.py $(1)
@@ -28,7 +31,7 @@ run: ## Start everything (PostgreSQL, Valkey, API, worker) and serve until Ctrl-
 
 test: ## Run the whole test suite; ARGS="tests/unit -k name" and the like
 	$(call bootstrap,dev)
-	@exec $(VENV)/python -m pytest $(ARGS)
+	@exec $(VENV)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
 
 lint: ## Check style, types and the direction of imports
 	$(call bootstrap,dev)
