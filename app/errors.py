@@ -86,6 +86,29 @@ class NoRoute(MillraceError):
         super().__init__(message)
 
 
+class MethodNotAllowed(MillraceError):
+    """405: the path exists, but not for this method. `allowed` names those it has, sorted."""
+
+    code, key, status = 7001, "", 405
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self.allowed = allowed
+        super().__init__("This method is not available for that URI.")
+
+
+class UnsupportedMediaType(MillraceError):
+    """415: the route does not read bodies of this content type."""
+
+    code, key, status = 10470, "", 415
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or "Unsupported media type")
+
+
+class InternalError(MillraceError):
+    """500: a bug; what happened is in the log, and the caller gets a fixed message."""
+
+
 class TooManyRequests(MillraceError):
     """429: a rate or quantity limit; `retry_after` says when waiting helps."""
 

@@ -2,7 +2,7 @@
 
 `uvicorn --factory app.main:create_app` serves it; `millrace serve` does so with the right options. What happens to a
 request, from the outside in: :class:`~app.middleware.gateway.Gateway` (request id, path, limits, compression, access
-log), CORS if configured, routing, authentication, the handler; errors become the face's envelope in `app.envelope`.
+log), CORS if configured, routing, authentication, the handler; errors become answers of the face in `app.refusals`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from litestar.utils import normalize_path
 from app import contract, health
 from app.authentication import Authenticate, caller_of
 from app.composition import Platform
-from app.envelope import ERROR_HANDLERS, Failure, failure_of
-from app.errors import NoRoute
+from app.errors import MethodNotAllowed, NoRoute
+from app.faces import FACES
+from app.failures import understand
 from app.health import ReadinessCheck
 from app.middleware.clients import Proxies
 from app.middleware.gateway import Gateway, RequestIds
 from app.middleware.paths import PREFIX, RestoreInstanceId
 from app.observability.logging import configure_logging
 from app.observability.tracing import traced
+from app.refusals import ERROR_HANDLERS, refuse
 from app.settings import Settings, SettingsError, load_settings
 from instances.routes import route_handlers as instance_routes
 from tenants.routes import route_handlers as tenant_routes
@@ -52,7 +54,12 @@ def create_app(settings: Settings | None = None, *, platform: Platform | None = 
     owned = platform is None
     platform = platform or Platform(settings)
     app = Litestar(
-        route_handlers=[*health.route_handlers, *contract.route_handlers, _cloudflare_face(platform)],
+        route_handlers=[
+            *health.route_handlers,
+            *contract.route_handlers,
+            _cloudflare_face(platform),
+            *(router for face in FACES for router in face.routers(platform)),
+        ],
         dependencies=_dependencies(platform),
         exception_handlers=ERROR_HANDLERS,
         lifespan=[_lifespan(platform)] if owned else [],
@@ -66,7 +73,7 @@ def create_app(settings: Settings | None = None, *, platform: Platform | None = 
         traced(app.asgi_handler, "millrace-api"),
         proxies=_proxies(settings),
         request_id=RequestIds(),
-        render=_render,
+        refuse=refuse,
         allowed=_allowed_methods(app),
     )
     app.asgi_handler = gateway
@@ -125,7 +132,8 @@ def _allowed_methods(app: Litestar) -> Callable[[str], str]:
         try:
             app.asgi_router.handle_routing(path=normalize_path(path), method=_NO_METHOD)
         except MethodNotAllowedException as error:
-            return failure_of(error).headers["allow"]
+            refused = understand(error)
+            return ", ".join(refused.allowed) if isinstance(refused, MethodNotAllowed) else ""
         except NotFoundException:
             pass
         raise NoRoute()
@@ -159,7 +167,3 @@ def _proxies(settings: Settings) -> Proxies:
         return Proxies(settings.trusted_proxies)
     except ValueError as error:
         raise SettingsError(f"MILLRACE_TRUSTED_PROXIES: {error}") from None
-
-
-def _render(_scope: Any, failure: Failure) -> tuple[bytes, str]:
-    return failure.body, "application/json"

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.envelope import Failure, failure_of, log_failure
+from app.faces.face import Answer
 from app.middleware import bodies, paths
 from app.middleware.clients import Proxies
 from app.middleware.compression import Compressor, encoding_for
@@ -38,9 +38,9 @@ _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 class Gateway:
     """ASGI middleware outside of everything else, CORS included.
 
-    `render` turns a :class:`~app.envelope.Failure` that happened before routing into a body and content type in the
-    shape of the face the path belongs to; `request_id` makes the id of a request that brings none; `allowed` names the
-    methods of a canonical path, or raises :class:`app.errors.NoRoute`.
+    `refuse` answers a request that failed before routing, in the shape of the face the path belongs to; `request_id`
+    makes the id of a request that brings none; `allowed` names the methods of a canonical path, or raises
+    :class:`app.errors.NoRoute`.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Gateway:
         *,
         proxies: Proxies,
         request_id: Callable[[], str],
-        render: Callable[[Scope, Failure], tuple[bytes, str]],
+        refuse: Callable[[Exception, Scope], Answer],
         allowed: Callable[[str], str],
     ) -> None:
         self._app = app
         self._proxies = proxies
         self._request_id = request_id
-        self._render = render
+        self._refuse = refuse
         self._allowed = allowed
         self.streams = Streams()
 
@@ -161,9 +161,7 @@ class _Exchange:
         except Exception as error:
             if self._status:  # the answer has begun: the server can only cut the connection
                 raise
-            failure = failure_of(error)
-            log_failure(error, failure)
-            await self._fail(failure, outward)
+            await self._fail(self._gateway._refuse(error, self._scope), outward)
 
     def _prepared(self) -> Receive:
         """What the application reads from, behind the body's limits; HEAD becomes GET, whose body is kept back."""
@@ -201,11 +199,11 @@ class _Exchange:
         if self._body_less:
             self._end.set()
 
-    async def _fail(self, failure: Failure, outward: Any) -> None:
-        body, kind = self._gateway._render(self._scope, failure)
-        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
-        headers += [(name.encode(), value.encode()) for name, value in failure.headers.items()]
-        await self._answer(failure.status, body, headers, outward)
+    async def _fail(self, answer: Answer, outward: Any) -> None:
+        length = str(len(answer.body)).encode()
+        headers = [(b"content-type", answer.media_type.encode()), (b"content-length", length)]
+        headers += [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+        await self._answer(answer.status, answer.body, headers, outward)
 
     @staticmethod
     async def _answer(status: int, body: bytes, headers: list[tuple[bytes, bytes]], outward: Any) -> None:

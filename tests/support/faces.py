@@ -11,8 +11,8 @@ from litestar.di import Provide
 from litestar.types import ASGIApp, ControllerRouterHandler, Middleware
 
 from app.authentication import Authenticate, caller_of
-from app.envelope import ERROR_HANDLERS
 from app.middleware.paths import PREFIX
+from app.refusals import ERROR_HANDLERS
 from tenants.service import TenantService
 
 

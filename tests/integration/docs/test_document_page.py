@@ -95,7 +95,7 @@ def test_every_document_is_run_here_or_there() -> None:
     assert set(SHOWN) == set(RUNS) | CALLING
 
 
-@pytest.mark.parametrize("name", CALLING)
+@pytest.mark.parametrize("name", sorted(CALLING))
 async def test_documents_that_call_out_are_accepted(api: httpx.AsyncClient, name: str) -> None:
     await deploy(api, name)
 

@@ -27,8 +27,8 @@ SOURCES = [
     "open('/tmp/escaped', 'w')",
     "os.mkdir('/tmp/escaped')",
     "os.execv('/bin/true', ['true'])",
-    f"open('/proc/{os.getpid()}/environ')",
-    f"os.kill({os.getpid()}, 0)",
+    "open(f'/proc/{TESTS}/environ')",
+    "os.kill(TESTS, 0)",
     "os.kill(os.getppid(), 0)",
     "os.kill(SIBLING, 0)",
     "os.kill(1, 0)",
@@ -55,7 +55,7 @@ async def tried(tmp_path_factory):
             pytest.skip("this kernel's Landlock knows no scopes")
         sibling, child = await zygote.fork(), await zygote.fork()
         await sibling.ready()
-        await do(child, f"SIBLING = {sibling.pid}")
+        await do(child, f"SIBLING = {sibling.pid}", f"TESTS = {os.getpid()}")
         here = await do(child, *SOURCES)
         elsewhere = await do(child, *(f"elsewhere(lambda: ({source}))" for source in SOURCES))
         return dict(zip(SOURCES, zip(here, elsewhere, strict=True), strict=True))

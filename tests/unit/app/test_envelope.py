@@ -15,7 +15,7 @@ from litestar.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.envelope import failure_of
+from app.envelope import refuse
 from app.errors import (
     InvalidRequest,
     MillraceError,
@@ -27,6 +27,12 @@ from app.errors import (
     TooManyRequests,
     Unavailable,
 )
+from app.faces.face import Answer
+from app.failures import understand
+
+
+def answer_to(error: Exception, method: str = "POST", headers: Any = ()) -> Answer:
+    return refuse(understand(error), {"method": method, "headers": headers})
 
 
 class _Conflict(MillraceError):
@@ -60,9 +66,9 @@ CASES: list[tuple[Exception, int, int, str]] = [
 
 @pytest.mark.parametrize(("error", "status", "code", "message"), CASES)
 def test_status_code_and_message(error: Exception, status: int, code: int, message: str) -> None:
-    failure = failure_of(error)
-    assert failure.status == status
-    body: Any = msgspec.json.decode(failure.body)
+    answer = answer_to(error)
+    assert answer.status == status
+    body: Any = msgspec.json.decode(answer.body)
     assert body == {"success": False, "errors": [{"code": code, "message": message}], "messages": [], "result": None}
 
 
@@ -74,7 +80,7 @@ def test_each_problem_of_a_document_is_one_entry() -> None:
             Problem("whole", "", code=10021),
         ],
     )
-    assert msgspec.json.decode(failure_of(error).body)["errors"] == [
+    assert msgspec.json.decode(answer_to(error).body)["errors"] == [
         {
             "code": 10002,
             "message": "nodes/0/id is missing",
@@ -86,24 +92,26 @@ def test_each_problem_of_a_document_is_one_entry() -> None:
 
 
 def test_retry_headers() -> None:
-    assert failure_of(_Conflict()).headers == {"x-should-retry": "false"}
-    assert failure_of(TooManyRequests(retry_after=0.2)).headers == {"x-should-retry": "true", "retry-after": "1"}
-    assert failure_of(TooManyRequests(retry_after=2.1)).headers["retry-after"] == "3"
-    assert failure_of(NoRoute()).headers == {}
+    assert answer_to(_Conflict()).headers == {"x-should-retry": "false"}
+    assert answer_to(TooManyRequests(retry_after=0.2)).headers == {"x-should-retry": "true", "retry-after": "1"}
+    assert answer_to(TooManyRequests(retry_after=2.1)).headers["retry-after"] == "3"
+    assert answer_to(NoRoute()).headers == {}
+
+
+def test_what_may_be_repeated_when_a_service_is_away() -> None:
+    assert answer_to(Unavailable()).headers["x-should-retry"] == "false"
+    assert answer_to(Unavailable(), "GET").headers["x-should-retry"] == "true"
+    assert answer_to(Unavailable(), "POST", [(b"idempotency-key", b"k")]).headers["x-should-retry"] == "true"
 
 
 def test_allowed_methods_are_named() -> None:
     error = MethodNotAllowedException(headers={"allow": "POST, GET, OPTIONS"})
-    assert failure_of(error).headers == {"allow": "GET, HEAD, OPTIONS, POST"}
+    assert answer_to(error).headers == {"allow": "GET, HEAD, OPTIONS, POST"}
 
 
 def test_a_bad_parameter_is_named() -> None:
     error = ValidationException(extra=[{"message": "Expected `int`", "key": "page", "source": "query"}])
-    assert [entry.message for entry in failure_of(error).errors] == ["query parameter page: Expected `int`"]
+    assert [problem.message for problem in understand(error).problems] == ["query parameter page: Expected `int`"]
     error = ValidationException(extra=[{"message": "Expected `str`", "key": "a.b", "source": "body"}])
-    (entry,) = failure_of(error).errors
-    assert msgspec.to_builtins(entry) == {
-        "code": 10002,
-        "message": "a.b: Expected `str`",
-        "source": {"pointer": "/a/b"},
-    }
+    (entry,) = msgspec.json.decode(answer_to(error).body)["errors"]
+    assert entry == {"code": 10002, "message": "a.b: Expected `str`", "source": {"pointer": "/a/b"}}

@@ -1,0 +1,13 @@
+"""The API faces beside the Cloudflare one, each translating to the same services."""
+
+from __future__ import annotations
+
+from app.faces.face import Face
+
+FACES: tuple[Face, ...] = ()
+"""In the order they are asked whether a path is theirs; whatever none of them owns is the Cloudflare face's."""
+
+
+def face_of(path: str) -> Face | None:
+    """The face a canonical path belongs to; None: the Cloudflare face."""
+    return next((face for face in FACES if face.owns(path)), None)

@@ -1,0 +1,45 @@
+"""What an API face is to the rest of the application: paths it owns, its routes, and how it says no.
+
+A face translates requests and shapes; it owns no table, keeps no state and takes no decision.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from litestar import Router
+
+from app.errors import MillraceError
+
+if TYPE_CHECKING:
+    from app.composition import Platform
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, ready to send. Header names are lower case."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    media_type: str = "application/json"
+
+
+Refusal = Callable[[MillraceError, Any], Answer]
+"""How a face answers a request that failed: the error and the ASGI scope (routed or not, with or without a caller)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Face:
+    """One API face. It owns the paths that are one of `prefixes`, or continue one with `/`."""
+
+    name: str
+    prefixes: tuple[str, ...]
+    refuse: Refusal
+    routers: Callable[[Platform], list[Router]]
+
+    def owns(self, path: str) -> bool:
+        """Whether a canonical path is this face's, existing or not."""
+        return any(path == prefix or path.startswith(prefix + "/") for prefix in self.prefixes)
