@@ -7,6 +7,8 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
+from app.cli.garbage import collect_seldom
+
 
 def run_async(main: Coroutine[Any, Any, None]) -> None:
     """Run `main` on uvloop, or on asyncio's own loop where there is none (Windows).
@@ -14,6 +16,7 @@ def run_async(main: Coroutine[Any, Any, None]) -> None:
     SIGTERM and SIGINT cancel it, and it ends without an error, until it handles them itself: a process that is told to
     stop while it still starts takes down what it has started.
     """
+    collect_seldom()
     try:
         import uvloop
     except ImportError:

@@ -14,6 +14,7 @@ import uvicorn
 from app.cli.child import follow_supervisor, tell_ready
 from app.cli.environment import process_settings
 from app.cli.event_loop import run_async
+from app.cli.garbage import spare_what_stands
 from app.cli.listening import base_url, bind_address, listen
 from app.composition import Platform
 from app.main import create_app
@@ -75,6 +76,7 @@ class ApiServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        spare_what_stands()
         click.echo(f"Serving on {self._address}", err=True)
         tell_ready()
 

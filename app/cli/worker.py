@@ -7,6 +7,7 @@ import click
 from app.cli.child import follow_supervisor, tell_ready
 from app.cli.environment import process_settings
 from app.cli.event_loop import run_async
+from app.cli.garbage import spare_what_stands
 from app.observability.logging import configure_logging
 from app.observability.metrics import observed
 from app.worker import run_worker
@@ -27,7 +28,12 @@ async def _work() -> None:
     async with process_settings() as settings:
         configure_logging(settings)
         async with observed(settings):
-            await run_worker(settings, on_ready=tell_ready)
+            await run_worker(settings, on_ready=_ready)
+
+
+def _ready() -> None:
+    spare_what_stands()
+    tell_ready()
 
 
 commands: list[click.Command] = [worker]
