@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,11 +11,13 @@ from uuid import UUID
 import msgspec
 
 from app.errors import InvalidRequest, Problem
+from tenants.limits import DOCUMENT_PROBLEMS
 from versions.compilation import PYTHON, RUNTIMES, CompiledScript
 from versions.document import Document, check_document, document_hash, encode_document, validate_input
 from versions.document.model import NO_INPUT
 from versions.document.types import UrlRule
 from versions.errors import DocumentInvalid, InvalidInput, ScriptInvalid
+from versions.forms import FORMS, Form, Installation, Untyped
 from versions.graph import CLASS_NAME, document_graph
 from versions.javascript.graph import class_graph as javascript_graph
 from versions.python.graph import class_graph as python_graph
@@ -77,9 +80,51 @@ def document_source(
         pointer=pointer,
         locate=locate,
     )
-    document = checked.document
-    if document is None:
+    if checked.document is None:
         raise DocumentInvalid(checked.problems)
+    said = _said(definition) if original is None else original
+    claimed = checked.document.dialect or dialect
+    # What it says it was made from was not read: only `native_source` makes versions that are shown in their own form.
+    dialect = DEFAULT_DIALECT if claimed in FORMS else claimed
+    return _source_of(checked.document, checked.warnings, handle, now, dialect, said)
+
+
+def native_source(
+    form: Form,
+    body: Mapping[str, Any],
+    handle: str,
+    now: datetime,
+    *,
+    known_handlers: Collection[str],
+    check_url: UrlRule | None,
+    untyped: Untyped = "noop",
+) -> Source:
+    """Compile a body of a native form. Raises :class:`DocumentInvalid` with every problem, located in `body`.
+
+    Two bodies that are shown alike are the same version, whatever their spelling; `body` is kept as it is.
+    """
+    body = form.part(body)
+    translated = form.translate(body, Installation(known_handlers, untyped))
+    if translated.definition is None:
+        raise DocumentInvalid(translated.problems)
+    checked = check_document(
+        translated.definition,
+        known_handlers=known_handlers,
+        check_url=check_url,
+        noun=form.noun,
+        locate=translated.locate,
+    )
+    problems = (*translated.problems, *checked.problems)[:DOCUMENT_PROBLEMS]
+    if problems or checked.document is None:
+        raise DocumentInvalid(problems)
+    source = _source_of(checked.document, checked.warnings, handle, now, form.dialect, body)
+    shown = msgspec.json.encode([source.source_hash, form.show(checked.document, body)], order="sorted")
+    return msgspec.structs.replace(source, source_hash=hashlib.sha256(shown).hexdigest())
+
+
+def _source_of(
+    document: Document, warnings: tuple[Problem, ...], handle: str, now: datetime, dialect: str, original: Any
+) -> Source:
     return Source(
         language=LANGUAGE_DOCUMENT,
         runtime=RUNTIME_DOCUMENT,
@@ -90,12 +135,12 @@ def document_source(
         graph=_text(document_graph(document)),
         display_name=document.name,
         description=document.description,
-        dialect=document.dialect or dialect,
-        original=_text(_said(definition) if original is None else original),
+        dialect=dialect,
+        original=_text(original),
         retention_ms=document.retention,
         schedules=of_document(document, now),
         input_needed=_why_input_is_needed(document),
-        warnings=checked.warnings,
+        warnings=warnings,
     )
 
 

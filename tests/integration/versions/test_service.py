@@ -96,12 +96,12 @@ async def test_the_original_is_kept_verbatim(versions, boss, clock):
     assert origin.dialect == "003"
     assert origin.original == '{"spec":"workflow/1","nodes":[{"id":"a","timeout":"10 seconds"}]}'
     source = document_source(
-        {**definition, "source": {"dialect": "002"}}, "tasks", clock.now(), known_handlers=(), check_url=None,
+        {**definition, "source": {"dialect": "mine"}}, "tasks", clock.now(), known_handlers=(), check_url=None,
         original={"tasks": []},
     )  # fmt: skip
     workflow = (await versions.deploy(boss, "tasks", source, WorkflowBody())).workflow
     origin = await versions.origin(boss.account_id, workflow.current_version)
-    assert (origin.dialect, origin.original) == ("002", '{"tasks":[]}')
+    assert (origin.dialect, origin.original) == ("mine", '{"tasks":[]}')
 
 
 async def test_workspaces(versions, boss):
