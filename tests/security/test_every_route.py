@@ -1,4 +1,4 @@
-"""Every route of the contract: nobody without a credential, nothing across accounts, nothing without the scope."""
+"""Every route of the Cloudflare face: nobody without a credential, nothing across accounts, nothing without the scope."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.composition import Platform
 from app.settings import Settings
 from tenants.policies import ACCOUNT_RESOURCE, PERMISSION_GROUPS
 from tests.support.api import Tenant, client_of, new_tenant
-from tests.support.openapi import operations
+from tests.support.openapi import operations_of
 
 DOCUMENT = {
     "spec": "workflow/1",
@@ -46,7 +46,7 @@ QUERIES = {"getInstanceStep": {"name": "w-1", "type": "waitForEvent"}}
 
 OPERATIONS = [
     pytest.param(method, path, operation["operationId"], id=operation["operationId"])
-    for (method, path), operation in operations().items()
+    for (method, path), operation in operations_of(None).items()
     if path not in PUBLIC
 ]
 IN_AN_ACCOUNT = [each for each in OPERATIONS if "{account_id}" in each.values[1]]

@@ -15,10 +15,13 @@ import httpx
 from jsonschema import Draft202012Validator, FormatChecker
 
 from app.contract import contract
+from app.faces import face_of
 from app.middleware.paths import PREFIX
 
 METHODS = ("get", "put", "post", "patch", "delete")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_VERSION = re.compile(r"^/api/v[12]/")
+"""Versions of the orchestration face: the contract names its paths once, without."""
 _FORMATS = FormatChecker(("uuid",))
 
 
@@ -38,6 +41,15 @@ def operations() -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
+def operations_of(face: str | None) -> dict[tuple[str, str], dict[str, Any]]:
+    """The operations of one face by its name; None: of the Cloudflare face and the service itself."""
+    return {
+        (method, path): operation
+        for (method, path), operation in operations().items()
+        if getattr(face_of(path), "name", None) == face
+    }
+
+
 def check(response: httpx.Response) -> None:
     """Raise :class:`AssertionError` saying how `response` breaks the contract."""
     request = response.request
@@ -48,9 +60,12 @@ def check(response: httpx.Response) -> None:
     assert documented is not None, f"{where}: status is not documented ({', '.join(answers)})"
     documented = _resolve(documented)
     assert response.headers.get("x-request-id"), f"{where}: no X-Request-Id"
+    if "content" not in documented:
+        assert not response.content, f"{where}: a body is not documented"
+        return
     kind = response.headers.get("content-type", "").partition(";")[0]
     assert kind in documented["content"], f"{where}: {kind} is not documented ({', '.join(documented['content'])})"
-    if kind == "application/json":
+    if kind == "application/json" or kind.endswith("+json"):
         validate(documented["content"][kind]["schema"], response.json(), where)
 
 
@@ -63,7 +78,7 @@ def validate(schema: dict[str, Any], value: Any, where: str) -> None:
 
 def find(method: str, path: str) -> tuple[str, dict[str, Any]]:
     """The operation a request was for: literal segments win over parameters, an instance id may hold slashes."""
-    inside = path.removeprefix(PREFIX).rstrip("/")
+    inside = _VERSION.sub("/api/", path.removeprefix(PREFIX)).rstrip("/")
     verb = "get" if method == "HEAD" else method.lower()
     for template, pattern in _patterns():
         operation = contract()["paths"][template].get(verb)
