@@ -1,4 +1,4 @@
-"""Every route of the Cloudflare face: nobody without a credential, nothing across accounts, nothing without the scope."""
+"""Every route of the Cloudflare face: nobody without credentials, nothing across accounts or without the scope."""
 
 from __future__ import annotations
 
