@@ -6,9 +6,10 @@ import base64
 import binascii
 import dataclasses
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from uuid import UUID
 
-from app.errors import NoRoute, NotAllowed
+from app.errors import InvalidRequest, NoRoute, NotAllowed
 from tenants.ids import parse_account_id
 
 ADMIN = "admin"
@@ -49,14 +50,18 @@ ROLE_SCOPES: dict[str, frozenset[str]] = {
 """What a user of each role may do, the strongest first."""
 
 WORKSPACE_ROLES = ("admin", "member")
+_MEMBER = _EXECUTIONS | {"workflows:read"}
+WORKSPACE_SCOPES: dict[str, frozenset[str]] = {"admin": _MEMBER | {"workflows:write"}, "member": _MEMBER}
+"""What a person may do in a workspace, by the role there."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Caller:
     """The account a request acts in, and in whose name. `scopes` holds implied ones, too.
 
-    `token_id` and `user_id` are both None for the operator's own commands. A `workspace_id` restricts the caller to
-    the objects of that workspace.
+    `token_id` and `user_id` are both None for the operator's own commands; `token_id` alone is None for a person who
+    logged in, whose `login_id` names that login (`tenants.logins`). A `workspace_id` restricts the caller to the
+    objects of that workspace. From `expires_at` on, the credential is no longer accepted (None: no such time).
     """
 
     account_id: UUID
@@ -66,6 +71,13 @@ class Caller:
     scopes: frozenset[str]
     role: str
     workspace_id: UUID | None = None
+    login_id: UUID | None = None
+    expires_at: datetime | None = None
+
+    @property
+    def credential_id(self) -> UUID:
+        """What limits per credential are counted by: the token, else the user (all logins together)."""
+        return self.token_id or self.user_id or self.account_id
 
     @property
     def actor(self) -> str:
@@ -124,6 +136,12 @@ def role_for(scopes: frozenset[str]) -> str:
 def operator(account_id: UUID) -> Caller:
     """The caller of commands that talk to the database directly: everything is allowed, audit lines say `operator`."""
     return Caller(account_id, None, None, "operator", SCOPES, ADMIN)
+
+
+def require_one_account(callers: Iterable[Caller]) -> None:
+    """Raises :class:`InvalidRequest` when the callers of one request belong to different accounts."""
+    if len({caller.account_id for caller in callers}) > 1:
+        raise InvalidRequest("the request carries credentials of two different accounts; send one")
 
 
 def credentials_in(headers: Mapping[str, str]) -> list[str]:

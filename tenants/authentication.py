@@ -1,6 +1,6 @@
 """From a bearer credential to a :class:`Caller`, at memory speed and never more than half a second behind.
 
-A found token is remembered for `CACHE_TIME`, so revoking one takes effect within a second in every process. Uses are
+A found token is remembered for half a second, so revoking one takes effect within a second in every process. Uses are
 noted in memory and written in batches, off the request path.
 """
 
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import dataclasses
 import re
-from collections import OrderedDict
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -22,17 +21,16 @@ from tenants.auth import Caller, expand
 from tenants.clock import Clock, iso
 from tenants.database import Database
 from tenants.keys import Keys
+from tenants.remembered import CACHE_ENTRIES, Remembered
 from tenants.store import Credential
 from tenants.token_text import damaged
 
-CACHE_TIME = timedelta(seconds=0.5)
-CACHE_ENTRIES = 10_000
 TOUCH_EVERY = timedelta(minutes=1)
 TOUCH_DELAY = 5.0
 """Seconds uses are collected before they are written."""
 
 # Tokens made here have 40 to 80 characters; `millrace dev --token` may bring a shorter one of its own.
-_TOKEN = re.compile(r"sk_[\x21-\x7e]{17,197}")
+TOKEN = re.compile(r"sk_[\x21-\x7e]{17,197}")
 
 DAMAGED = "Authentication error: the token is damaged (its checksum is wrong); was all of it copied?"
 
@@ -41,9 +39,8 @@ log = structlog.get_logger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Found:
-    """A token as it was at `at`, and the caller it makes."""
+    """A token and the caller it makes."""
 
-    at: datetime
     credential: Credential
     caller: Caller
 
@@ -55,16 +52,14 @@ class Authenticator:
         self._db = db
         self._clock = clock
         self._keys = keys
-        self._found: OrderedDict[bytes, _Found] = OrderedDict()
-        self._looking: dict[bytes, asyncio.Task[_Found | None]] = {}
+        self._found: Remembered[_Found] = Remembered(clock)
         self._uses = _Uses(db)
 
     async def authenticate(self, bearer: str) -> Caller:
         """The caller of a token that may be used now. Raises :class:`NotAuthenticated` in all other cases."""
         hashes, found = await self._find(bearer)
         now = self._clock.now()
-        if problem := _problem(found.credential, now):
-            raise NotAuthenticated(f"Authentication error: {problem}")
+        _refuse_unusable(found.credential, now)
         self._uses.note(found.credential, now, hashes[0])
         return found.caller
 
@@ -73,10 +68,17 @@ class Authenticator:
         _, found = await self._find(bearer)
         return found.credential
 
+    async def by_id(self, account_id: UUID, token_id: UUID) -> Caller:
+        """The caller of a token that was accepted before, if it still is. Raises :class:`NotAuthenticated`."""
+        credential = await store.credential_by_id(self._db.engine, account_id, token_id)
+        if credential is None:
+            raise NotAuthenticated()
+        _refuse_unusable(credential, self._clock.now())
+        return _caller(credential)
+
     def forget(self) -> None:
         """Drop what is remembered: after a change made in this process, nothing stale is left here."""
-        self._found.clear()
-        self._looking.clear()
+        self._found.forget()
 
     async def flush(self) -> None:
         """Write the noted uses now."""
@@ -86,43 +88,17 @@ class Authenticator:
         await self._uses.close()
 
     async def _find(self, bearer: str) -> tuple[list[bytes], _Found]:
-        if not _TOKEN.fullmatch(bearer):
+        if not TOKEN.fullmatch(bearer):
             raise NotAuthenticated()
         hashes = self._keys.token_hashes(bearer)
-        found = self._found.get(hashes[0])
-        if found is None or self._clock.now() - found.at > CACHE_TIME:
-            found = await self._fetch(hashes)
+        found = await self._found.get(hashes[0], lambda: self._query(hashes))
         if found is None:
             raise NotAuthenticated(DAMAGED if damaged(bearer) else "Authentication error")
         return hashes, found
 
-    async def _fetch(self, hashes: list[bytes]) -> _Found | None:
-        """One query per token at a time, however many requests wait for it."""
-        key = hashes[0]
-        task = self._looking.get(key)
-        if task is None:
-            task = self._looking[key] = asyncio.create_task(self._query(hashes))
-            task.add_done_callback(lambda done: self._looked(key, done))
-        return await asyncio.shield(task)
-
     async def _query(self, hashes: list[bytes]) -> _Found | None:
-        started = self._clock.now()  # what is remembered ages from before the query, not from its answer
         credential = await store.credential_by_hash(self._db.engine, hashes)
-        if credential is None:
-            return None
-        found = _Found(started, credential, _caller(credential))
-        if asyncio.current_task() is self._looking.get(hashes[0]):
-            self._found[hashes[0]] = found
-            self._found.move_to_end(hashes[0])
-            while len(self._found) > CACHE_ENTRIES:
-                self._found.popitem(last=False)
-        return found
-
-    def _looked(self, key: bytes, task: asyncio.Task[_Found | None]) -> None:
-        if self._looking.get(key) is task:
-            del self._looking[key]
-        if not task.cancelled():
-            task.exception()  # every waiter has gone: nobody else would collect it
+        return None if credential is None else _Found(credential, _caller(credential))
 
 
 class _Uses:
@@ -180,6 +156,11 @@ def status_of(credential: Credential, now: datetime) -> str:
     return "expired" if credential.expires_at is not None and credential.expires_at <= now else "active"
 
 
+def _refuse_unusable(credential: Credential, now: datetime) -> None:
+    if problem := _problem(credential, now):
+        raise NotAuthenticated(f"Authentication error: {problem}")
+
+
 def _problem(credential: Credential, now: datetime) -> str | None:
     if credential.account_disabled_at is not None:
         return "the account is disabled"
@@ -203,4 +184,5 @@ def _caller(credential: Credential) -> Caller:
         scopes=expand(credential.scopes),
         role=credential.role,
         workspace_id=credential.workspace_id,
+        expires_at=credential.expires_at,
     )

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from app.errors import InvalidRequest, MillraceError, NoRoute, NotAllowed, TooManyRequests, Unavailable
+from app.errors import (
+    InvalidRequest,
+    MillraceError,
+    NoRoute,
+    NotAllowed,
+    NotAuthenticated,
+    TooManyRequests,
+    Unavailable,
+)
 
 
 class AccountNotFound(NoRoute):
@@ -53,6 +61,39 @@ class IdempotencyInFlight(MillraceError):
 
 class CreationRateExceeded(TooManyRequests):
     """429: instances are created or restarted faster than the account's limit."""
+
+
+class WrongLogin(NotAuthenticated):
+    """401: unknown user, wrong password, disabled user or account; nobody learns which."""
+
+    def __init__(self, message: str = "Authentication error: unknown user or wrong password") -> None:
+        super().__init__(message)
+
+
+class CrossSite(NotAllowed):
+    """403: a request with a session cookie changes something and does not show that it comes from our own pages."""
+
+
+class NotAMember(NotAllowed):
+    """403: the caller is no member of the workspace."""
+
+
+class RequestRateExceeded(TooManyRequests):
+    """429: more requests than the credential's limit. `limit`, `remaining` and `reset` are in the request's rate."""
+
+    code, key = 10467, "rate_limit.requests"
+
+
+class LoginRateExceeded(TooManyRequests):
+    """429: too many attempts to log in under this name from this address."""
+
+    code, key = 10468, "rate_limit.logins"
+
+
+class WebhookTestRateExceeded(TooManyRequests):
+    """429: more test deliveries than the credential's limit."""
+
+    code, key = 10469, "rate_limit.webhook_tests"
 
 
 class UnsupportedPolicy(InvalidRequest):

@@ -26,6 +26,8 @@ DAY_MS = 24 * HOUR_MS
 # ---- sizes of requests and payloads
 PAYLOAD_BYTES = 1 * MIB
 """Parameters, a step's output, an event: measured on the compact UTF-8 JSON of the value."""
+STREAM_BYTES = 1024 * MIB
+"""What the streams that steps of one instance returned may hold together, where `state_bytes` is not lower."""
 BODY_BYTES = 1 * MIB
 """Any request body that has no limit of its own."""
 BODY_SINGLE_BYTES = 3 * MIB
@@ -131,6 +133,11 @@ _LINE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*")
 WORKFLOW_NAME = TextRule(_NAME, 1, 64, _NAME_WORDS)
 INSTANCE_ID = TextRule(_NAME, 1, 100, _NAME_WORDS)
 """An instance id given at create; :func:`reserved_instance_id` takes some away."""
+TRANSACTION_ID = TextRule(_LINE, 1, 255, "no control characters")
+RESERVED_TRANSACTION_IDS = frozenset({"run", "steps", "subscribe"})
+"""They are segments of paths where a transaction id might stand."""
+EXECUTION_TIMEOUT_MAX_MS = 365 * DAY_MS
+"""The longest deadline an instance may be given."""
 ADDRESSABLE_INSTANCE_ID = TextRule(
     re.compile(r"[a-zA-Z0-9, */#_-]+"), 1, 271, "letters, digits, spaces and any of , * / # _ -"
 )
@@ -199,6 +206,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     retention_max_ms: int = RETENTION_MAX_MS
     streams: int = 20
     """Event streams one credential may hold open."""
+    requests_per_minute: int | None = None
+    """Requests of one credential, whatever they ask for."""
+    webhook_tests_per_minute: int | None = 60
+    """Test deliveries one credential may ask for."""
 
 
 DEFAULT_PROFILE = "open"
@@ -256,6 +267,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "retention_ms": (0, RETENTION_MAX_MS),
     "retention_max_ms": (0, RETENTION_MAX_MS),
     "streams": (0, 10_000),
+    "requests_per_minute": (1, 10_000_000),
+    "webhook_tests_per_minute": (1, 10_000),
 }
 _KINDS = get_type_hints(Limits)
 

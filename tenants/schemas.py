@@ -46,9 +46,13 @@ class MemberRow(msgspec.Struct, frozen=True):
 class UserRow(msgspec.Struct, frozen=True):
     account_id: UUID
     id: UUID
+    person_id: UUID
+    """The same in all accounts in which this is the same person."""
     name: str
     email: str | None
     password_hash: str | None
+    logins_since: datetime | None
+    """Logins before this do not count any more."""
     role: str
     disabled_at: datetime | None
     created_at: datetime

@@ -9,23 +9,27 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from app.errors import InvalidRequest, NotAuthenticated
+from app.errors import NotAuthenticated
 from app.settings import Settings, SettingsError
 from tenants import store
 from tenants.accounts import AccountService
 from tenants.audit import AuditLog
-from tenants.auth import Caller, credentials_in
+from tenants.auth import Caller, credentials_in, require_one_account
 from tenants.authentication import Authenticator
 from tenants.clock import Clock
 from tenants.database import Database
-from tenants.errors import CreationRateExceeded
+from tenants.errors import CreationRateExceeded, WebhookTestRateExceeded
 from tenants.idempotency import Idempotency
 from tenants.ids import Ids
 from tenants.keys import Keys
 from tenants.limits import AUDIT_KEEP_MS, IDEMPOTENCY_KEEP_MS, Limits
-from tenants.rates import CreationRates
+from tenants.logins import LoginService
+from tenants.rates import CreationRates, RequestRate, RequestRates
 from tenants.schemas import OutdatedToken
+from tenants.sessions import SessionService
 from tenants.store import Credential
+from tenants.tickets import TicketService
+from tenants.token_text import PREFIX
 from tenants.tokens import TokenService
 from tenants.users import UserService
 from tenants.workspaces import WorkspaceService
@@ -42,6 +46,7 @@ FORGET_AFTER = {
     "idempotency_key": timedelta(milliseconds=IDEMPOTENCY_KEEP_MS),
     "stream_ticket": timedelta(0),
     "session": timedelta(0),
+    "revoked_login": timedelta(0),
     "audit_line": timedelta(milliseconds=AUDIT_KEEP_MS),
 }
 
@@ -49,7 +54,8 @@ FORGET_AFTER = {
 class TenantService:
     """Accounts and everything that belongs to them. One per process; close it before the database.
 
-    `accounts`, `tokens`, `users`, `workspaces` and `idempotency` are services of their own, built here.
+    `accounts`, `tokens`, `users`, `logins`, `sessions`, `tickets`, `workspaces` and `idempotency` are services of their
+    own, built here.
     """
 
     def __init__(self, db: Database, clock: Clock, ids: Ids, settings: Settings, redis: Redis | None = None) -> None:
@@ -59,10 +65,14 @@ class TenantService:
         self._authenticator = Authenticator(db, clock, self.keys)
         self._audit = AuditLog(db, clock, ids)
         self._rates = CreationRates(redis, clock)
+        self._requests = RequestRates(redis, clock)
         self.accounts = AccountService(db, clock, ids, self._audit)
         self.tokens = TokenService(db, clock, ids, self.keys, self._audit, self._authenticator)
-        self.users = UserService(db, clock, ids, self._audit, self._authenticator)
-        self.workspaces = WorkspaceService(db, clock, ids, self._audit)
+        self.users = UserService(db, clock, ids, self._audit, self._forget)
+        self.logins = LoginService(db, clock, ids, self.keys, self._audit, self.users, self._requests)
+        self.sessions = SessionService(db, clock, ids, self.keys, self._audit, self.logins)
+        self.tickets = TicketService(db, clock, ids, self.keys, self.recheck)
+        self.workspaces = WorkspaceService(db, clock, ids, self._audit, self.logins.in_account)
         self.idempotency = Idempotency(db, clock, ids)
 
     async def close(self) -> None:
@@ -71,8 +81,13 @@ class TenantService:
         await self._audit.close()
 
     async def authenticate(self, bearer: str) -> Caller:
-        """The caller of an API token. Raises :class:`NotAuthenticated`. At most half a second behind a revocation."""
-        return await self._authenticator.authenticate(bearer)
+        """The caller of an API token or a JWT. Raises :class:`NotAuthenticated`.
+
+        At most half a second behind a revocation.
+        """
+        if bearer.startswith(PREFIX):
+            return await self._authenticator.authenticate(bearer)
+        return await self.logins.resolve(bearer)
 
     async def authenticate_headers(self, headers: Mapping[str, str]) -> Caller:
         """The caller of a request by its headers (lower-case names), see `auth.credentials_in`.
@@ -83,9 +98,27 @@ class TenantService:
         if not credentials:
             raise NotAuthenticated()
         callers = [await self.authenticate(text) for text in credentials]
-        if len({caller.account_id for caller in callers}) > 1:
-            raise InvalidRequest("the request carries credentials of two different accounts; send one")
+        require_one_account(callers)
         return callers[0]
+
+    async def recheck(self, caller: Caller) -> Caller:
+        """Who the caller is now, for what lasts longer than a request. Asks the database.
+
+        Raises :class:`NotAuthenticated` when the credential is no longer accepted or has expired, and
+        :class:`WorkspaceNotFound` when its workspace is gone.
+        """
+        if caller.token_id is not None:
+            fresh = await self._authenticator.by_id(caller.account_id, caller.token_id)
+        else:
+            fresh = await self.logins.recheck(caller)
+        if caller.workspace_id is None or caller.workspace_id == fresh.workspace_id:
+            return fresh
+        return (await self.workspaces.enter(fresh, caller.workspace_id.hex)).caller
+
+    def _forget(self) -> None:
+        self._authenticator.forget()
+        self.logins.forget()
+        self.sessions.forget()
 
     async def inspect(self, headers: Mapping[str, str]) -> Credential:
         """The token of a request, also when it is disabled or expired. Raises :class:`NotAuthenticated`."""
@@ -107,6 +140,21 @@ class TenantService:
         wait = await self._rates.take(account_id, workflow, await self.limits(account_id), count)
         if wait is not None:
             raise CreationRateExceeded(retry_after=wait)
+
+    async def count_request(self, caller: Caller) -> RequestRate | None:
+        """Count a request of the caller's credential; how it stands with the limit, None when the account has none.
+
+        A request that is one too many has `retry_after`; :class:`RequestRateExceeded` is the caller's to raise.
+        """
+        per_minute = (await self.limits(caller.account_id)).requests_per_minute
+        return None if per_minute is None else await self._requests.request(caller, per_minute)
+
+    async def admit_webhook_test(self, caller: Caller) -> None:
+        """Count a test delivery. Raises :class:`WebhookTestRateExceeded` with `retry_after`."""
+        per_minute = (await self.limits(caller.account_id)).webhook_tests_per_minute
+        rate = None if per_minute is None else await self._requests.webhook_test(caller, per_minute)
+        if rate is not None and rate.retry_after is not None:
+            raise WebhookTestRateExceeded(retry_after=rate.retry_after)
 
     async def audit(
         self, caller: Caller, action: str, target: str, detail: dict[str, Any] | None = None, *, wait: bool = True
@@ -152,7 +200,8 @@ class TenantService:
         return await store.tokens_of_keys(self._db.engine, key_ids, self._clock.now(), limit)
 
     async def forget_expired(self, limit: int = 1000) -> int:
-        """Delete up to `limit` rows per kind that are past keeping (idempotency keys, tickets, sessions, audit lines).
+        """Delete up to `limit` rows per kind that are past keeping (idempotency keys, tickets, sessions, ended
+        logins, audit lines).
 
         Returns how many were deleted; a full batch means there may be more.
         """

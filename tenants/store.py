@@ -19,14 +19,94 @@ from tenants.tables import Account, ApiToken, AppUser, AuditLine, Membership, Wo
 R = TypeVar("R")
 
 # A credential is presented before its account is known: this and its siblings run as the engine role.
-CREDENTIAL_BY_HASH = """
+CREDENTIAL = """
 select t.account_id, t.id, t.name, t.hash, t.scopes, t.role, t.workspace_id, t.user_id, t.not_before, t.expires_at,
        t.disabled_at, t.last_used_at, a.disabled_at as account_disabled_at, u.disabled_at as user_disabled_at
 from api_token t
 join account a on a.account_id = t.account_id
 left join app_user u on u.account_id = t.account_id and u.id = t.user_id
-where t.hash = any($1::bytea[])
-limit 1
+"""
+CREDENTIAL_BY_HASH = CREDENTIAL + "where t.hash = any($1::bytea[]) limit 1"
+CREDENTIAL_BY_ID = CREDENTIAL + "where t.account_id = $1 and t.id = $2"
+
+USER = """
+select u.account_id, u.id, u.person_id, u.name, u.email, u.password_hash, u.logins_since, u.role, u.disabled_at,
+       u.created_at, u.modified_at
+"""
+
+# A user without a password of their own uses the one of the same person in another account. The name counts before the
+# address and the older user before the younger; the password is held against one user only.
+USER_TO_LOG_IN = f"""
+{USER}, coalesce(u.password_hash, p.password_hash) as accepted_hash
+from app_user u
+join account a on a.account_id = u.account_id and a.disabled_at is null
+left join lateral (
+  select p.password_hash from app_user p
+  where p.person_id = u.person_id and p.password_hash is not null and p.disabled_at is null
+  order by p.created_at, p.account_id limit 1
+) p on u.password_hash is null
+where (u.name = $1 or lower(u.email) = lower($1)) and u.disabled_at is null
+  and coalesce(u.password_hash, p.password_hash) is not null
+  and ($2::uuid is null or u.account_id = $2) and ($3::text is null or a.name = $3)
+order by u.name = $1 desc, u.created_at, u.account_id limit 1
+"""
+
+_LOGIN = f"""
+{USER}, a.disabled_at is not null as account_disabled,
+  (select max(p.logins_since) from app_user p where p.person_id = u.person_id) as person_logins_since
+"""
+LOGIN = f"""
+{_LOGIN}, exists (select from revoked_login r where r.id = any($3::uuid[])) as revoked
+from app_user u join account a on a.account_id = u.account_id
+where u.account_id = $1 and u.id = $2
+"""
+SAME_PERSON = """
+select other.id from app_user u join app_user other on other.person_id = u.person_id
+where u.account_id = $1 and u.id = $2 and other.account_id = $3
+"""
+WORKSPACE_OF_PERSON = """
+select w.account_id from app_user u
+join app_user other on other.person_id = u.person_id
+join workspace w on w.account_id = other.account_id
+where u.account_id = $1 and u.id = $2 and w.slug = $3 and w.slug <> 'default'
+"""
+LINK_USER = """
+update app_user set person_id = (select p.person_id from app_user p where p.account_id = $3 and p.id = $4),
+                    modified_at = $5
+where account_id = $1 and id = $2
+  and exists (select from app_user p where p.account_id = $3 and p.id = $4)
+  and not exists (
+    select from app_user p join app_user mine on mine.person_id = p.person_id
+    where p.account_id = $3 and p.id = $4 and mine.account_id = $1 and mine.id <> $2)
+returning person_id
+"""
+REVOKE_LOGIN = """
+insert into revoked_login (account_id, id, expires_at) values ($1, $2, $3)
+on conflict (account_id, id) do nothing returning id
+"""
+
+INSERT_SESSION = """
+insert into session (account_id, id, user_id, hash, created_at, last_used_at, expires_at)
+values ($1, $2, $3, $4, $5, $5, $6)
+"""
+SESSION_BY_HASH = f"""
+{_LOGIN}, false as revoked, s.id as session_id, s.last_used_at, s.expires_at
+from session s
+join app_user u on u.account_id = s.account_id and u.id = s.user_id
+join account a on a.account_id = s.account_id
+where s.hash = any($1::bytea[])
+"""
+TOUCH_SESSION = "update session set last_used_at = $3 where account_id = $1 and id = $2 and last_used_at < $3"
+DELETE_SESSION = "delete from session where hash = any($1::bytea[]) returning account_id, id"
+
+INSERT_TICKET = """
+insert into stream_ticket (account_id, id, hash, path, token_id, user_id, login_id, login_expires_at, workspace_id,
+                           created_at, expires_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+TAKE_TICKET = """
+delete from stream_ticket where hash = any($1::bytea[])
+returning account_id, path, token_id, user_id, login_id, login_expires_at, workspace_id, expires_at
 """
 
 # `hash` moves to the current secret while the token is in use, so that a rotation can end. A token revoked or rolled
@@ -64,10 +144,9 @@ insert into membership (account_id, workspace_id, user_id, role, created_at) val
 on conflict (account_id, workspace_id, user_id) do update set role = excluded.role
 """
 
-USER_BY_NAME = """
-select account_id, id, name, email, password_hash, role, disabled_at, created_at, modified_at
-from app_user where account_id = $1 and (name = $2 or lower(email) = lower($2))
-order by name = $2 desc limit 1
+USER_BY_NAME = f"""
+{USER} from app_user u where u.account_id = $1 and (u.name = $2 or lower(u.email) = lower($2))
+order by u.name = $2 desc limit 1
 """
 
 # What other packages' tables hold for one account.
@@ -123,6 +202,7 @@ EXPIRING = {
     "idempotency_key": "created_at",
     "stream_ticket": "expires_at",
     "session": "expires_at",
+    "revoked_login": "expires_at",
     "audit_line": "at",
 }
 DELETE_EXPIRED = """
@@ -167,6 +247,47 @@ class Credential:
     user_disabled_at: datetime | None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Login:
+    """The user of a login as authentication needs it."""
+
+    user: UserRow
+    account_disabled: bool
+    revoked: bool
+    logins_since: datetime | None
+    """Of all users who are the same person, the latest."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Session:
+    """A session and its user."""
+
+    id: UUID
+    last_used_at: datetime
+    expires_at: datetime
+    login: Login
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ticket:
+    """A stream ticket that was taken: whose it was, and for what."""
+
+    account_id: UUID
+    path: str
+    token_id: UUID | None
+    user_id: UUID | None
+    login_id: UUID | None
+    login_expires_at: datetime | None
+    workspace_id: UUID | None
+    expires_at: datetime
+
+
+def _login(row: dict[str, Any]) -> Login:
+    account_disabled, revoked = row.pop("account_disabled"), row.pop("revoked")
+    logins_since = row.pop("person_logins_since")
+    return Login(UserRow(**row), account_disabled, revoked, logins_since)
+
+
 # ---- engine role: what does not know or does not care about the account
 
 
@@ -174,6 +295,100 @@ async def credential_by_hash(engine: Any, hashes: Sequence[bytes]) -> Credential
     """The token stored under one of `hashes`, whichever account it belongs to."""
     row = await engine.fetchrow(CREDENTIAL_BY_HASH, list(hashes))
     return Credential(**row) if row else None
+
+
+async def credential_by_id(engine: Any, account_id: UUID, token_id: UUID) -> Credential | None:
+    row = await engine.fetchrow(CREDENTIAL_BY_ID, account_id, token_id)
+    return Credential(**row) if row else None
+
+
+async def user_to_log_in(
+    engine: Any, name: str, account_id: UUID | None, account_name: str | None
+) -> tuple[UserRow, str] | None:
+    """The user a name or an e-mail address means, of the accounts that fit, and the hash their password must have."""
+    row = await engine.fetchrow(USER_TO_LOG_IN, name, account_id, account_name)
+    if row is None:
+        return None
+    values = dict(row)
+    accepted = values.pop("accepted_hash")
+    return UserRow(**values), accepted
+
+
+async def login(engine: Any, account_id: UUID, user_id: UUID, revocable: Sequence[UUID]) -> Login | None:
+    """The user of a login; `revocable` are the ids under which the login may have been ended."""
+    row = await engine.fetchrow(LOGIN, account_id, user_id, list(revocable))
+    return _login(dict(row)) if row else None
+
+
+async def same_person(engine: Any, account_id: UUID, user_id: UUID, other_account: UUID) -> UUID | None:
+    """The user of `other_account` who is the same person."""
+    return await engine.fetchval(SAME_PERSON, account_id, user_id, other_account)
+
+
+async def account_of_workspace(engine: Any, account_id: UUID, user_id: UUID, slug: str) -> UUID | None:
+    """The account with a workspace of that slug, of those in which the user is somebody."""
+    return await engine.fetchval(WORKSPACE_OF_PERSON, account_id, user_id, slug)
+
+
+async def link_user(
+    engine: Any, account_id: UUID, user_id: UUID, to_account: UUID, to_user: UUID, now: datetime
+) -> bool:
+    """Make a user the same person as another; False when there is no such user, or that person is here already."""
+    return await engine.fetchval(LINK_USER, account_id, user_id, to_account, to_user, now) is not None
+
+
+async def revoke_login(engine: Any, account_id: UUID, login_id: UUID, expires_at: datetime) -> bool:
+    """Note that a login, or one JWT, is over; False when it was already."""
+    return await engine.fetchval(REVOKE_LOGIN, account_id, login_id, expires_at) is not None
+
+
+async def insert_session(
+    engine: Any, account_id: UUID, session_id: UUID, user_id: UUID, hash_: bytes, now: datetime, expires_at: datetime
+) -> None:
+    await engine.execute(INSERT_SESSION, account_id, session_id, user_id, hash_, now, expires_at)
+
+
+async def session_by_hash(engine: Any, hashes: Sequence[bytes]) -> Session | None:
+    """The session stored under one of `hashes`, whichever account it belongs to."""
+    row = await engine.fetchrow(SESSION_BY_HASH, list(hashes))
+    if row is None:
+        return None
+    values = dict(row)
+    own = [values.pop(name) for name in ("session_id", "last_used_at", "expires_at")]
+    return Session(*own, login=_login(values))
+
+
+async def touch_session(engine: Any, account_id: UUID, session_id: UUID, now: datetime) -> None:
+    await engine.execute(TOUCH_SESSION, account_id, session_id, now)
+
+
+async def delete_session(engine: Any, hashes: Sequence[bytes]) -> tuple[UUID, UUID] | None:
+    """Take a session away: its account and id."""
+    row = await engine.fetchrow(DELETE_SESSION, list(hashes))
+    return (row["account_id"], row["id"]) if row else None
+
+
+async def insert_ticket(engine: Any, ticket_id: UUID, hash_: bytes, ticket: Ticket, now: datetime) -> None:
+    await engine.execute(
+        INSERT_TICKET,
+        ticket.account_id,
+        ticket_id,
+        hash_,
+        ticket.path,
+        ticket.token_id,
+        ticket.user_id,
+        ticket.login_id,
+        ticket.login_expires_at,
+        ticket.workspace_id,
+        now,
+        ticket.expires_at,
+    )
+
+
+async def take_ticket(engine: Any, hashes: Sequence[bytes]) -> Ticket | None:
+    """The ticket stored under one of `hashes`, which is gone with this."""
+    row = await engine.fetchrow(TAKE_TICKET, list(hashes))
+    return Ticket(**row) if row else None
 
 
 async def touch_tokens(engine: Any, uses: Sequence[tuple[UUID, UUID, datetime, bytes, bytes]]) -> None:

@@ -36,9 +36,11 @@ class Workspace(Table, tablename="workspace"):
 class AppUser(Table, tablename="app_user"):
     account_id = UUID()
     id = UUID(primary_key=True)
+    person_id = UUID()
     name = Text()
     email = Text(null=True, default=None)
     password_hash = Text(null=True, default=None)
+    logins_since = Timestamptz(null=True, default=None)
     role = Text()
     disabled_at = Timestamptz(null=True, default=None)
     created_at = Timestamptz()

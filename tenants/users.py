@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from app.errors import InvalidRequest, NotAuthenticated
+from app.errors import InvalidRequest, NotAllowed
 from tenants import store
 from tenants.audit import AuditLog
 from tenants.auth import ROLE_SCOPES, Caller
-from tenants.authentication import Authenticator
 from tenants.clock import Clock
 from tenants.database import Database
-from tenants.errors import AlreadyExists, UserNotFound
-from tenants.ids import Ids
-from tenants.limits import EMAIL, PASSWORD, USER_NAME
+from tenants.errors import AlreadyExists, UserNotFound, WrongLogin
+from tenants.ids import Ids, parse_account_id
+from tenants.limits import ACCOUNT_NAME, EMAIL, PASSWORD, USER_NAME
 from tenants.schemas import UserRow
 from tenants.workspaces import uuid_of
 
@@ -27,14 +27,14 @@ _AT_ONCE = 2
 
 
 class UserService:
-    """Reads and changes the users of an account."""
+    """Reads and changes the users of an account. `forget` drops what authentication remembers."""
 
-    def __init__(self, db: Database, clock: Clock, ids: Ids, audit: AuditLog, authenticator: Authenticator) -> None:
+    def __init__(self, db: Database, clock: Clock, ids: Ids, audit: AuditLog, forget: Callable[[], None]) -> None:
         self._db = db
         self._clock = clock
         self._ids = ids
         self._audit = audit
-        self._authenticator = authenticator
+        self._forget = forget
         self._passwords = _Passwords()
 
     async def create(
@@ -43,7 +43,8 @@ class UserService:
         """A new user. Raises :class:`InvalidRequest`, or :class:`AlreadyExists` when name or e-mail are taken."""
         values: dict[str, Any] = {
             "account_id": caller.account_id,
-            "id": self._ids.uuid7(),
+            "id": (user_id := self._ids.uuid7()),
+            "person_id": user_id,
             "name": USER_NAME.check(name, "name"),
             "email": None if email is None else EMAIL.check(email, "email"),
             "password_hash": None if password is None else await self._hashed(password),
@@ -56,7 +57,7 @@ class UserService:
                 raise AlreadyExists("there is a user with this name or e-mail address already")
             line = self._audit.line(caller, "user.create", values["id"].hex, {"name": name, "role": role})
             await store.insert_audit_lines(connection, [line])
-        return UserRow(disabled_at=None, **values)
+        return UserRow(disabled_at=None, logins_since=None, **values)
 
     async def all(self, account_id: UUID) -> list[UserRow]:
         """The account's users by name."""
@@ -93,25 +94,55 @@ class UserService:
         await self._change(caller, user_id, {"role": _check_role(role)}, "user.role", {"role": role})
 
     async def set_password(self, caller: Caller, user_id: UUID, password: str) -> None:
-        """Replace the user's password. Raises :class:`InvalidRequest` for one that is too short or too long."""
-        await self._change(caller, user_id, {"password_hash": await self._hashed(password)}, "user.password")
+        """Replace the user's password and end all logins there are.
 
-    async def check_password(self, account_id: UUID, name: str, password: str) -> UserRow:
-        """The user who logs in with a name or an e-mail address.
-
-        Raises :class:`NotAuthenticated`, after the same work and with the same text whatever was wrong.
+        Raises :class:`InvalidRequest` for one that is too short or too long.
         """
-        row = None
-        if USER_NAME.holds(name):
-            async with self._db.scope(account_id) as connection:
-                row = await store.user_by_name(connection, account_id, name)
-        usable = row is not None and row.disabled_at is None and row.password_hash is not None
-        right = await self._passwords.verify(row.password_hash if usable and row else None, password)
-        if row is None or not usable or not right:
-            raise NotAuthenticated("Authentication error: unknown user or wrong password")
-        if self._passwords.outdated(row.password_hash or ""):
-            async with self._db.scope(account_id):
-                await store.update_user(account_id, row.id, {"password_hash": await self._passwords.hash(password)})
+        hashed = await self._hashed(password)
+        changes = {"password_hash": hashed, "logins_since": self._clock.now()}
+        await self._change(caller, user_id, changes, "user.password")
+
+    async def link(self, caller: Caller, user_id: UUID, to_account: UUID, to_user: UUID) -> None:
+        """Say that a user of the caller's account is the same person as a user of another account.
+
+        Whoever logged in as one may then act as the other. Only for operators: an account's own administrators could
+        else make themselves anybody. Raises :class:`UserNotFound`, or :class:`AlreadyExists` when another user here is
+        that person.
+        """
+        if caller.actor != "operator":
+            raise NotAllowed("only an operator can say that users of different accounts are the same person")
+        now = self._clock.now()
+        async with self._db.across_accounts(transaction=True) as connection:
+            if await store.user_by_id(to_account, to_user) is None:
+                raise UserNotFound("there is no such user in that account")
+            if await store.user_by_id(caller.account_id, user_id) is None:
+                raise UserNotFound("there is no such user in this account")
+            if not await store.link_user(connection, caller.account_id, user_id, to_account, to_user, now):
+                raise AlreadyExists("that person is another user of this account already")
+            detail = {"account": to_account.hex, "user": to_user.hex}
+            line = self._audit.line(caller, "user.link", user_id.hex, detail)
+            await store.insert_audit_lines(connection, [line])
+        self._forget()
+
+    async def check_password(self, account: str | UUID | None, name: str, password: str) -> UserRow:
+        """The user who logs in with a name or an e-mail address, in an account (id or name) or in any.
+
+        In any, it is the user whose name it is rather than the one whose address it is, and the oldest of these.
+        Raises :class:`WrongLogin`, after the same work and with the same text whatever was wrong.
+        """
+        found = None
+        if USER_NAME.holds(name) and (not isinstance(account, str) or ACCOUNT_NAME.holds(account)):
+            account_id = parse_account_id(account) if isinstance(account, str) else account
+            account_name = account if isinstance(account, str) and account_id is None else None
+            found = await store.user_to_log_in(self._db.engine, name, account_id, account_name)
+        row, accepted = found or (None, None)
+        right = await self._passwords.verify(accepted, password)
+        if row is None or not right:
+            raise WrongLogin()
+        if row.password_hash is not None and self._passwords.outdated(row.password_hash):
+            async with self._db.scope(row.account_id):
+                changes = {"password_hash": await self._passwords.hash(password)}
+                await store.update_user(row.account_id, row.id, changes)
         return row
 
     async def _hashed(self, password: str) -> str:
@@ -128,7 +159,7 @@ class UserService:
                 raise UserNotFound("there is no such user in this account")
             line = self._audit.line(caller, action, user_id.hex, detail)
             await store.insert_audit_lines(connection, [line])
-        self._authenticator.forget()
+        self._forget()
 
 
 class _Passwords:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from app.errors import InvalidRequest
 from tenants import store
 from tenants.audit import AuditLog
-from tenants.auth import WORKSPACE_ROLES, Caller
+from tenants.auth import WORKSPACE_ROLES, WORKSPACE_SCOPES, Caller, expand
 from tenants.clock import Clock
 from tenants.database import Database
-from tenants.errors import AlreadyExists, UserNotFound, WorkspaceNotFound
+from tenants.errors import AlreadyExists, NotAMember, UserNotFound, WorkspaceNotFound
 from tenants.ids import Ids
 from tenants.limits import DISPLAY_NAME, RESERVED_WORKSPACE_SLUGS, WORKSPACE_SLUG
 from tenants.schemas import MemberRow, WorkspaceRow
@@ -19,14 +21,33 @@ DEFAULT_WORKSPACE = "default"
 """Slug of the workspace every account has; workflows made outside a workspace belong to it."""
 
 
-class WorkspaceService:
-    """Reads and changes the workspaces of the caller's account."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entered:
+    """A caller in a workspace."""
 
-    def __init__(self, db: Database, clock: Clock, ids: Ids, audit: AuditLog) -> None:
+    caller: Caller
+    """In the workspace's account, restricted to it, with the scopes that count there."""
+    workspace: WorkspaceRow
+    role: str | None
+    """`admin` or `member`; None for one who is no member and may only read."""
+
+
+class WorkspaceService:
+    """Reads and changes the workspaces of the caller's account. `in_account`: `LoginService.in_account`."""
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        ids: Ids,
+        audit: AuditLog,
+        in_account: Callable[[Caller, UUID], Awaitable[Caller]],
+    ) -> None:
         self._db = db
         self._clock = clock
         self._ids = ids
         self._audit = audit
+        self._in_account = in_account
 
     async def create(self, caller: Caller, slug: str, name: str | None = None) -> WorkspaceRow:
         """A new workspace. Raises :class:`InvalidRequest` for a bad or reserved slug, :class:`AlreadyExists`."""
@@ -38,7 +59,7 @@ class WorkspaceService:
         values = {field: getattr(row, field) for field in row.__struct_fields__}
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             if not await store.insert_workspace(values):
-                raise AlreadyExists(f"there is a workspace {slug!r} already")
+                raise AlreadyExists(f"there is a workspace {slug!r} already; slugs are unique in a deployment")
             line = self._audit.line(caller, "workspace.create", row.id.hex, {"slug": slug})
             await store.insert_audit_lines(connection, [line])
         return row
@@ -79,6 +100,45 @@ class WorkspaceService:
             return None
         async with self._db.scope(caller.account_id):
             return await store.member_role(caller.account_id, workspace.id, caller.user_id)
+
+    async def enter(self, caller: Caller, slug_or_id: str) -> Entered:
+        """The caller, from now on in that workspace only. Raises :class:`WorkspaceNotFound`.
+
+        The slug `default` is that of the caller's own account. Any other is one workspace of the whole deployment; a
+        person who logged in reaches it in every account they are somebody in. Members among the persons may what
+        `auth.WORKSPACE_SCOPES` says of their role there, others of the account may read; tokens and administrators may
+        what they may everywhere.
+        """
+        caller, workspace = await self._reach(caller, slug_or_id)
+        role = await self.role_of(caller, workspace)
+        scopes = caller.scopes
+        if role is None:
+            scopes = frozenset(scope for scope in scopes if scope.endswith(":read"))
+        elif caller.token_id is None and not caller.member_everywhere:
+            scopes = expand(WORKSPACE_SCOPES[role])
+        return Entered(dataclasses.replace(caller, workspace_id=workspace.id, scopes=scopes), workspace, role)
+
+    async def require_member(self, caller: Caller, slug_or_id: str) -> Entered:
+        """As :meth:`enter`, for members only. Raises :class:`NotAMember`, too."""
+        entered = await self.enter(caller, slug_or_id)
+        if entered.role is None:
+            raise NotAMember("Authentication error: the user is no member of this workspace")
+        return entered
+
+    async def _reach(self, caller: Caller, slug_or_id: str) -> tuple[Caller, WorkspaceRow]:
+        try:
+            return caller, await self.visible(caller, slug_or_id)
+        except WorkspaceNotFound:
+            if caller.login_id is None or caller.user_id is None or caller.workspace_id is not None:
+                raise
+            if not WORKSPACE_SLUG.holds(slug_or_id):
+                raise
+            engine = self._db.engine
+            account = await store.account_of_workspace(engine, caller.account_id, caller.user_id, slug_or_id)
+            if account is None or account == caller.account_id:
+                raise
+        caller = await self._in_account(caller, account)
+        return caller, await self.visible(caller, slug_or_id)
 
     async def members(self, account_id: UUID, workspace: WorkspaceRow) -> list[MemberRow]:
         """Users listed as members, by name."""

@@ -53,13 +53,17 @@ create table workspace (
   primary key (account_id, id),
   unique (account_id, slug)
 );
+-- One face names a workspace without its account, so only the default one's slug may be in every account.
+create unique index workspace_slug on workspace (slug) where slug <> 'default';
 
 create table app_user (
   account_id uuid not null,
   id uuid not null,
+  person_id uuid not null,                 -- the same for users of several accounts an operator said are one person
   name text not null,
   email text,
   password_hash text,
+  logins_since timestamptz,                -- earlier logins no longer count: the password was changed
   role text not null,
   disabled_at timestamptz,
   created_at timestamptz not null,
@@ -68,6 +72,9 @@ create table app_user (
 );
 create unique index app_user_email on app_user (account_id, lower(email)) where email is not null;
 create unique index app_user_name on app_user (account_id, name);
+create unique index app_user_person on app_user (person_id, account_id);
+create index app_user_login_name on app_user (name);  -- these two: a login need not name its account
+create index app_user_login_email on app_user (lower(email)) where email is not null;
 
 create table membership (
   account_id uuid not null,
@@ -104,8 +111,8 @@ create table session (
   user_id uuid not null,
   hash bytea not null,
   created_at timestamptz not null,
+  last_used_at timestamptz not null,
   expires_at timestamptz not null,
-  revoked_at timestamptz,
   primary key (account_id, id)
 );
 create unique index session_hash on session (hash);
@@ -115,13 +122,28 @@ create table stream_ticket (
   account_id uuid not null,
   id uuid not null,
   hash bytea not null,
-  subject text not null,
+  path text not null,
+  token_id uuid,                           -- whose ticket it is: this token's, or
+  user_id uuid,                            -- this user's, by
+  login_id uuid,                           -- this login,
+  login_expires_at timestamptz,            -- which lasts until then
+  workspace_id uuid,
   created_at timestamptz not null,
   expires_at timestamptz not null,
   primary key (account_id, id)
 );
 create unique index stream_ticket_hash on stream_ticket (hash);
 create index stream_ticket_age on stream_ticket (expires_at);
+
+-- Logins and single JWTs that were ended before their time; kept until they would have ended anyway.
+create table revoked_login (
+  account_id uuid not null,
+  id uuid not null,
+  expires_at timestamptz not null,
+  primary key (account_id, id)
+);
+create unique index revoked_login_id on revoked_login (id);
+create index revoked_login_age on revoked_login (expires_at);
 
 create table idempotency_key (
   account_id uuid not null,
@@ -158,7 +180,7 @@ create table keyring (
 );
 grant select, insert, delete on keyring to millrace_engine;
 
-select wall(t) from unnest(array['account','workspace','app_user','membership','api_token','session','stream_ticket',
+select wall(t) from unnest(array['account','workspace','app_user','membership','api_token','session','stream_ticket','revoked_login',
   'idempotency_key','audit_line']::regclass[]) t;
 """
 

@@ -229,8 +229,8 @@ async def test_a_line_that_cannot_be_written_fails_only_who_waits(tenants, boss,
 
 async def test_what_is_past_keeping_is_forgotten_in_batches(tenants, boss, clock, admin):
     insert = (
-        "insert into session (account_id, id, user_id, hash, created_at, expires_at)"
-        " select $1, gen_random_uuid(), gen_random_uuid(), gen_random_uuid()::text::bytea, $2, $2"
+        "insert into session (account_id, id, user_id, hash, created_at, last_used_at, expires_at)"
+        " select $1, gen_random_uuid(), gen_random_uuid(), gen_random_uuid()::text::bytea, $2, $2, $2"
         " from generate_series(1, 25)"
     )
     await admin.execute(insert, boss.account_id, clock.now())

@@ -12,9 +12,9 @@ from app.errors import InvalidRequest, NotAuthenticated
 from app.settings import SettingsError
 from tenants import store
 from tenants.auth import SCOPES
-from tenants.authentication import CACHE_TIME
 from tenants.errors import AlreadyExists
 from tenants.keys import ID_BYTES
+from tenants.remembered import CACHE_TIME
 from tenants.service import TenantService
 from tenants.tokens import TokenGrant
 

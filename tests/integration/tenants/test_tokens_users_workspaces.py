@@ -264,7 +264,8 @@ async def test_a_workspace_is_found_by_slug_and_id(tenants, boss, stranger):
     assert (await tenants.workspaces.get(stranger.account_id, "default")).account_id == stranger.account_id
     with pytest.raises(AlreadyExists):
         await tenants.workspaces.create(boss, "team-1")
-    await tenants.workspaces.create(stranger, "team-1")
+    with pytest.raises(AlreadyExists, match="unique in a deployment"):
+        await tenants.workspaces.create(stranger, "team-1")
 
 
 @pytest.mark.parametrize("slug", ["", "A", "-a", "a_b", "new", "settings", "a\x00", "x" * 65])

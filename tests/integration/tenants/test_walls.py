@@ -14,7 +14,7 @@ where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped an
 """
 SAMPLES = {
     "uuid": "gen_random_uuid()",
-    "text": "'x'",
+    "text": "gen_random_uuid()::text",
     "timestamp with time zone": "now()",
     "bytea": "gen_random_uuid()::text::bytea",
     "text[]": "'{}'::text[]",
