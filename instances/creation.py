@@ -8,23 +8,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from app.errors import InvalidRequest
 from instances import store
 from instances.engine.client import Create, Created, EngineClient, NewInstance
-from instances.errors import InstanceExists, InvalidInstanceId, TooManyQueued
+from instances.errors import InstanceExists, InvalidInstanceId, InvalidTransactionId, TooManyQueued
 from instances.lifecycle import TriggerSource
 from instances.payloads import check_size, loads
 from instances.runtimes.protocol import RUNTIME_DOCUMENT
 from instances.schemas import Duration, InstanceRetention
 from tenants.auth import Caller
 from tenants.database import Database
-from tenants.limits import BATCH, INSTANCE_ID, Limits, reserved_instance_id
+from tenants.limits import (
+    BATCH,
+    EXECUTION_TIMEOUT_MAX_MS,
+    INSTANCE_ID,
+    RESERVED_TRANSACTION_IDS,
+    TRANSACTION_ID,
+    Limits,
+    reserved_instance_id,
+)
 from tenants.service import TenantService
-from versions.document import stored_schema, validate_inputs
+from versions.document import stored_idempotent, stored_schema, validate_inputs
 from versions.durations import parse_duration
 from versions.errors import WorkflowNotFound
 from versions.service import VersionService
@@ -39,10 +50,25 @@ class Wanted:
     """An instance somebody wants. `input` is JSON text; `pointer` is where its request stands in the body."""
 
     instance_id: str | None = None
+    transaction_id: str | None = None
+    """At most one unfinished instance of the workflow has it: asked for again, the answer is that one (REUSED). Once it
+    is finished a new one is made, unless the workflow is idempotent. The instance's own id is the same where that keeps
+    the rules of ids and is free."""
     input: str | None = None
     retention: InstanceRetention | None = None
     trigger_source: TriggerSource = TriggerSource.API
     trigger_detail: str | None = None
+    """What caused it: a JSON object."""
+    triggered_by: str | None = None
+    """Who caused it; None: the caller."""
+    face: str | None = None
+    """The API it came through."""
+    timeout_ms: int | None = None
+    """From its start: then it ends errored as EXECUTION_TIMEOUT. None: what its version says."""
+    variables: Mapping[str, Any] | None = None
+    """Initial values over those of its document."""
+    dry_run: bool = False
+    """Actions of its document only say what they would give, and waits are over at once. Scripts have none."""
     pointer: str = ""
 
 
@@ -64,6 +90,9 @@ class Creator:
         nothing. Raises :class:`InvalidInstanceId`, :class:`app.errors.InvalidRequest`, `PayloadTooLarge`,
         :class:`WorkflowNotFound`, :class:`TooManyQueued`, `CreationRateExceeded`.
         """
+        if any(one.transaction_id is not None for one in wanted):
+            [one] = wanted
+            return [await self._create_transaction(caller, handle, one, key_of(0))]
         limits = await self._tenants.limits(caller.account_id)
         by = str(caller.user_id or caller.token_id or "") or None
         # All of a request see one queue: it must have room for the whole of it.
@@ -77,6 +106,33 @@ class Creator:
         _refuse(created)
         await self._check_again(caller, handle, wanted, created, checked)
         return created
+
+    async def _create_transaction(self, caller: Caller, handle: str, wanted: Wanted, key: UUID) -> Created:
+        """Create under a transaction id, or find who has it: what is asked for besides is looked at only then."""
+        assert wanted.transaction_id is not None
+        account, id = caller.account_id, _transaction_id(wanted.transaction_id, wanted.pointer)
+        reuse = await self._is_idempotent(caller, handle)
+        found = await self._engine.find_transaction(account, handle, id, reuse_finished=reuse)
+        if found is not None:
+            return found if found.key != key else replace(found, outcome=Create.CREATED)
+        limits = await self._tenants.limits(account)
+        by = str(caller.user_id or caller.token_id or "") or None
+        item = _new_instance(caller, handle, wanted, key, by, limits, limits.queued)
+        checked = await self._inputs.check(account, handle, [wanted])
+        await self._tenants.admit_creations(account, handle, 1)
+        created = await self._engine.create_transaction(item, id, reuse_finished=reuse)
+        _refuse([created])
+        await self._check_again(caller, handle, [wanted], [created], checked)
+        return created
+
+    async def _is_idempotent(self, caller: Caller, handle: str) -> bool:
+        """What the current version says. Raises :class:`WorkflowNotFound`, also outside the caller's workspace."""
+        async with self._db.scope(caller.account_id) as connection:
+            found = await store.find_workflow(connection, caller.account_id, handle, caller.workspace_id)
+        if found is None or found[1] is None:
+            raise WorkflowNotFound()
+        version = await self._inputs.versions.load(caller.account_id, found[1])
+        return version.runtime == RUNTIME_DOCUMENT and stored_idempotent(version.source)
 
     async def _require_workflow(self, caller: Caller, handle: str) -> None:
         """A caller restricted to a workspace may only start what is in it; the engine knows nothing of workspaces."""
@@ -110,12 +166,12 @@ def _new_instance(
     return NewInstance(
         account_id=caller.account_id,
         key=key,
-        instance_id=str(key) if wanted.instance_id is None else _instance_id(wanted.instance_id, at),
+        instance_id=_own_id(wanted, key),
         handle=handle,
         input=wanted.input,
         trigger_source=wanted.trigger_source,
-        trigger_detail=wanted.trigger_detail,
-        triggered_by=triggered_by,
+        trigger_detail=_trigger_detail(wanted, limits),
+        triggered_by=wanted.triggered_by or triggered_by,
         success_retention_ms=_retention(retention.success_retention, "success_retention", at, limits),
         error_retention_ms=_retention(retention.error_retention, "error_retention", at, limits),
         max_queued=room,
@@ -123,6 +179,45 @@ def _new_instance(
 
 
 _NO_RETENTION = InstanceRetention()
+
+
+def _own_id(wanted: Wanted, key: UUID) -> str:
+    if wanted.instance_id is not None:
+        return _instance_id(wanted.instance_id, wanted.pointer)
+    id = wanted.transaction_id
+    return id if id is not None and INSTANCE_ID.holds(id) and not reserved_instance_id(id) else str(key)
+
+
+def _transaction_id(text: str, pointer: str) -> str:
+    where = f"{pointer}/transaction_id"
+    if not TRANSACTION_ID.holds(text):
+        raise InvalidTransactionId(f"transaction_id must be {TRANSACTION_ID.rule}", pointer=where)
+    if text in RESERVED_TRANSACTION_IDS:
+        raise InvalidTransactionId(f"transaction_id {text!r} is reserved", pointer=where)
+    return text
+
+
+def _trigger_detail(wanted: Wanted, limits: Limits) -> str | None:
+    """What is kept of the cause and of what was wanted besides the input. A dry run says so first: SQL looks there."""
+    options: dict[str, Any] = {}
+    if wanted.dry_run:
+        options["dryRun"] = True
+    if wanted.timeout_ms is not None:
+        if not 1 <= wanted.timeout_ms <= EXECUTION_TIMEOUT_MAX_MS:
+            rule = f"the timeout must be between 1 and {EXECUTION_TIMEOUT_MAX_MS} milliseconds"
+            raise InvalidRequest(rule, pointer=f"{wanted.pointer}/timeout")
+        options["timeout"] = wanted.timeout_ms
+    if wanted.face is not None:
+        options["face"] = wanted.face
+    if wanted.variables is not None:
+        options["variables"] = wanted.variables
+    if not options:
+        return wanted.trigger_detail
+    if wanted.trigger_detail is not None:
+        options |= msgspec.json.decode(wanted.trigger_detail)
+    text = msgspec.json.encode(options).decode()
+    check_size(text, limits.payload_bytes, "variables", f"{wanted.pointer}/variables")
+    return text
 
 
 def _instance_id(text: str, pointer: str) -> str:
@@ -165,7 +260,7 @@ class InputCheck:
 
     def __init__(self, db: Database, versions: VersionService) -> None:
         self._db = db
-        self._versions = versions
+        self.versions = versions
         self._known: OrderedDict[tuple[UUID, str], tuple[UUID, bytes | None]] = OrderedDict()
         self._held = 0
 
@@ -202,7 +297,7 @@ class InputCheck:
 
     async def _learn(self, account_id: UUID, handle: str, version_key: UUID) -> bytes | None:
         """The schema the version holds inputs against, None if it has none."""
-        version = await self._versions.load(account_id, version_key)
+        version = await self.versions.load(account_id, version_key)
         schema = stored_schema(version.source) if version.runtime == RUNTIME_DOCUMENT else None
         _, before = self._known.pop((account_id, handle), (None, None))
         self._known[account_id, handle] = version_key, schema

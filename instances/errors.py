@@ -35,6 +35,12 @@ class InvalidInstanceId(InvalidRequest):
     code, key = 10450, "instance.invalid_id"
 
 
+class InvalidTransactionId(InvalidRequest):
+    """400: a transaction id breaks its rule, or is reserved."""
+
+    code, key = 10467, "instance.invalid_transaction_id"
+
+
 class InvalidEventType(InvalidRequest):
     """400: an event type breaks its rule."""
 

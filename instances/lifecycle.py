@@ -61,13 +61,21 @@ class TriggerSource(IntEnum):
     API = 1
     BINDING = 2
     EVENT = 3
-    """Another instance, whose child it is."""
+    """Another instance, whose child it is; or an event from outside."""
     CRON = 4
+    MANUAL = 5
+    """A person, or somebody who acts for one."""
+    WEBHOOK = 6
+    RETRY = 7
+    """A retry of another instance, which is its origin."""
 
     @property
     def wire(self) -> str:
-        """Spelling in the Cloudflare face."""
-        return self.name.lower()
+        """Spelling in the Cloudflare face, which knows the first five only."""
+        return _SOURCES.get(self, self.name.lower())
+
+
+_SOURCES = {TriggerSource.MANUAL: "api", TriggerSource.RETRY: "api", TriggerSource.WEBHOOK: "event"}
 
 
 class Phase(IntEnum):

@@ -33,6 +33,7 @@ LOCATE = f"""
 select w.workflow_key, i.key
 from workflow w
 left join instance i on i.account_id = $1 and i.workflow_key = w.workflow_key and i.instance_id = $4
+  and i.deleted_at is null
 where {_WORKFLOW_IS}"""
 
 LOCATE_MANY = f"""
@@ -40,7 +41,7 @@ select w.workflow_key, i.key, i.instance_id
 from workflow w
 left join lateral unnest($4::text[]) as wanted(instance_id) on true
 left join instance i on i.account_id = $1 and i.workflow_key = w.workflow_key
-  and i.instance_id = wanted.instance_id
+  and i.instance_id = wanted.instance_id and i.deleted_at is null
 where {_WORKFLOW_IS}"""
 
 
@@ -119,6 +120,7 @@ READ = f"""
 select {_FACTS}, j.*
 from workflow w
 left join instance i on i.account_id = $1 and i.workflow_key = w.workflow_key and i.instance_id = $4
+  and i.deleted_at is null
 left join live l on l.account_id = $1 and l.key = i.key
 {_journal(5)}
 where {_WORKFLOW_IS}"""
@@ -129,7 +131,7 @@ from instance i
 join workflow w on w.account_id = $1 and w.workflow_key = i.workflow_key
 left join live l on l.account_id = $1 and l.key = i.key
 {_journal(3)}
-where i.account_id = $1 and i.key = $2"""
+where i.account_id = $1 and i.key = $2 and i.deleted_at is null"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +272,7 @@ LOG_STATE = """
 select coalesce(l.status, i.status) as status, coalesce(l.run, i.run) as run,
        coalesce(l.live_from, i.live_from) as live_from, coalesce(l.seq, i.seq) as seq
 from instance i left join live l on l.account_id = $1 and l.key = i.key
-where i.account_id = $1 and i.key = $2"""
+where i.account_id = $1 and i.key = $2 and i.deleted_at is null"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,14 +316,14 @@ _ROW = """
 _LIST_ALL = f"""
   select {_ROW.format(status="coalesce(l.status, i.status)")}
   from instance i left join live l on l.account_id = $1 and l.key = i.key
-  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.key >= $4 and i.key <= $5
+  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.deleted_at is null and i.key >= $4 and i.key <= $5
   order by i.key {{order}} limit $6 offset $7"""
 
 _LIST_ENDED = f"""
   select {_ROW.format(status="i.status")}
   from instance i left join live l on false
   where i.account_id = $1 and i.workflow_key = w.workflow_key and i.status = $8 and i.status >= 6
-    and i.key >= $4 and i.key <= $5
+    and i.deleted_at is null and i.key >= $4 and i.key <= $5
   order by i.key {{order}} limit $6 offset $7"""
 
 _LIST_UNFINISHED = f"""
@@ -333,11 +335,12 @@ _LIST_UNFINISHED = f"""
 # The same ranges; $6 the most that is counted. The indexes alone are read.
 _COUNT_ALL = """
   select from instance i
-  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.key >= $4 and i.key <= $5 limit $6"""
+  where i.account_id = $1 and i.workflow_key = w.workflow_key and i.deleted_at is null and i.key >= $4 and i.key <= $5
+  limit $6"""
 _COUNT_ENDED = """
   select from instance i
   where i.account_id = $1 and i.workflow_key = w.workflow_key and i.status = $7 and i.status >= 6
-    and i.key >= $4 and i.key <= $5 limit $6"""
+    and i.deleted_at is null and i.key >= $4 and i.key <= $5 limit $6"""
 _COUNT_UNFINISHED = """
   select from live l
   where l.account_id = $1 and l.workflow_key = w.workflow_key and l.status = $7 and l.key >= $4 and l.key <= $5

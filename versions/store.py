@@ -50,7 +50,8 @@ WORKFLOW_FOR_UPDATE = f"select {_WORKFLOW} from workflow w where {_LIVING} and w
 # `live`; the newest instance has the highest key.
 _DETAILS = """
 left join lateral (
-  select i.created_at from instance i where i.account_id = $1 and i.workflow_key = p.workflow_key
+  select i.created_at from instance i
+  where i.account_id = $1 and i.workflow_key = p.workflow_key and i.deleted_at is null
   order by i.key desc limit 1
 ) newest on true
 left join lateral (
@@ -133,7 +134,8 @@ select exists (select from termination_job where account_id = $1 and workflow_ke
 """
 
 TRIGGERED_AT = """
-select created_at from instance where account_id = $1 and workflow_key = $2 order by key desc limit 1
+select created_at from instance where account_id = $1 and workflow_key = $2 and deleted_at is null
+order by key desc limit 1
 """
 
 # Who counts against a limit and inserts holds this until the end of the transaction, one at a time per account.

@@ -44,11 +44,16 @@ class Create(IntEnum):
     """The id is used earlier in the same request."""
     ORPHAN = 5
     """The run that makes it has ended, or is another worker's by now."""
+    REUSED = 6
+    """Another instance has the transaction id; the answer is about that one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewInstance:
-    """An instance to create. `input` and `trigger_detail` are JSON text; retention None: version, account, 30 days."""
+    """An instance to create. `input` and `trigger_detail` are JSON text; retention None: version, account, 30 days.
+
+    A `trigger_detail` that begins with `{"dryRun":true` makes it a dry run.
+    """
 
     account_id: UUID
     key: UUID
@@ -149,6 +154,46 @@ class EngineClient:
     async def create(self, items: Sequence[NewInstance]) -> list[Created]:
         """Create instances in one commit; answers in the order of `items`. Raises :class:`app.errors.Unavailable`."""
         return await self._answer(self._creates.submit(items))
+
+    async def find_transaction(
+        self, account_id: UUID, handle: str, transaction_id: str, *, reuse_finished: bool
+    ) -> Created | None:
+        """The instance :meth:`create_transaction` would answer with instead of creating one, if there is one."""
+        item = (None,) * 9
+        arguments = account_id, handle, transaction_id, reuse_finished, *item, self._clock.now()
+        [row] = await self._fetch(store.CREATE_TRANSACTION, *arguments)
+        return _created(row) if row["outcome"] == Create.REUSED else None
+
+    async def create_transaction(self, item: NewInstance, transaction_id: str, *, reuse_finished: bool) -> Created:
+        """Create an instance under a transaction id; REUSED when an unfinished one of the workflow has that id, or,
+        with `reuse_finished`, a finished one. `item.instance_id` is taken only if it is free.
+
+        Repeating it with the same key is harmless. Raises :class:`app.errors.Unavailable`.
+        """
+        while True:
+            [row] = await self._fetch(
+                store.CREATE_TRANSACTION,
+                item.account_id,
+                item.handle,
+                transaction_id,
+                reuse_finished,
+                item.key,
+                item.instance_id,
+                item.input,
+                item.trigger_source,
+                item.trigger_detail,
+                item.triggered_by,
+                item.success_retention_ms,
+                item.error_retention_ms,
+                item.max_queued,
+                self._clock.now(),
+            )
+            created = _created(row)
+            if created.outcome is not Create.EXISTS:  # else somebody took the instance's id at that moment
+                break
+        if created.outcome is Create.CREATED:
+            self.announce([item])
+        return created
 
     def announce(self, created: Sequence[NewInstance]) -> None:
         """Instances were created by a statement that is not ours, and are committed: count them, and ring."""
@@ -321,6 +366,11 @@ class EngineClient:
         task = asyncio.get_running_loop().create_task(self._doorbell.ring(job, refs))
         self._rings.add(task)
         task.add_done_callback(self._rings.discard)
+
+
+def _created(row: Any) -> Created:
+    status = Status.QUEUED if row["status"] is None else Status(row["status"])
+    return Created(Create(row["outcome"]), row["key"], row["workflow_key"], row["version_key"], row["no"], status)
 
 
 def _mark_repeats(request: Sequence[NewInstance], answers: list[Created]) -> list[Created]:

@@ -109,6 +109,7 @@ def _held(row: Any, version: StoredVersion, input: str | None, limits: Limits) -
         min(version.step_limit, limits.steps_max),
         limits.state_bytes,
         limits.subrequests,
+        trigger.get("timeout"),
     )
     return Held(
         context,

@@ -12,7 +12,9 @@ create sequence epoch_seq;
 grant usage on sequence epoch_seq to millrace_engine;
 
 -- Identity, parameters, outcome. Written at create and at the end; lists read it. `status` is 0 while unfinished
--- (the shown status is in `live` then), else 6 complete, 7 errored, 8 terminated.
+-- (the shown status is in `live` then), else 6 complete, 7 errored, 8 terminated. `error` of a terminated one says who
+-- cancelled it, if anybody did. Rare things are null: `dry_run` true or null; `deleted_at` of one that is finished and
+-- hidden; `origin_key` and `retried_from` of one that repeats another from a step on.
 create table instance (
   account_id uuid not null,
   key uuid not null,
@@ -40,7 +42,11 @@ create table instance (
   retain_until timestamptz,
   seq bigint not null default 0,
   run int not null default 1,
-  live_from bigint not null default 1
+  live_from bigint not null default 1,
+  dry_run boolean,
+  deleted_at timestamptz,
+  origin_key uuid,
+  retried_from text
 ) with (fillfactor = 90);
 alter table instance alter input set storage external, alter output set storage external;
 -- Order matters: while a table is empty all index scans cost the same, and the planner takes the index made last.
@@ -48,8 +54,9 @@ create unique index instance_no on instance (no, account_id);
 create index instance_parent on instance (account_id, parent_key) where parent_key is not null and status = 0;  -- families
 create index instance_retain on instance (retain_until) where retain_until is not null;             -- retention
 create index instance_transaction on instance (account_id, workflow_key, transaction_id, key);
-create index instance_status on instance (account_id, workflow_key, status, key desc) where status >= 6;
-create index instance_list on instance (account_id, workflow_key, key desc);                        -- newest first
+create index instance_origin on instance (account_id, origin_key, key) where origin_key is not null;         -- retries
+create index instance_status on instance (account_id, workflow_key, status, key desc) where status >= 6 and deleted_at is null;
+create index instance_list on instance (account_id, workflow_key, key desc) where deleted_at is null;        -- newest first
 create unique index instance_uid on instance (account_id, workflow_key, instance_id);               -- create, get by id
 alter table instance add primary key (account_id, key);
 

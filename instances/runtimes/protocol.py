@@ -355,6 +355,9 @@ class RunContext:
     """Bytes the instance may store: parameters, outputs of steps, received events."""
     request_limit: int | None = None
     """Outgoing requests the instance may make."""
+    timeout: int | None = None
+    """Milliseconds from its start within which the run must end, given when it was created; before what its version
+    says. Pauses do not count."""
 
 
 @dataclass(slots=True)

@@ -4,10 +4,10 @@ parse_document(definition, known_handlers=…)  -> Document      raises Document
 check_document(definition, known_handlers=…)  -> Checked       problems and warnings, raises for neither
 encode_document(document) -> str              decode_document(text) -> Document
 validate_input(document, value)               raises InvalidInput
-stored_schema(text), validate_inputs(schema, inputs)
+stored_schema(text), stored_idempotent(text), validate_inputs(schema, inputs)
 """
 
-from versions.document.input_schema import stored_schema, validate_input, validate_inputs
+from versions.document.input_schema import stored_idempotent, stored_schema, validate_input, validate_inputs
 from versions.document.model import (
     Compensate,
     Defaults,
@@ -42,6 +42,7 @@ __all__ = [
     "document_hash",
     "encode_document",
     "parse_document",
+    "stored_idempotent",
     "stored_schema",
     "validate_input",
     "validate_inputs",

@@ -299,6 +299,7 @@ def _validator(schema_text: bytes) -> Any:
 
 class _Stored(msgspec.Struct):
     input_schema: msgspec.Raw = msgspec.Raw(b"null")
+    idempotent: bool = False
 
 
 _stored = msgspec.json.Decoder(_Stored)
@@ -308,6 +309,11 @@ def stored_schema(source: str) -> bytes | None:
     """The schema (JSON text) inputs of a stored document are held against; None when there is nothing to check."""
     text = bytes(_stored.decode(source).input_schema)
     return None if text in (b"null", b"true") else text
+
+
+def stored_idempotent(source: str) -> bool:
+    """Whether a stored document says that a transaction id finds its instance again once that is finished."""
+    return _stored.decode(source).idempotent
 
 
 def validate_inputs(schema: bytes, inputs: Iterable[tuple[Any, str]]) -> None:

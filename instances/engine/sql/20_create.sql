@@ -56,9 +56,9 @@ begin
 
   with m as (
     insert into instance (account_id, key, workflow_key, version_key, instance_id, transaction_id, input, trigger_source,
-      trigger_detail, triggered_by, parent_key, parent_step, depth, success_retention_ms, error_retention_ms, created_at)
+      trigger_detail, triggered_by, parent_key, parent_step, depth, success_retention_ms, error_retention_ms, created_at, dry_run)
     select c.a, c.k, workflows[c.o], versions[c.o], c.id, c.id, c.input, c.source, c.detail, c.triggered_by, c.parent, c.step, c.depth,
-           kept_success[c.o], kept_error[c.o], t
+           kept_success[c.o], kept_error[c.o], t, nullif(starts_with(c.detail, '{"dryRun":true'), false)
     from unnest(accs, ks, ids, inputs, sources, details, bys, parents, steps, depths)
          with ordinality as c(a, k, id, input, source, detail, triggered_by, parent, step, depth, o)
     where fit[c.o]

@@ -81,6 +81,7 @@ class DocumentSession:
         self._tools = tools
         self._refusal = refusal
         self._limits = plan.document.limits
+        self._timeout = self._limits.timeout if run.timeout is None else run.timeout
         self._commands: list[CommandMessage] = []
         self._mode = Mode.FORWARD
         self._scheduler = Scheduler(plan, self.facts, self)
@@ -126,8 +127,8 @@ class DocumentSession:
         if self._refusal is not None:
             self.fail(self._refusal)
             return
-        if self._limits.timeout is not None:
-            self.emit(Timer(DEADLINE, self._limits.timeout))
+        if self._timeout is not None:
+            self.emit(Timer(DEADLINE, self._timeout))
         self._scheduler.begin()
 
     def _done(self, message: Done) -> None:
@@ -196,7 +197,7 @@ class DocumentSession:
 
     def _deadline(self) -> None:
         """The instance's time is up: what runs is given up, and what was done is undone."""
-        self.fail(rule(EXECUTION_TIMEOUT, f"the instance did not finish within {self._limits.timeout} ms"))
+        self.fail(rule(EXECUTION_TIMEOUT, f"the instance did not finish within {self._timeout} ms"))
         if self._mode is Mode.DRAINING:
             self._cut(lambda _work: True)
 
@@ -361,7 +362,7 @@ class DocumentSession:
 
     def _turn_back(self) -> None:
         """Everything that ran is over: undo what was done."""
-        if self._limits.timeout is not None:
+        if self._timeout is not None:
             self.emit(CancelTimer(DEADLINE))
         never = self.plan.document.rollback == "never"
         if never and not self._requested:

@@ -16,6 +16,7 @@ DELAY_MS = 5_000
 
 CPU = Failure("Error", "Worker exceeded CPU time limit.")
 ROLLBACK_MISSING = Failure("RollbackMissing", "Rollback function not available in registry")
+TIMED_OUT = Failure("EXECUTION_TIMEOUT", "the instance did not finish in time", "EXECUTION_TIMEOUT")
 SUBREQUESTS = Failure("Error", "Too many subrequests.")
 
 _UNHANDLED = (

@@ -23,6 +23,7 @@ from instances.runtimes.protocol import (
     BeginRollback,
     Broken,
     Cancel,
+    CancelTimer,
     CommandMessage,
     Do,
     Done,
@@ -41,6 +42,8 @@ from instances.runtimes.protocol import (
     StepKey,
     StepKind,
     StopRollback,
+    Timer,
+    TimerFired,
     Wait,
 )
 from instances.runtimes.scripts import messages as said
@@ -58,6 +61,7 @@ from instances.runtimes.scripts.failures import (
     INVALID_STREAM,
     NON_DETERMINISTIC,
     ROLLBACK_MISSING,
+    TIMED_OUT,
     UNSERIALISABLE,
     delay_failure,
     invalid_stream,
@@ -74,6 +78,8 @@ from versions.durations import parse_duration
 
 PAST_BYTES = 2 << 20
 """Recorded outcomes handed to the sandbox in one message, at most about this much."""
+DEADLINE = "timeout"
+"""Timer of the instance's own time limit."""
 MAX_CALLS = 100_000
 """Steps, sleeps and waits one run may call; steps have the account's limit besides."""
 
@@ -223,6 +229,8 @@ class ScriptSession:
 
     def _start(self, message: Started) -> bytes:
         run = self._context
+        if run.timeout is not None:
+            self._emit(Timer(DEADLINE, run.timeout))
         event: dict[str, Any] = {
             "payload": _value(run.input if run.input is not None else "{}"),
             "timestamp": _millis(run.created_at),
@@ -306,6 +314,10 @@ class ScriptSession:
     def _heed(self, message: Message) -> None:
         if isinstance(message, RollbackRequested):
             self._roll_back(message.failure, requested=True)
+        elif isinstance(message, TimerFired):
+            if not self._ended and self._rollback is None:
+                self._roll_back(TIMED_OUT, requested=False)
+                self._ended = True
         elif isinstance(message, StopRollback):
             if self._rollback is not None:
                 self._emit(*self._rollback.stop())
@@ -315,6 +327,8 @@ class ScriptSession:
 
     def _roll_back(self, failure: Failure, *, requested: bool) -> None:
         """Start nothing new, give up what is open, undo what was done, the last thing started first."""
+        if self._context.timeout is not None:
+            self._emit(CancelTimer(DEADLINE))
         for called in self._calls.values():
             if called.open:
                 called.open = False

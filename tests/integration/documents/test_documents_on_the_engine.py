@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -357,3 +358,39 @@ async def test_an_event_is_held_against_a_match_once(documents, monkeypatch):
     finally:
         unregister_action_handler("busy")
     assert looked_at == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_a_deadline_given_at_creation_comes_before_the_documents(documents):
+    await documents.deploy("late", [wait("w", config={"durationMs": 3_600_000})], limits={"timeout": "10 seconds"})
+    engine = documents.engine
+    await engine.worker()
+    [key] = await engine.create_many("late", 1, trigger_detail='{"timeout":60000}')
+    await engine.until(key, Status.WAITING)
+    await engine.advance(30)
+    [other] = await engine.create_many("late", 1)
+    await engine.until(other, Status.WAITING)
+    assert await engine.status(key) is Status.WAITING
+    await engine.advance(31)
+    for ended, limit in ((key, 60_000), (other, 10_000)):
+        row = await engine.until(ended, Status.ERRORED)
+        assert msgspec.json.decode(row["error"]) == {
+            "name": "EXECUTION_TIMEOUT",
+            "message": f"the instance did not finish within {limit} ms",
+        }
+
+
+async def test_a_dry_run_waits_for_nothing_and_touches_nothing(documents):
+    nodes = [
+        {"id": "n", "type": "send_notification", "config": {"message": "Hi"}},
+        {"id": "w", "type": "wait", "config": {"duration": "1 day"}, "depends_on": ["n"]},
+        {"id": "e", "type": "wait_for_event", "config": {"event": "go"}, "depends_on": ["w"]},
+        {"id": "x", "type": "external", "depends_on": ["e"]},
+        {"id": "v", "type": "set", "config": {"values": {"a": "{{ vars.a }}"}}, "depends_on": ["x"]},
+    ]
+    await documents.deploy("dry", nodes, vars={"a": 1})
+    engine = documents.engine
+    await engine.worker()
+    [key] = await engine.create_many("dry", 1, trigger_detail='{"dryRun":true,"variables":{"a":2}}')
+    row = await engine.until(key, Status.COMPLETE)
+    assert (row["output"], row["dry_run"]) == ('{"a":2}', True)
+    assert await engine.admin.fetchval("select count(*) from notification") == 0

@@ -264,3 +264,36 @@ async def test_values_json_lacks_reach_a_wait_as_they_were_sent(engine: Engine, 
     await engine.until(key, Status.COMPLETE)
     [completed] = [row for row in await engine.journal(key) if row["kind"] == Kind.WAIT_COMPLETED]
     assert completed["payload"].startswith(' {"payload": {"$t":"d","v":5},"timestamp":"')
+
+
+async def test_a_script_has_until_its_deadline(engine: Engine, guests: GuestRuntime) -> None:
+    """Then what is open is given up, what was done is undone, and the instance ends as timed out; over two lives."""
+    undone: list[str] = []
+
+    async def undo(*_: Any) -> None:
+        undone.append("first")
+
+    async def script(event: Any, step: Any) -> Any:
+        await step.do("first", lambda *_: give(1), undo=undo)
+        await step.wait("never", "never", 3_600_000)
+
+    await engine.define("w", script)
+    await engine.worker()
+    [key] = await engine.create_many("w", 1, trigger_detail='{"timeout":60000}')
+    await engine.until(key, Status.WAITING)
+    await engine.eventually(lambda: engine.workers[0].held == 0)
+    await engine.advance(61)
+    row = await engine.until(key, Status.ERRORED)
+    assert row["error"] == '{"name":"EXECUTION_TIMEOUT","message":"the instance did not finish in time"}'
+    assert (undone, row["rollback"]) == (["first"], '{"outcome":"complete","error":null}')
+    assert (await engine.kinds(key)).count(Kind.TIMER_FIRED) == 1
+
+
+async def test_a_script_that_ends_before_its_deadline(engine: Engine, guests: GuestRuntime) -> None:
+    async def script(event: Any, step: Any) -> Any:
+        return await step.do("first", lambda *_: give(1))
+
+    await engine.define("w", script)
+    await engine.worker()
+    [key] = await engine.create_many("w", 1, trigger_detail='{"timeout":60000}')
+    assert (await engine.until(key, Status.COMPLETE))["output"] == "1"
