@@ -38,7 +38,7 @@ class InvalidInstanceId(InvalidRequest):
 class InvalidTransactionId(InvalidRequest):
     """400: a transaction id breaks its rule, or is reserved."""
 
-    code, key = 10467, "instance.invalid_transaction_id"
+    code, key = 10480, "instance.invalid_transaction_id"
 
 
 class InvalidEventType(InvalidRequest):
@@ -75,6 +75,60 @@ class CannotRestart(_Refused):
     """Also when the step to restart from is not in the instance's history."""
 
     code, key = 10453, "instance.cannot_restart"
+
+
+class CannotCancel(_Refused):
+    """The instance ended otherwise."""
+
+    code, key = 10489, "instance.cannot_cancel"
+
+
+class NotFinished(_Refused):
+    """Only a finished instance may be deleted so."""
+
+    code, key = 10487, "instance.not_finished"
+
+
+class CannotRetry(_Refused):
+    """A retry as a new instance: the old one is neither errored nor terminated."""
+
+    code, key = 10481, "instance.cannot_retry"
+
+
+class RolledBack(_Refused):
+    """What is to be kept, or to go on, was compensated."""
+
+    code, key = 10482, "instance.rolled_back"
+
+
+class InvalidFirstStep(InvalidRequest):
+    """400: no retry can begin with that step: it is unknown, or something before it has no result."""
+
+    code, key = 10488, "instance.invalid_first_step"
+
+
+class CannotRetryStep(_Refused):
+    """The step has not failed, or what came after its failure does not allow it."""
+
+    code, key = 10483, "step.cannot_retry"
+
+
+class StepNotWaiting(_Refused):
+    """The step does not wait to be completed from outside; the message has its state."""
+
+    code, key = 10484, "step.not_waiting"
+
+
+class WrongPhase(_Refused):
+    """The step is to be compensated, not completed, or the other way round."""
+
+    code, key = 10485, "step.wrong_phase"
+
+
+class StepAnswered(_Refused):
+    """Somebody else answered the step at the same time."""
+
+    code, key = 10486, "step.answered"
 
 
 class TooManyQueued(TooManyRequests):
