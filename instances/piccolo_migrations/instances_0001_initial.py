@@ -57,6 +57,8 @@ create index instance_transaction on instance (account_id, workflow_key, transac
 create index instance_origin on instance (account_id, origin_key, key) where origin_key is not null;         -- retries
 create index instance_status on instance (account_id, workflow_key, status, key desc) where status >= 6 and deleted_at is null;
 create index instance_list on instance (account_id, workflow_key, key desc) where deleted_at is null;        -- newest first
+create index instance_started on instance (account_id, workflow_key, started_at desc, key desc)
+  include (status, ended_at, dry_run) where status >= 6;                                            -- figures
 create unique index instance_uid on instance (account_id, workflow_key, instance_id);               -- create, get by id
 alter table instance add primary key (account_id, key);
 

@@ -1,0 +1,302 @@
+"""Searching an account's instances, and finding single ones by any spelling of their id.
+
+Names the instances a search may cost to look at: what an index serves is unbounded, everything else is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import asyncpg
+
+from app.errors import InvalidRequest
+from instances.errors import InstanceNotFound
+from instances.listing import COUNTED_ROWS
+from instances.projections.history import History, fold
+from instances.search import store
+from instances.search.conditions import Conditions, HeldBack, Parameters
+from instances.search.plan import Plan, plan
+from instances.search.query import AnyOf, By, Compare, Every, Field, Not, Predicate, Search
+from instances.search.store import Row, Statement
+from instances.store import Detail
+from tenants.auth import Caller
+from tenants.database import Database
+
+READ = "executions:read"
+SMALL = 2_000
+"""Rows that are rather sorted than sought in the order of an index."""
+SCAN = 100_000
+"""Rows a search may look at when no index decides about them, and may sort."""
+STATEMENT_TIMEOUT_MS = 5_000
+NARROW = "too many instances to search through; narrow the filter"
+_CHUNK = 8
+"""Workflows tried at once when a page is read workflow after workflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of a search.
+
+    `more`: there are rows beyond the page, in the direction it was read. `total` is None when it was not asked for or
+    the page begins at a cursor, else how many rows all pages have; `capped`: at least so many. `histories` has those
+    that were asked for, by key.
+    """
+
+    rows: list[Row]
+    more: bool
+    total: int | None
+    capped: bool = False
+    histories: dict[UUID, History] = field(default_factory=dict)
+
+
+class Searcher:
+    """Searches instances; see :class:`Search`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def search(self, caller: Caller, search: Search, histories: Detail | None = None) -> Found:
+        """A page of the caller's instances; with `histories` the journals' histories, in that detail, along with it.
+
+        Raises :class:`NotAllowed`, and :class:`InvalidRequest` for a search that would have to look at too many rows.
+        """
+        caller.require(READ)
+        async with self._db.scope(caller.account_id, transaction=True) as connection:
+            try:
+                await connection.execute(f"set local statement_timeout = {STATEMENT_TIMEOUT_MS}")
+                found = await _Page(connection, caller, search).read()
+                rows = await store.rows(connection, caller.account_id, found.keys, found.held, payloads=search.payloads)
+                journals = {}
+                if histories is not None and rows:
+                    journals = await store.entries(connection, caller.account_id, rows, histories.kinds, histories.cut)
+            except asyncpg.QueryCanceledError:
+                raise InvalidRequest(NARROW) from None
+        told = {key: fold(entries) for key, entries in journals.items()}
+        return Found(rows, found.more, found.total, found.capped, told)
+
+    async def one(self, caller: Caller, key: UUID, *, with_deleted: bool = False) -> Row:
+        """The instance of that key, whichever workflow it is of. Raises :class:`InstanceNotFound`."""
+        return await self._one(caller, store.BY_KEY, with_deleted, key)
+
+    async def one_by_no(self, caller: Caller, no: int, *, with_deleted: bool = False) -> Row:
+        """The instance of that number. Raises :class:`InstanceNotFound`."""
+        return await self._one(caller, store.BY_NO, with_deleted, no)
+
+    async def one_by_transaction(
+        self, caller: Caller, workflow_key: UUID, transaction_id: str, *, with_deleted: bool = False
+    ) -> Row:
+        """The newest run of a transaction of a workflow. Raises :class:`InstanceNotFound`."""
+        return await self._one(caller, store.BY_TRANSACTION, with_deleted, workflow_key, transaction_id)
+
+    async def one_by_id(
+        self, caller: Caller, workflow_key: UUID, instance_id: str, *, with_deleted: bool = False
+    ) -> Row:
+        """The instance of that id in a workflow. Raises :class:`InstanceNotFound`."""
+        return await self._one(caller, store.BY_ID, with_deleted, workflow_key, instance_id)
+
+    async def _one(self, caller: Caller, statement: str, with_deleted: bool, *which: object) -> Row:
+        caller.require(READ)
+        if any(isinstance(value, str) and "\0" in value for value in which):
+            raise InstanceNotFound()
+        account = caller.account_id
+        async with self._db.scope(account) as connection:
+            key = await store.locate(connection, statement, account, caller.workspace_id, with_deleted, *which)
+            if key is None:
+                raise InstanceNotFound()
+            held = await store.held_back(connection, account)
+            rows = await store.rows(connection, account, [key], held, payloads=True)
+        if not rows:
+            raise InstanceNotFound()
+        return rows[0]
+
+
+@dataclass(slots=True)
+class _Keys:
+    """A page before its rows are read."""
+
+    keys: list[UUID]
+    more: bool
+    total: int | None
+    capped: bool
+    held: HeldBack
+
+
+class _Page:
+    """One search under way."""
+
+    def __init__(self, connection: asyncpg.Connection, caller: Caller, search: Search) -> None:
+        self._connection = connection
+        self._account = caller.account_id
+        self._workspace = caller.workspace_id
+        self._search = search
+        self._held = HeldBack()
+        self._handles: dict[Compare, list[UUID]] = {}
+        self._plan = Plan()
+
+    async def read(self) -> _Keys:
+        self._held = await store.held_back(self._connection, self._account)
+        for compare in _handles_in(self._search.where):
+            self._handles[compare] = await store.workflows_where(self._connection, self._account, compare)
+        self._plan = plan(self._search, self._handles)
+        if self._workspace is not None:
+            mine = frozenset(await store.workflows(self._connection, self._account, self._workspace))
+            self._plan.workflows = mine if self._plan.workflows is None else mine & self._plan.workflows
+        if self._search.with_deleted and not (self._plan.workflows is None and self._plan.any_status):
+            self._plan.exact = False  # the indexes by workflow and status leave deleted instances out
+        if self._plan.empty:
+            return self._done([], 0, False)
+        if self._plan.pointed:
+            return await self._of_points()
+        if not self._plan.any_status or self._plan.started_since or self._search.by is By.STARTED:
+            await self._know_workflows()
+        if self._search.by is By.CREATED and self._plan.exact:
+            return await self._in_key_order()
+        return await self._sorted() or await self._in_order()
+
+    # --- the three ways to rows ----------------------------------------------------------------------------------
+
+    async def _of_points(self) -> _Keys:
+        if self._plan.keys is None and self._plan.nos is None:
+            await self._know_workflows()
+        statement = self._statement()
+        source = f"{statement.points()} i"
+        keys = await self._run(store.sorted_page(statement, source), statement)
+        return await self._with_total(keys, lambda again: store.total(again, f"{again.points()} i"))
+
+    async def _sorted(self) -> _Keys | None:
+        """All that the indexes leave, sorted; None when that is too much and the order has an index."""
+        most = SMALL if self._search.by in (By.CREATED, By.TRANSACTION, By.STARTED) else SCAN
+        if await self._left(most) <= most:
+            return await self._sort(lambda one: one.branches(most + 1, ordered=False, joined=False))
+        if self._plan.started_since is not None:
+            statement = self._statement()
+            started = await self._number(store.counted(statement.window(SMALL + 1), SMALL + 1), statement)
+            if started <= SMALL:
+                return await self._sort(lambda one: one.window(SMALL + 1))
+        if most == SCAN:
+            raise InvalidRequest(f"too many instances to order by {self._search.by.value}; narrow the filter")
+        return None
+
+    async def _sort(self, branches: Callable[[Statement], list[str]]) -> _Keys:
+        statement = self._statement()
+        keys = await self._run(store.sorted_page(statement, store.of_keys(branches(statement))), statement)
+        return await self._with_total(keys, lambda again: store.total(again, store.of_keys(branches(again))))
+
+    async def _in_order(self) -> _Keys:
+        """In the order of an index, looking at a bounded number of rows."""
+        if self._search.by is By.CREATED:
+            return await self._in_key_order()
+        need = self._search.offset + self._search.limit + 1
+        if self._search.by is By.STARTED:
+            statement = self._statement()
+            source = store.by_start(statement, need)
+            keys = await self._run(store.sorted_page(statement, source), statement)
+        else:
+            keys = (await self._by_transaction(need))[self._search.offset :]
+        return await self._bounded(keys)
+
+    async def _in_key_order(self) -> _Keys:
+        statement = self._statement()
+        need = _rounded(self._search.offset + self._search.limit + 1)
+        most = need if self._plan.exact else SCAN
+        branches = statement.branches(most, ordered=True, joined=True, limit=need)
+        keys = await self._run(store.merged_page(statement, branches), statement)
+        return await self._bounded(keys)
+
+    async def _by_transaction(self, need: int) -> list[UUID]:
+        await self._know_workflows()
+        workflows = await store.in_order(self._connection, self._account, sorted(self._plan.workflows or ()))
+        if self._search.descending:
+            workflows.reverse()
+        found: list[UUID] = []
+        begun, size = 0, _CHUNK
+        while begun < len(workflows) and len(found) < need:
+            statement = self._statement()
+            chunk = workflows[begun : begun + size]
+            found += await self._run(store.by_transaction(statement, chunk, need - len(found)), statement)
+            begun, size = begun + size, size * 4
+        return found
+
+    # --- totals --------------------------------------------------------------------------------------------------
+
+    async def _bounded(self, keys: list[UUID]) -> _Keys:
+        """A page read in order; refused when it is short because the rows looked at were used up."""
+        short = len(keys) <= self._search.limit
+        if self._plan.exact:
+            return await self._with_total(keys, self._count)
+        used_up = (short or self._wants_total) and await self._left(SCAN) > SCAN
+        if short and used_up:
+            raise InvalidRequest(NARROW)
+        found = await self._with_total(keys, self._count)
+        found.capped = found.capped or (used_up and not short)
+        return found
+
+    def _count(self, statement: Statement) -> str:
+        most = COUNTED_ROWS + 1
+        branches = statement.branches(
+            most if self._plan.exact else SCAN, ordered=False, joined=not self._plan.exact, limit=most
+        )
+        return store.counted(branches, most)
+
+    @property
+    def _wants_total(self) -> bool:
+        return self._search.counted and self._search.start is None
+
+    async def _with_total(self, keys: list[UUID], count: Callable[[Statement], str]) -> _Keys:
+        if not self._wants_total:
+            return self._done(keys, None, False)
+        offset, limit = self._search.offset, self._search.limit
+        if len(keys) <= limit and (keys or not offset):
+            return self._done(keys, min(offset + len(keys), COUNTED_ROWS), offset + len(keys) > COUNTED_ROWS)
+        statement = self._statement()
+        total = await self._number(count(statement), statement)
+        return self._done(keys, min(total, COUNTED_ROWS), total > COUNTED_ROWS)
+
+    def _done(self, keys: list[UUID], total: int | None, capped: bool) -> _Keys:
+        more, page = len(keys) > self._search.limit, keys[: self._search.limit]
+        if self._search.start is not None and self._search.start.backwards:
+            page.reverse()
+        return _Keys(page, more, total if self._wants_total else None, capped, self._held)
+
+    # --- inner ---------------------------------------------------------------------------------------------------
+
+    async def _left(self, most: int) -> int:
+        """How many rows the indexes leave, counted to one more than `most`."""
+        statement = self._statement()
+        branches = statement.branches(most + 1, ordered=False, joined=False)
+        return await self._number(store.counted(branches, most + 1), statement)
+
+    async def _know_workflows(self) -> None:
+        """Indexes begin with the workflow: without any given, all of the account's."""
+        if self._plan.workflows is None:
+            self._plan.workflows = frozenset(await store.workflows(self._connection, self._account, None))
+
+    def _statement(self) -> Statement:
+        parameters = Parameters(self._account)
+        conditions = Conditions(parameters, self._held, self._handles)
+        return Statement(self._search, self._plan, parameters, conditions, self._held, SCAN)
+
+    async def _run(self, text: str, statement: Statement) -> list[UUID]:
+        return await store.keys(self._connection, text, statement.parameters)
+
+    async def _number(self, text: str, statement: Statement) -> int:
+        return await store.number(self._connection, text, statement.parameters)
+
+
+def _rounded(rows: int) -> int:
+    """The next power of two: few different statements, so that prepared ones are used again."""
+    return max(128, 1 << (rows - 1).bit_length())
+
+
+def _handles_in(predicate: Predicate) -> list[Compare]:
+    match predicate:
+        case Every(parts) | AnyOf(parts):
+            return [one for part in parts for one in _handles_in(part)]
+        case Not(part):
+            return _handles_in(part)
+        case Compare(Field.HANDLE):
+            return [predicate]
+        case _:
+            return []
