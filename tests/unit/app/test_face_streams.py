@@ -56,7 +56,8 @@ async def test_a_heartbeat_when_nothing_happens() -> None:
 async def test_it_ends_when_its_time_is_over() -> None:
     events = Events(stays=True)
     assert [piece async for piece in paced(events(), allowed, lambda: COMMENT, lifetime=0)] == [RETRY]
-    assert [piece async for piece in paced(Events(stays=True)(), allowed, bytes, beat=9, lifetime=0.001)] == [RETRY]
+    first, *rest = [piece async for piece in paced(Events(stays=True)(), allowed, bytes, beat=9, lifetime=0.001)]
+    assert (first, set(rest) <= {b""}) == (RETRY, True)
 
 
 @pytest.mark.parametrize("stays", [True, False])
