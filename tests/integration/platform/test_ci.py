@@ -12,6 +12,7 @@ import pytest
 from tests.support.servers import CHECKOUT
 
 MAKE = shutil.which("make")
+PYTEST = "exec .venv/bin/python -m pytest -n 3 --dist worksteal"
 
 # Notes how it was called, and lets the real one say what it would do; `lint` fails when asked to.
 STAND_IN = """#!/bin/sh
@@ -47,7 +48,7 @@ def test_lint_then_the_suite(ci):
     code, said, calls = ci()
     assert code == 0
     assert [call.split()[1] for call in calls] == ["lint", "test"]
-    assert said.splitlines()[-1] == "exec .venv/bin/python -m pytest -v"
+    assert said.splitlines()[-1] == f"{PYTEST} -v"
 
 
 def test_no_suite_after_a_failed_lint(ci):
@@ -59,6 +60,6 @@ def test_no_suite_after_a_failed_lint(ci):
 def test_arguments_arrive_whole(ci, tmp_path):
     given = ["tests/unit", "-k", "a or b's", "$HOME", "*", 'say "x"']
     _, said, _ = ci(*given)
-    recipe = said.splitlines()[-1].replace("exec .venv/bin/python -m pytest", "printf '%s\\n'")
+    recipe = said.splitlines()[-1].replace(PYTEST, "printf '%s\\n'")
     done = subprocess.run(["sh", "-c", recipe], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.splitlines() == ["-v", *given]
