@@ -13,6 +13,7 @@ from app.middleware.clients import Proxies
 from app.middleware.gateway import Gateway
 from app.middleware.paths import PREFIX, RestoreInstanceId
 from app.settings import Settings
+from app.refusals import refuse
 from instances.engine.client import EngineClient
 from instances.live_feed import LiveFeed
 from instances.routes import route_handlers
@@ -100,7 +101,7 @@ def app(instances: InstanceService, tenants: TenantService, clock: ManualClock, 
         app.asgi_handler,
         proxies=Proxies(()),
         request_id=lambda: ids.uuid7().hex,
-        render=lambda _scope, failure: (failure.body, "application/json"),
+        refuse=refuse,
         allowed=lambda _path: "",
     )
     return app
