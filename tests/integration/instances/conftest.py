@@ -12,8 +12,8 @@ from litestar import Litestar
 from app.middleware.clients import Proxies
 from app.middleware.gateway import Gateway
 from app.middleware.paths import PREFIX, RestoreInstanceId
-from app.settings import Settings
 from app.refusals import refuse
+from app.settings import Settings
 from instances.engine.client import EngineClient
 from instances.live_feed import LiveFeed
 from instances.routes import route_handlers
