@@ -117,6 +117,8 @@ class Control(IntEnum):
     """The instance is finished or unknown."""
     REFUSED = 3
     """Not in this status (rolling back), or the history is not the one the caller looked at."""
+    TOO_MUCH = 4
+    """The instance holds as much unread as it may."""
 
 
 class Move(StrEnum):
@@ -163,7 +165,7 @@ class Kind(IntEnum):
     WAIT_COMPLETED = 13
     """[{payload, timestamp, type}]"""
     WAIT_TIMED_OUT = 14
-    """[{name, message}]"""
+    """Or failed from outside [{name, message, timed_out?}]."""
     EVENT_RECEIVED = 15
     """An event was stored; its type is the name, the payload its dedupe key (plain text, not JSON)."""
     PAUSE_REQUESTED = 16

@@ -29,6 +29,7 @@ from instances.errors import (
     StepNotFound,
     TooManyEvents,
 )
+from instances.executions.service import Executions
 from instances.finding import Finder
 from instances.lifecycle import Status
 from instances.listing import REACHABLE_ROWS, Cursor, ListQuery
@@ -111,6 +112,7 @@ class InstanceService:
         self._creator = Creator(db, tenants, versions, engine)
         self.feed = feed
         self.logs = LogReader(db, clock, feed)
+        self.executions = Executions(db, tenants, engine, feed)
 
     # --- create ------------------------------------------------------------------------------------------------
 

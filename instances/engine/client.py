@@ -10,9 +10,12 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum
 from typing import Any, Protocol
 from uuid import UUID
+
+from asyncpg.exceptions import ProgramLimitExceededError
 
 from app.errors import Unavailable
 from instances.engine import faults, store
@@ -103,6 +106,29 @@ class Controlled:
     outcome: Control
     status: Status | None
     """Status after the command; None when the instance is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """`at`: when it ended; None while it is being undone."""
+
+    outcome: Control
+    status: Status | None
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepAnswer:
+    """What answers a step that has waited since journal entry `since` of run `run`, unless an entry of `kinds` about it
+    was written since. `facts` are types and payloads, the one it waits for last.
+    """
+
+    run: int
+    since: int
+    kinds: Sequence[int]
+    name: str
+    count: int
+    facts: Sequence[tuple[str, str | None]]
 
 
 class Doorbell(Protocol):
@@ -226,6 +252,33 @@ class EngineClient:
             if row["key"] == key:
                 return Controlled(Control.DONE, Status.TERMINATED if row["ended"] else Status.ROLLING_BACK)
         return Controlled(Control.NOT_LIVE, None)
+
+    async def cancel(self, account_id: UUID, key: UUID, reason: str, *, rollback: bool = False) -> Cancelled:
+        """End an instance and its unfinished children, and keep `reason` (JSON text) as its error; with `rollback`,
+        compensate it first. NOTHING when it was terminated before.
+        """
+        [row] = await self._fetch(store.CANCEL, account_id, key, rollback, reason, self._clock.now())
+        outcome, status = Control(row["outcome"]), row["status"]
+        if outcome is Control.DONE:
+            self._ring("change_status", [(account_id, key, row["owner"])])
+        return Cancelled(outcome, None if status is None else Status(status), row["at"])
+
+    async def hide(self, account_id: UUID, key: UUID) -> Controlled:
+        """Hide a finished instance. REFUSED while it is unfinished, NOT_LIVE when it is gone or hidden."""
+        return await self._command(store.HIDE, account_id, key)
+
+    async def answer(self, account_id: UUID, key: UUID, answer: StepAnswer) -> Control:
+        """Answer a step from outside. REFUSED when it does not wait any more or was answered before, TOO_MUCH when the
+        instance has too much unread.
+        """
+        types, payloads = [type for type, _ in answer.facts], [payload for _, payload in answer.facts]
+        about = answer.run, answer.since, list(answer.kinds), answer.name, answer.count
+        dedupe, most = f"answer:{answer.run}:{answer.since}", (UNREAD_EVENTS, UNREAD_EVENT_BYTES)
+        try:
+            done = await self._command(store.ANSWER, account_id, key, *about, types, payloads, dedupe, *most)
+        except ProgramLimitExceededError:
+            return Control.TOO_MUCH
+        return done.outcome
 
     async def terminate_many(self, account_id: UUID, keys: Sequence[UUID]) -> int:
         """End several instances; how many were ended."""

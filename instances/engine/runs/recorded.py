@@ -274,8 +274,7 @@ def _broken(key: StepKey, step: OpenStep, row: Any) -> Message | None:
     told = decode_failure(row["payload"])
     if told.cancelled:
         return None
-    timed_out = told.timed_out or row["kind"] == Kind.WAIT_TIMED_OUT
-    return Broken(key, told.failure(), row["at"], row["attempt"] or 1, timed_out, step.started_at)
+    return Broken(key, told.failure(), row["at"], row["attempt"] or 1, told.timed_out, step.started_at)
 
 
 _STEP_HANDLERS: dict[int, Handler] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from instances.facts import completes, fails
 from instances.runtimes.protocol import Do, Raw, StepKind
 
 
@@ -72,7 +73,5 @@ class Step:
     @property
     def outside_types(self) -> tuple[str, str]:
         """Types of the facts that complete it from outside, and that fail it."""
-        name = self.do.key.name
-        if self.compensates:
-            return (f"step:{name}:compensate", f"step-failed:{name}:compensate")
-        return (f"step:{name}", f"step-failed:{name}")
+        name, back = self.do.key.name, self.compensates
+        return completes(name, compensation=back), fails(name, compensation=back)

@@ -25,6 +25,7 @@ from instances.engine.runs.outcomes import Outcomes
 from instances.engine.runs.recorded import OpenStep
 from instances.engine.runs.state import RunState
 from instances.engine.runs.step import Step, StepState
+from instances.facts import gives_input
 from instances.lifecycle import Kind
 from instances.runtimes.protocol import Attempt, Child, Do, Failure, Raw, SessionLost, StepKey, StepKind
 from tenants.limits import PAYLOAD_BYTES
@@ -227,7 +228,7 @@ class Steps:
             outcome = failure_from_outside(fact.payload)
         else:
             outcome = fact.payload
-            given = self._state.inbox.take((f"step-input:{step.do.key.name}",))
+            given = self._state.inbox.take((gives_input(step.do.key.name),))
             if given is not None:
                 self._work.consume(given)
                 step.compensate_input = given.payload

@@ -5,16 +5,17 @@ When they are due is written down as they begin. A later life of the run reads i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
 import msgspec
 
 from instances.engine.runs.clock import millis, moment
-from instances.engine.runs.failures import encode_failure
+from instances.engine.runs.failures import encode_failure, failure_from_outside
 from instances.engine.runs.inbox import Fact
 from instances.engine.runs.state import RunState
+from instances.facts import fails_wait
 from instances.lifecycle import Kind
 from instances.runtimes.protocol import (
     Broken,
@@ -57,7 +58,7 @@ class Waits:
 
     def awaited(self) -> list[str]:
         """Types of the events waited for."""
-        return [open.wait.type for open in self._waits.values()]
+        return [type for key, open in self._waits.items() for type in (open.wait.type, fails_wait(key))]
 
     def cancel(self, key: StepKey, failure: Failure) -> bool:
         """The session gives a sleep or a wait up: recorded, no message. False when it is not open."""
@@ -119,6 +120,11 @@ class Waits:
         self._state.breath.begin()
         for key, open in list(self._waits.items()):
             await self._state.breathe()
+            told = self._inbox.take((fails_wait(key),))
+            if told is not None:
+                self._work.consume(told)
+                self._break(key, failure_from_outside(told.payload))
+                continue
             event = await self._acceptable(open)
             if event is not None:
                 self._receive(key, open, event)
@@ -152,6 +158,14 @@ class Waits:
         broken = Broken(key, failure, self._clock.now(), timed_out=True, started_at=open.started_at)
         payload = encode_failure(failure, timed_out=True)
         self._work.write(Kind.WAIT_TIMED_OUT, key.name, key.count, None, payload, broken)
+
+    def _break(self, key: StepKey, failure: Failure) -> None:
+        """Somebody outside says that what is waited for will not come."""
+        open = self._waits[key]
+        self._close_wait(key)
+        failure = replace(failure, permanent=False)
+        broken = Broken(key, failure, self._clock.now(), started_at=open.started_at)
+        self._work.write(Kind.WAIT_TIMED_OUT, key.name, key.count, None, encode_failure(failure), broken)
 
     def _close_wait(self, key: StepKey) -> None:
         del self._waits[key]

@@ -15,7 +15,7 @@ with c as materialized (
   select account_id, key, seq + 1, run, 24 + st, t, case when st < 8 then body end from gone
 ), outcome as (
   update instance i
-  set status = g.st, output = case when g.st = 6 then g.body end, error = case when g.st = 7 then g.body end,
+  set status = g.st, output = case when g.st = 6 then g.body end, error = case g.st when 7 then g.body when 8 then i.error end,
       rollback = g.rb, started_at = g.started_at, ended_at = g.t, seq = g.seq + 1, run = g.run, live_from = g.live_from,
       retain_until = g.t + make_interval(secs => (case when g.st = 7 then i.error_retention_ms else i.success_retention_ms end) / 1000.0)
   from gone g where i.account_id = g.account_id and i.key = g.key

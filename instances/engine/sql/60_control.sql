@@ -155,7 +155,7 @@ begin
     raise exception 'the instance was restarted at the same time' using errcode = 'serialization_failure';
   end if;
   select * into i from instance s where s.account_id = acc and s.key = k for no key update;
-  if not found then return query select 2::smallint, null::smallint, null::int; return; end if;
+  if not found or i.deleted_at is not null then return query select 2::smallint, null::smallint, null::int; return; end if;
   if not alive and i.status = 0 then  -- ended between the two looks
     return query select 3::smallint, null::smallint, null::int; return;
   end if;

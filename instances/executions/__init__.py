@@ -1,0 +1,1 @@
+"""Single executions by their key: waited for, cancelled, hidden, answered, retried."""

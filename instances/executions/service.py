@@ -1,0 +1,186 @@
+"""What callers can do with one execution, found by its key: faces look keys up by every spelling they have.
+
+Every method takes the :class:`Caller` first, checks its scope, and sees nothing outside its account and workspace.
+What does not exist there, or is deleted, is :class:`InstanceNotFound`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from app.errors import Unavailable
+from instances import store as instances
+from instances.engine.client import EngineClient, StepAnswer
+from instances.errors import (
+    CannotCancel,
+    InstanceNotFound,
+    NotFinished,
+    StepAnswered,
+    StepNotWaiting,
+    TooManyEvents,
+)
+from instances.executions import answers, store
+from instances.executions.answers import Phase
+from instances.executions.waiting import Until, Waited, wait_for
+from instances.lifecycle import Control, Status
+from instances.live_feed import LiveFeed
+from instances.payloads import check_size
+from instances.projections.history import fold
+from instances.projections.steps import StepRun
+from instances.runtimes.protocol import RUNTIME_DOCUMENT
+from tenants.auth import Caller
+from tenants.database import Database
+from tenants.service import TenantService
+from versions.document import decode_document
+
+READ, WRITE, DELETE = "executions:read", "executions:write", "executions:delete"
+CANCELLED = "Cancelled by user"
+"""What is shown of an instance that somebody cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """What became of a cancel. `at`: when it ended, None while it is undone; `repeated`: it was cancelled before."""
+
+    status: Status
+    at: datetime | None
+    repeated: bool
+
+
+class Executions:
+    """One per process."""
+
+    def __init__(self, db: Database, tenants: TenantService, engine: EngineClient, feed: LiveFeed) -> None:
+        self._db = db
+        self._tenants = tenants
+        self._engine = engine
+        self._feed = feed
+
+    async def wait(self, caller: Caller, key: UUID, until: Until, seconds: float) -> Waited:
+        """Wait up to `seconds` for the end, or for rest. A caller that goes away leaves the instance alone."""
+        caller.require(READ)
+        await self._find(caller, key)
+        return await wait_for(self._db, self._feed, caller.account_id, key, until, seconds)
+
+    async def cancel(
+        self, caller: Caller, key: UUID, *, reason: str = CANCELLED, rollback: bool = False
+    ) -> Cancellation:
+        """End an unfinished instance, with `rollback` after compensating it. One that is terminated stays as it is.
+
+        Its error is then `{name: "WorkflowTerminated", message: reason, by}`. Raises :class:`CannotCancel` of one that
+        ended otherwise.
+        """
+        caller.require(WRITE)
+        execution = await self._find(caller, key)
+        by = caller.user_id or caller.token_id
+        error = {"name": "WorkflowTerminated", "message": reason, "by": None if by is None else str(by)}
+        text = msgspec.json.encode(error).decode()
+        done = await self._engine.cancel(caller.account_id, key, text, rollback=rollback)
+        if done.outcome is Control.NOT_LIVE:
+            ended = await self._find(caller, key)
+            raise CannotCancel(f"an execution that is {ended.status.wire} cannot be cancelled")
+        if done.status is None:
+            raise Unavailable()
+        if done.outcome is Control.DONE:
+            await self._audit(caller, "cancel", execution)
+        return Cancellation(done.status, done.at, done.outcome is Control.NOTHING)
+
+    async def delete(self, caller: Caller, key: UUID) -> None:
+        """Hide a finished instance from everybody; it counts on, and goes when its retention is over.
+
+        Raises :class:`NotFinished`.
+        """
+        caller.require(DELETE)
+        execution = await self._find(caller, key)
+        done = await self._engine.hide(caller.account_id, key)
+        if done.outcome is Control.REFUSED:
+            raise NotFinished("an execution must be finished before it is deleted")
+        if done.outcome is Control.NOT_LIVE:
+            raise InstanceNotFound()
+        await self._audit(caller, "hide", execution)
+
+    # --- answers from outside ------------------------------------------------------------------------------------
+
+    async def complete_step(
+        self,
+        caller: Caller,
+        key: UUID,
+        step: str,
+        response: str | None,
+        *,
+        count: int = 1,
+        compensate_input: str | None = None,
+        phase: Phase = Phase.INVOKE,
+    ) -> None:
+        """Complete a step that waits for that now, or for an event, which is then `response`. Back when it is durable.
+
+        `step` is the plain name, payloads are JSON text. Raises :class:`StepNotFound`, :class:`WrongPhase`,
+        :class:`StepNotWaiting` (with its state), :class:`StepAnswered` (somebody else was faster),
+        :class:`TooManyEvents`, `PayloadTooLarge`. A second answer is refused, never taken for the next wait.
+        """
+        execution, found = await self._waiting(caller, key, step, count, phase, response, compensate_input)
+        await self._answer(caller, execution, answers.success(found, execution.run, response, compensate_input))
+
+    async def fail_step(
+        self,
+        caller: Caller,
+        key: UUID,
+        step: str,
+        response: str | None,
+        *,
+        count: int = 1,
+        compensate_input: str | None = None,
+        phase: Phase = Phase.INVOKE,
+    ) -> None:
+        """Fail the attempt of a step that waits to be completed, which then follows its retry policy; or a wait for an
+        event, for good. Raises as :meth:`complete_step`.
+        """
+        execution, found = await self._waiting(caller, key, step, count, phase, response, compensate_input)
+        await self._answer(caller, execution, answers.failure(found, execution.run, response, compensate_input))
+
+    async def _waiting(
+        self, caller: Caller, key: UUID, step: str, count: int, phase: Phase, *payloads: str | None
+    ) -> tuple[store.Execution, StepRun]:
+        caller.require(WRITE)
+        limits = await self._tenants.limits(caller.account_id)
+        for payload in payloads:
+            if payload is not None:
+                check_size(payload, limits.payload_bytes, "the response")
+        execution = await self._find(caller, key)
+        async with self._db.scope(caller.account_id) as connection:
+            record = await instances.read_by_key(connection, caller.account_id, key, instances.WHOLE)
+        if record is None:
+            raise InstanceNotFound()
+        nodes: set[str] = set()
+        if execution.runtime == RUNTIME_DOCUMENT:
+            nodes = {node.id for node in decode_document(execution.source).nodes}
+        return execution, answers.waiting_step(fold(record.entries), nodes, step, count, phase)
+
+    async def _answer(self, caller: Caller, execution: store.Execution, answer: StepAnswer) -> None:
+        outcome = await self._engine.answer(caller.account_id, execution.key, answer)
+        if outcome is Control.NOT_LIVE:
+            raise StepNotWaiting(f'the step "{answer.name}" does not wait to be completed: the execution is over')
+        if outcome is Control.REFUSED:
+            raise StepAnswered(f'the step "{answer.name}" was answered at the same time')
+        if outcome is Control.TOO_MUCH:
+            raise TooManyEvents(retry_after=1)
+        await self._audit(caller, "answer_step", execution, {"step": answer.name})
+
+    # --- inner ---------------------------------------------------------------------------------------------------
+
+    async def _find(self, caller: Caller, key: UUID) -> store.Execution:
+        async with self._db.scope(caller.account_id) as connection:
+            found = await store.execution(connection, caller.account_id, key, caller.workspace_id)
+        if found is None:
+            raise InstanceNotFound()
+        return found
+
+    async def _audit(
+        self, caller: Caller, action: str, execution: store.Execution, detail: dict[str, Any] | None = None
+    ) -> None:
+        await self._tenants.audit(caller, f"instance.{action}", execution.named, detail, wait=False)
