@@ -109,10 +109,10 @@ class InstanceService:
         self._engine = engine
         self._terminations = terminations
         self._finder = Finder(db)
+        self.executions = Executions(db, tenants, engine, feed)
         self._creator = Creator(db, tenants, versions, engine)
         self.feed = feed
         self.logs = LogReader(db, clock, feed)
-        self.executions = Executions(db, tenants, engine, feed)
 
     # --- create ------------------------------------------------------------------------------------------------
 
