@@ -48,8 +48,14 @@ class ScriptLimits(msgspec.Struct, frozen=True):
     subrequests: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] | None = None
 
 
-_DEFAULT_FROM = {"python_workflows_implicit_dependencies": "2026-02-25"}
-"""Compatibility flags of Python workflows by the compatibility date that turns them on."""
+_DEFAULT_FROM = {
+    "python_workflows_implicit_dependencies": ("2026-02-25", "no_python_workflows_implicit_dependencies"),
+    "workflows_preserve_non_retryable_error_message": (
+        "2026-05-14",
+        "workflows_replace_non_retryable_error_message",
+    ),
+}
+"""Compatibility flags that mean something here, each with the date that turns it on and the flag that turns it off."""
 NODE_GLOBALS_FROM = "2024-09-23"
 """The compatibility date from which `nodejs_compat` gives scripts Node's globals, too."""
 
@@ -77,7 +83,7 @@ class Metadata(msgspec.Struct, frozen=True):
         since = self.compatibility_date or ""
         if "nodejs_compat" in given and since >= NODE_GLOBALS_FROM and "no_nodejs_compat_v2" not in given:
             given |= {"nodejs_compat_v2"}
-        return given | {flag for flag, date in _DEFAULT_FROM.items() if since >= date and f"no_{flag}" not in given}
+        return given | {flag for flag, (date, off) in _DEFAULT_FROM.items() if since >= date and off not in given}
 
 
 ANNOTATIONS = {"workers/message": 1_000, "workers/tag": 100, "workers/triggered_by": 100, "workers/alias": 100}

@@ -42,7 +42,6 @@ class InstanceEvents:
         self._params = params
         self._sensitive: set[tuple[str | None, int | None]] = set()
         self._attempts: dict[tuple[bool, str | None, int | None], int] = {}
-        self._types: dict[tuple[str | None, int | None], str | None] = {}
 
     def of(self, entry: Entry) -> Iterator[tuple[int, Event]]:
         """What an entry tells: number and event. Numbers grow along the journal, and are the same at every reading."""
@@ -97,12 +96,10 @@ class InstanceEvents:
 
     def _wait_started(self, entry: Entry) -> Iterator[Event]:
         kind = read_timer(entry.payload).type
-        self._types[entry.name, entry.count] = kind
         yield "wait_started", _named(entry) | {"eventType": kind}, None
 
     def _wait_ended(self, entry: Entry) -> Iterator[Event]:
-        kind = "wait_completed" if entry.kind == Kind.WAIT_COMPLETED else "wait_timed_out"
-        yield kind, _named(entry) | {"eventType": self._types.get((entry.name, entry.count))}, None
+        yield "wait_completed" if entry.kind == Kind.WAIT_COMPLETED else "wait_timed_out", _named(entry), None
 
     # --- the instance --------------------------------------------------------------------------------------------
 
@@ -111,6 +108,7 @@ class InstanceEvents:
         if self._params is not None and not is_tagged(self._params):
             fields["params"] = msgspec.Raw(self._params.encode())
         yield "workflow_started", fields, None
+        yield "workflow_running", {}, None
 
     def _completed(self, entry: Entry) -> Iterator[Event]:
         yield "workflow_completed", {}, entry.payload

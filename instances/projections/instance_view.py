@@ -162,7 +162,8 @@ def step_views(history: History) -> list[Any]:
 
 def planned_or_real_end(history: History, step: StepRun) -> datetime:
     """The end of a sleep or wait: the real one once it finished, else the planned one (its start without one)."""
-    return step.ended_at or history.planned_end(step) or step.started_at
+    real = None if step.outcome is Outcome.CANCELLED else step.ended_at
+    return real or history.planned_end(step) or step.started_at
 
 
 def raw_value(text: str | None) -> msgspec.Raw:
@@ -198,7 +199,7 @@ def _view(history: History, step: StepRun) -> Any:
             _config(step),
             output_text(step) if success else None,
         )
-    finished = not step.open
+    finished = not step.open and step.outcome is not Outcome.CANCELLED
     end = iso(planned_or_real_end(history, step))
     if kind == "sleep":
         return SleepView(kind, step.counted, iso(step.started_at), end, finished, step.error)

@@ -5,7 +5,7 @@ JSON text in the journal never does), in which an object `{"$t": tag, "v": ...}`
 
     u undefined        n a number JSON lacks ("NaN", "Infinity", "-Infinity", "-0")      i BigInt (decimal text)
     d Date (epoch ms, null when invalid)      m Map ([[key, value]...])      s Set ([value...])
-    b bytes (base64; `k` the type, e.g. "Uint8Array")      x RegExp (text)      e Error ({name, message})
+    b bytes (base64; `k` the type, e.g. "Uint8Array")      x RegExp (text)      e Error ({name, message}; `c` the cause)
     o an object that itself has a key "$t"    r what a byte stream held (base64), at the top only
 
 Plain text is passed through untouched; most values are plain and are never decoded here.

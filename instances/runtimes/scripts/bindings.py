@@ -17,7 +17,14 @@ from msgspec import UNSET, Raw
 from app.errors import MillraceError
 from instances.creation import Wanted
 from instances.engine.client import Create
-from instances.errors import CannotPause, CannotResume, InstanceNotFound
+from instances.errors import (
+    CannotPause,
+    CannotResume,
+    CannotTerminate,
+    DuplicateInBatch,
+    InstanceExists,
+    InstanceNotFound,
+)
 from instances.lifecycle import TriggerSource
 from instances.projections.instance_events import TYPES
 from instances.runtimes.scripts.operations import CallFailed, Handler, RunFacts
@@ -28,9 +35,9 @@ from tenants.auth import Caller
 
 SCOPES = frozenset({"executions:read", "executions:write", "executions:delete"})
 
-_TAKEN = 10405, "workflows.api.error.instance.already_exists"
-_REPEATED = 10415, "workflows.api.error.instance.duplicate_id"
-_MISSING = 10400, "workflows.api.error.instance.not_found"
+_TAKEN = InstanceExists.code, f"workflows.api.error.{InstanceExists.key}"
+_REPEATED = DuplicateInBatch.code, f"workflows.api.error.{DuplicateInBatch.key}"
+_MISSING = InstanceNotFound.code, f"workflows.api.error.{InstanceNotFound.key}"
 _INTERNAL = 10001, "workflows.api.error.internal_server"
 
 
@@ -119,10 +126,21 @@ class Bindings:
                 await asyncio.Event().wait()  # an instance that deleted itself hears of nothing any more
             return answer
         except MillraceError as error:
+            raise CallFailed("WorkflowError", _words(error, call)) from None
+
+
+def _words(error: MillraceError, call: _Call) -> str:
+    """What code is told went wrong: `(key) words`, with Cloudflare's words where it has some (measured)."""
+    match error:
+        case InstanceExists():
+            text = f'Workflow instance with id "{call.instance.id if call.instance else ""}" already exists'
+        case InstanceNotFound():
+            text = "Instance does not exist"
+        case CannotTerminate():
+            text = "Cannot terminate instance since its on a finite state"
+        case _:
             text = error.message
-            raise CallFailed(
-                "Error", text if text.startswith("(") or not error.key else f"({error.key}) {text}"
-            ) from None
+    return text if text.startswith("(") or not error.key else f"({error.key}) {text}"
 
 
 async def _deletes_itself(instances: InstanceService, caller: Caller, call: _Call, facts: RunFacts) -> bool:
@@ -234,7 +252,7 @@ def _feeds(facts: RunFacts) -> Feeds:
 
 async def _subscribe(instances: InstanceService, caller: Caller, call: _Call, feeds: Feeds) -> dict[str, Any]:
     if call.filter is not None and not TYPES.issuperset(call.filter):
-        raise CallFailed("WorkflowError", "Invalid Workflow subscription options")
+        raise CallFailed("Error", "Invalid Workflow subscription options")
     if len(feeds) >= MAX_SUBSCRIPTIONS:
         raise CallFailed("WorkflowError", f"an instance may hold {MAX_SUBSCRIPTIONS} subscriptions")
     types = None if call.filter is None else frozenset(call.filter)

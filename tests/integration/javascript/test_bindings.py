@@ -73,8 +73,9 @@ CAUGHT = "const told = async (work) => { try { await work(); return 'nothing'; }
     ("id", "call", "message"),
     [
         ("b04", 'OTHER.create({ id: "#invalid!" })', "WorkflowError: Workflow instance has invalid id"),
-        ("taken", 'OTHER.create({ id: "one" }).then(() => OTHER.create({ id: "one" }))', "(instance.already_exists)"),
-        ("get missing", 'OTHER.get("nope")', "(instance.not_found)"),
+        ("taken", 'OTHER.create({ id: "one" }).then(() => OTHER.create({ id: "one" }))', 'WorkflowError: (instance.already_exists) Workflow instance with id "one" already exists'),
+        ("get missing", 'OTHER.get("nope")', "WorkflowError: (instance.not_found) Instance does not exist"),
+        ("terminate", 'OTHER.create().then(async (one) => { await settled(one, ENDED); await one.terminate(); })', "WorkflowError: (instance.cannot_terminate) Cannot terminate instance since its on a finite state"),
         ("b08", 'OTHER.get("")', "(instance.invalid_id) Instance ID is invalid"),
         ("b09", 'OTHER.get("*/30 * * * *-1786001400000")', "(instance.not_found)"),
         ("b15 empty", "OTHER.deleteBatch([])", "(body) batchDeleteInstances should have at least 1 instance"),
@@ -84,6 +85,10 @@ CAUGHT = "const told = async (work) => { try { await work(); return 'nothing'; }
         ("many", "OTHER.createBatch(Array(101).fill({}))", "batchCreate only supports 100 instances at a time"),
         ("count", "OTHER.createBatch({ count: 0 })", "(body) count must be a positive integer"),
         ("both", "OTHER.createBatch({ count: 1, instances: [{}] })", "(body) Provided argument is invalid"),
+        ("batch empty", "OTHER.createBatch({ instances: [] })", "(body) Batch size exceeds maximum allowed"),
+        ("batch many", "OTHER.createBatch({ instances: Array(101).fill({}) })", "(body) Batch size exceeds maximum allowed"),
+        ("batch id", 'OTHER.createBatch({ instances: [{ id: "#" }] })', "(instance.invalid_id) Instance ID is invalid"),
+        ("delete text", 'OTHER.deleteBatch("a")', "(body) Provided argument is invalid"),
         ("type", 'OTHER.create({ params: { wait: 1 } }).then((one) => one.sendEvent({ type: "not one" }))', "(workflow.invalid_event_type)"),
         ("function", "OTHER.create({ params: { f() {} } })", "cannot be stored"),
         ("large", 'OTHER.create({ params: "x".repeat(2 ** 21) })', "1 MiB"),
@@ -145,9 +150,14 @@ async def test_create_batch_as_an_object(ask):
         'await OTHER.create({ id: "taken" });\n'
         'const { created, errors } = await OTHER.createBatch({ instances: [{ id: "a" }, { id: "taken" }, { id: "a" }, { id: "b", params: { n: 2 } }] });\n'
         "const counted = await OTHER.createBatch({ count: 3, params: { n: 1 } });\n"
-        "return [created.map((one) => one.id), errors.map(({ index, code }) => [index, code]), counted.created.length];"
+        "return [created.map((one) => one.id), errors, counted.created.length];"
     )
-    assert got == [["a", "b"], [[1, 10405], [2, 10415]], 3]
+    said = "workflows.api.error.instance."
+    errors = [
+        {"index": 1, "id": "taken", "code": 10405, "message": f"{said}already_exists"},
+        {"index": 2, "id": "a", "code": 10415, "message": f"{said}duplicate_in_batch"},
+    ]
+    assert got == [["a", "b"], errors, 3]
 
 
 async def test_b18_b24_send_event(ask):
@@ -255,6 +265,7 @@ async def test_subscribe_replays_history_then_follows(ask):
     assert types == [
         "workflow_queued",
         "workflow_started",
+        "workflow_running",
         "step_started",
         "attempt_started",
         "attempt_completed",

@@ -150,6 +150,7 @@ VALUES = {
     "buffer": ("new Uint8Array([1, 2]).buffer", "value instanceof ArrayBuffer && value.byteLength === 2"),
     "data view": ("new DataView(new Uint8Array([1, 2, 3]).buffer, 1, 2)", "value instanceof DataView && value.byteLength === 2 && value.getUint8(0) === 2"),
     "error": ("new RangeError('r')", "value instanceof RangeError && value.message === 'r'"),
+    "error with a cause": ("new Error('e', { cause: new TypeError('c', { cause: 5 }) })", "value.cause instanceof TypeError && value.cause.cause === 5 && !('cause' in new Error())"),
     "undefined inside": ("({ a: undefined, b: [undefined] })", "'a' in value && value.a === undefined && value.b.length === 1"),
     "class": ("new (class Point { x = 1; norm() { return 1; } })()", "value.x === 1 && value.norm === undefined"),
     "the tag of our own": ("({ $t: 'u', v: 1 })", "value.$t === 'u' && value.v === 1"),
@@ -194,6 +195,10 @@ async def test_outputs_of_all_kinds_come_back_as_they_were(js: Scripts):
         ("weak", "new WeakMap()"),
         ("getter", "({ get a() { throw new Error('mine'); } })"),
         ("proxy", "new Proxy({}, { ownKeys() { throw new Error('mine'); } })"),
+        ("response", "new Response('x')"),
+        ("headers inside", "({ headers: new Headers() })"),
+        ("url", "new URL('http://example.org/')"),
+        ("generator", "(function* () {})()"),
     ],
 )
 async def test_what_cannot_be_stored_ends_the_instance(js: Scripts, id, value):
@@ -238,6 +243,11 @@ async def test_an_output_of_run_that_is_too_large_errors_the_instance(js: Script
 async def test_an_output_of_run_that_cannot_be_stored_errors_the_instance(js: Scripts):
     run = await js.run('await step.do("a", async () => 1); return { f() {} };')
     assert (await run.error())[0] == "WorkflowFatalError"
+
+
+async def test_a_stream_is_no_output_of_run(js: Scripts):
+    run = await js.run('await step.do("a", async () => 1); return new Response("x").body;')
+    assert (await run.error())[1].endswith("a ReadableStream cannot be stored")
 
 
 async def test_n14_what_an_abandoned_attempt_returns_is_dropped(js: Scripts):

@@ -9,6 +9,7 @@ from tests.support.javascript import Refused, Scripts
 
 ONCE = "{ retries: { limit: 0, delay: 0 } }"
 KEEPS = "workflows_preserve_non_retryable_error_message"
+REPLACES = "workflows_replace_non_retryable_error_message"
 
 
 def attempts(details, name):
@@ -20,8 +21,10 @@ def of_type(details, type):
     return [step["name"] for step in details["steps"] if step["type"] == type]
 
 
-async def test_e01_no_retry_after_a_non_retryable_error(js: Scripts):
-    run = await js.run('await step.do("a", async () => { throw new NonRetryableError("never"); });')
+@pytest.mark.parametrize("compatible", [{"flags": [REPLACES]}, {"compatibility_date": "2026-05-13"}])
+async def test_e01_no_retry_after_a_non_retryable_error(js: Scripts, compatible):
+    code = 'await step.do("a", async () => { throw new NonRetryableError("never"); });'
+    run = await js.run(code, **compatible)
     assert await run.error() == (
         "WorkflowFatalError",
         "The execution of the Workflow instance was terminated, as a step threw an NonRetryableError and it was not"
@@ -32,9 +35,12 @@ async def test_e01_no_retry_after_a_non_retryable_error(js: Scripts):
     assert attempt["error"]["message"] == 'Step threw a NonRetryableError with message "never"'
 
 
-async def test_e02_with_the_flag_it_keeps_its_name_and_message(js: Scripts):
+@pytest.mark.parametrize(
+    "compatible", [{"flags": [KEEPS], "compatibility_date": "2026-01-01"}, {"compatibility_date": "2026-05-14"}]
+)
+async def test_e02_with_the_flag_it_keeps_its_name_and_message(js: Scripts, compatible):
     code = 'await step.do("a", async () => { throw new NonRetryableError("never"); });'
-    run = await js.run(code, flags=[KEEPS])
+    run = await js.run(code, **compatible)
     assert await run.error() == ("NonRetryableError", "never")
     [attempt] = attempts(await run.details(), "a-1")
     assert attempt["error"] == {"name": "NonRetryableError", "message": "never"}
@@ -69,7 +75,7 @@ async def test_e04_d05_d06_a_delay_function_is_asked_for_each_retry(js: Scripts)
         "const asked = [];\n"
         "const delay = async ({ ctx, error }) => { asked.push([ctx.attempt, error.message]); return 1; };\n"
         'await step.do("async", { retries: { limit: 2, delay } }, async (ctx) => { if (ctx.attempt < 3) throw new Error(`no ${ctx.attempt}`); });\n'
-        'await step.do("sync", { retries: { limit: 2, delay: () => "1 ms" } }, async (ctx) => { if (ctx.attempt < 2) throw new Error("no"); });\n'
+        'await step.do("sync", { retries: { limit: 2, delay: () => 1.5 } }, async (ctx) => { if (ctx.attempt < 2) throw new Error("no"); });\n'
         "return asked;"
     )
     assert await run.output() == [[1, "no 1"], [2, "no 2"]]
@@ -405,6 +411,9 @@ async def test_terminate_with_rollback_runs_the_handlers(js: Scripts, id):
     await run.command("terminate", rollback=True)
     details = await run.until("terminated")
     assert details["rollback"] == {"outcome": "complete", "error": None}
+    [sleep] = [step for step in details["steps"] if step["type"] == "sleep"]
+    assert sleep["finished"] is False
+    assert sleep["end"] > details["end"], "it had an hour to go"
     assert of_type(details, "rollback") == ["a-1"]
     assert details["steps"][-1]["type"] == "termination"
     assert await run.logs() == [TERMINATED]
@@ -511,6 +520,7 @@ async def test_what_a_step_throws_is_what_the_code_catches(js: Scripts, thrown, 
         ("new (class Custom extends Error { name = 'Custom'; })('c')", "Error", "Custom: c"),
         ("'a text'", "Error", "a text"),
         ("new NonRetryableError('n')", "NonRetryableError", "n"),
+        ("new DOMException('d', 'AbortError')", "AbortError", "d"),
     ],
 )
 async def test_what_run_throws_is_the_error_of_the_instance(js: Scripts, thrown, name, message):
@@ -572,6 +582,12 @@ async def test_sleeps_and_sleep_until(js: Scripts):
     assert await run.output() == [True, True]
 
 
+async def test_a_sleep_of_less_than_nothing_is_over_at_once(js: Scripts):
+    run = await js.run('await step.sleep("nap", -5_000);\nreturn await step.do("a", async () => "awake");')
+    assert await run.output() == "awake"
+    assert (await run.details())["steps"][0]["finished"] is True
+
+
 async def test_sleeping_until_the_past_is_an_error(js: Scripts):
     run = await js.run('await step.do("a", async () => 1);\nawait step.sleepUntil("nap", new Date(0));')
     assert await run.error() == ("Error", "You can't sleep until a time in the past, time-traveler")
@@ -593,6 +609,9 @@ async def test_sleeping_until_the_past_is_an_error(js: Scripts):
         ("v09 timeout", 'step.do("a", { timeout: 0 }, async () => 1)', "WorkflowFatalError", "invalid format"),
         ("v09 sensitive all", 'step.do("a", { sensitive: "all" }, async () => 1)', "WorkflowFatalError", "invalid format"),
         ("v09 sensitive true", 'step.do("a", { sensitive: true }, async () => 1)', "WorkflowFatalError", "invalid format"),
+        ("unit", 'step.do("a", { timeout: "5s" }, async () => 1)', "WorkflowFatalError", "invalid format"),
+        ("space", 'step.do("a", { timeout: "5\ufeffseconds" }, async () => 1)', "WorkflowFatalError", "invalid format"),
+        ("rollback nothing", 'step.do("a", async () => 1, {})', "WorkflowFatalError", 'Rollback for "a" must be a function'),
         ("rollback options", 'step.do("a", async () => 1, 5)', "WorkflowFatalError", 'Rollback options for "a" must be an object'),
         ("rollback", 'step.do("a", async () => 1, { rollback: 5 })', "WorkflowFatalError", 'Rollback for "a" must be a function'),
         ("rollback config", 'step.do("a", async () => 1, { rollback() {}, rollbackConfig: { foo: 1 } })', "WorkflowFatalError", 'Rollback config for "a" is in a invalid format.'),
@@ -614,7 +633,7 @@ async def test_v08_v10_v11_what_is_accepted(js: Scripts):
     run = await js.run(
         'for (const name of ["ordinary", "with spaces", "x".repeat(256), "ü/☃", ""]) await step.do(name, async () => 1);\n'
         'for (const config of [{ retries: { limit: 0, delay: 100000 } }, { retries: { limit: 1, delay: 0 } }, { sensitive: "output" },\n'
-        '  { retries: { limit: 1, delay: () => 1 } }, { retries: { limit: Infinity, delay: 1 } }, { timeout: "30.5 seconds" }, undefined, {}])\n'
+        '  { retries: { limit: 1, delay: () => 1 } }, { retries: { limit: Infinity, delay: 1 } }, { timeout: "30.5 seconds" }, undefined, null, {}])\n'
         '  await step.do("configured", config, async () => 1);\nreturn "all";'
     )
     assert await run.output() == "all"

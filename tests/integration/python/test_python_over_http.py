@@ -141,12 +141,19 @@ async def test_one_workflow_starts_another(scripts: Scripts) -> None:
     assert await (await run(scripts, source, bindings=[binding])).output() == {"got": 2}
 
 
-async def test_a_non_retryable_error_ends_the_instance(scripts: Scripts) -> None:
+@pytest.mark.parametrize(
+    ("date", "name", "message"),
+    [
+        ("2026-05-13", "WorkflowFatalError", 'Step threw a NonRetryableError with message "no use"'),
+        ("2026-05-14", "NonRetryableError", "no use"),
+    ],
+)
+async def test_a_non_retryable_error_ends_the_instance(scripts: Scripts, date: str, name: str, message: str) -> None:
     source = flow("await step.do('s')(fail)()", "def fail(): raise NonRetryableError('no use')")
-    found = await run(scripts, source)
-    assert (await found.error())[0] == "WorkflowFatalError"
+    found = await run(scripts, source, compatibility_date=date)
+    assert (await found.error())[0] == name
     [attempt] = (await found.has("s-1"))["attempts"]
-    assert attempt["error"]["message"] == 'Step threw a NonRetryableError with message "no use"'
+    assert attempt["error"] == {"name": name, "message": message}
 
 
 async def test_the_compatibility_date_chooses_how_dependencies_are_declared(scripts: Scripts) -> None:

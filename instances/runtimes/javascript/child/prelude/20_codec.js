@@ -123,12 +123,19 @@ function tagObject(value, path) {
   }
   if (isBuffer(value)) measure(value.byteLength);
   if (isBuffer(value)) return { $t: "b", v: toBase64(new $Uint8Array(value), []), k: "ArrayBuffer" };
-  if (isError(value)) return { $t: "e", v: { name: textOf(value.name), message: textOf(value.message) } };
+  if (isError(value)) {
+    const tagged = { $t: "e", v: { name: textOf(value.name), message: textOf(value.message) } };
+    if (getOwnPropertyDescriptor(value, "cause") !== undefined) tagged.c = tag(value.cause, path);
+    return tagged;
+  }
   if (value instanceof $RegExp) return { $t: "x", v: regExpText(value, []) };
   for (const Odd of [$Promise, WeakMap, WeakSet, WeakRef]) {
     if (value instanceof Odd) throw new Uncloneable(`a ${Odd.name} cannot be stored`);
   }
   if (value instanceof $Number || value instanceof $String || value instanceof Boolean) return tag(value.valueOf(), path);
+  // A class of the platform keeps what it knows to itself: what is stored of it would be an empty object.
+  const kind = value[$Symbol.toStringTag];
+  if (typeof kind === "string") throw new Uncloneable(`a ${kind} cannot be stored`);
   const object = {};
   const names = ownKeys(value);
   for (let i = 0; i < names.length; i++) {
@@ -166,7 +173,11 @@ function untag(value) {
       const end = value.v.lastIndexOf("/");
       return new $RegExp(value.v.slice(1, end), value.v.slice(end + 1));
     }
-    case "e": return errorFrom(value.v);
+    case "e": {
+      const error = errorFrom(value.v);
+      if ("c" in value) defineProperty(error, "cause", { value: untag(value.c), configurable: true, writable: true });
+      return error;
+    }
     case "o": return untagFields(value.v);
     case "r": return core.storedStream(fromBase64(value.v));
   }
@@ -215,6 +226,12 @@ class NonRetryableError extends $Error {
 
 const startsWith = uncurry($String.prototype.startsWith);
 
+/** Whether `name`, that of a thrown value, is one that leaves run() as it is. */
+function leavesWhole(error, name) {
+  if (BUILT_IN[name] !== undefined || PLATFORM.has(name)) return true;
+  try { return error instanceof $Error && error[$Symbol.toStringTag] === "DOMException"; } catch { return false; }
+}
+
 /** An error, or whatever was thrown, as the worker is told. `leaving`: it leaves run(), where only known names pass. */
 function told(error, leaving) {
   let name = "Error";
@@ -234,7 +251,7 @@ function told(error, leaving) {
   } catch {
     message = "(an error that cannot be read)";
   }
-  if (leaving && BUILT_IN[name] === undefined && !PLATFORM.has(name)) {
+  if (leaving && !leavesWhole(error, name)) {
     message = message === "" ? name : `${name}: ${message}`;
     name = "Error";
   }

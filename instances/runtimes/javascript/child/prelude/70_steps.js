@@ -156,7 +156,6 @@ function checkRollback(name, options) {
   if (options === undefined) return {};
   if (!isObject(options)) throw fatal(`Rollback options for "${name}" must be an object`);
   const { rollback, rollbackConfig } = options;
-  if (rollback === undefined) return {};
   if (typeof rollback !== "function") throw fatal(`Rollback for "${name}" must be a function`);
   const checked = checkConfig(rollbackConfig, ["retries", "timeout"]);
   if (typeof checked === "string") throw fatal(`Rollback config for "${name}" is in a invalid format. ${checked}`);
@@ -174,7 +173,7 @@ class WorkflowStep {
     checkPhase(life);
     if (typeof callback !== "function") throw fatal(`Step "${textOf(name)}" requires a callback function`);
     checkName(name);
-    const checked = checkConfig(config, ["retries", "timeout", "sensitive"]);
+    const checked = checkConfig(config ?? undefined, ["retries", "timeout", "sensitive"]);
     if (typeof checked === "string") throw fatal(`Step config for "${name}" is in a invalid format. ${checked}`);
     const { undo, rollback } = checkRollback(name, options);
     const message = { op: "step", config: checked.merged };
@@ -187,7 +186,7 @@ class WorkflowStep {
   async sleep(name, duration) {
     checkPhase(this.#life);
     checkName(name);
-    const wait = millis(duration);
+    const wait = duration < 0 && typeof duration === "number" ? 0 : millis(duration);  // the difference of two times
     if (!(wait <= YEAR)) throw fatal(`Sleep "${name}" has an invalid duration: it must be a number of ms or a duration of at most 365 days`);
     await enter(this.#life, "sleep", name, {}, { op: "sleep", duration: floor(wait) });
   }
@@ -287,7 +286,7 @@ function onDelay(life, message) {
   const answer = (op, rest) => post({ op, r: life.number, id, attempt, ...rest });
   perform(life, id, { ...message, entropy: "" }, () => step.delay(input), (delay) => {
     const wait = millis(delay);
-    answer("delay_ok", { delay: wait <= YEAR ? wait : "invalid" });
+    answer("delay_ok", { delay: wait <= YEAR ? floor(wait) : "invalid" });
   }, (error) => answer("delay_failed", { error: told(error, false) }));
 }
 

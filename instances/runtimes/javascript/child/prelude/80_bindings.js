@@ -3,6 +3,7 @@
 const INSTANCE_ID = /^[a-zA-Z0-9_][a-zA-Z0-9-_]*$/;
 const ADDRESSABLE = /^[a-zA-Z0-9, */#_-]{1,271}$/;
 const BATCH = 100;
+const INVALID_ID = "(instance.invalid_id) Instance ID is invalid";
 const workflowError = (message) => fault("WorkflowError", message);
 
 function ask(handle, method, args) {
@@ -10,13 +11,13 @@ function ask(handle, method, args) {
 }
 
 /** Options of a create as the worker takes them. Throws for what is no valid id. */
-function creation(options) {
+function creation(options, invalidId = "Workflow instance has invalid id") {
   if (options === undefined || options === null) return {};
   if (!isObject(options)) throw workflowError("(body) Provided argument is invalid");
   const wanted = {};
   if (options.id !== undefined) {
     if (typeof options.id !== "string" || options.id.length > 100 || !test(INSTANCE_ID, [options.id])) {
-      throw workflowError("Workflow instance has invalid id");
+      throw workflowError(invalidId);
     }
     wanted.id = options.id;
   }
@@ -26,7 +27,7 @@ function creation(options) {
 }
 
 function checkId(id) {
-  if (typeof id !== "string" || !test(ADDRESSABLE, [id])) throw workflowError("(instance.invalid_id) Instance ID is invalid");
+  if (typeof id !== "string" || !test(ADDRESSABLE, [id])) throw workflowError(INVALID_ID);
 }
 
 class WorkflowInstance {
@@ -55,7 +56,7 @@ class WorkflowInstance {
     if (!isObject(options) || !onlyKeys(options, ["cursor", "filter"])
       || (options.cursor !== undefined && !($Number.isInteger(options.cursor) && options.cursor >= 0))
       || (options.filter !== undefined && !(isArray(options.filter) && options.filter.every((type) => typeof type === "string")))) {
-      throw workflowError("Invalid Workflow subscription options");
+      throw new $Error("Invalid Workflow subscription options");
     }
     const handle = this.#handle;
     const { subscription } = await ask(handle, "subscribe", { id: this.id, ...options });
@@ -96,10 +97,10 @@ class Workflow {
   }
 
   async createBatch(wanted) {
-    if (isArray(wanted)) {
+    if (isArray(wanted)) {  // deprecated, and with words of its own
       if (wanted.length === 0) throw workflowError("batchCreate should have at least 1 instance");
       if (wanted.length > BATCH) throw workflowError(`batchCreate only supports ${BATCH} instances at a time`);
-      const { created } = await ask(this.#handle, "createBatch", { instances: wanted.map(creation) });
+      const { created } = await ask(this.#handle, "createBatch", { instances: wanted.map((one) => creation(one)) });
       return created.map(({ id }) => new WorkflowInstance(this.#handle, id));
     }
     const instances = this.#expand(wanted);
@@ -113,9 +114,9 @@ class Workflow {
     }
     const { count, instances, ...common } = wanted;
     if (instances !== undefined) {
-      if (!isArray(instances) || instances.length === 0) throw workflowError("(body) Provided argument is invalid");
-      if (instances.length > BATCH) throw workflowError(`(body) batchCreate only supports ${BATCH} instances at a time`);
-      return instances.map(creation);
+      if (!isArray(instances)) throw workflowError("(body) Provided argument is invalid");
+      if (instances.length === 0 || instances.length > BATCH) throw workflowError("(body) Batch size exceeds maximum allowed");
+      return instances.map((one) => creation(one, INVALID_ID));
     }
     if (!$Number.isInteger(count) || count < 1) throw workflowError("(body) count must be a positive integer");
     if (count > BATCH) throw workflowError(`(body) batchCreate only supports ${BATCH} instances at a time`);
@@ -124,7 +125,8 @@ class Workflow {
   }
 
   async deleteBatch(ids) {
-    if (!isArray(ids) || ids.length === 0) throw workflowError("(body) batchDeleteInstances should have at least 1 instance");
+    if (!isArray(ids)) throw workflowError("(body) Provided argument is invalid");
+    if (ids.length === 0) throw workflowError("(body) batchDeleteInstances should have at least 1 instance");
     if (ids.length > BATCH) throw workflowError(`(body) batchDeleteInstances only supports ${BATCH} instances at a time`);
     ids.forEach(checkId);
     return ask(this.#handle, "deleteBatch", { ids });
