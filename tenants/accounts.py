@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -27,10 +27,12 @@ LIMITS_CACHED = 10_000
 
 
 class AccountSettings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an account set for itself: default retention of finished instances, in milliseconds."""
+    """What an account set for itself: default retention of finished instances, in milliseconds, and what tasks without
+    a type do: nothing (`noop`), or wait to be completed from outside (`external`)."""
 
     success_retention_ms: int | None = None
     error_retention_ms: int | None = None
+    untyped_tasks: Literal["noop", "external"] = "noop"
 
 
 class AccountService:
@@ -127,13 +129,24 @@ class AccountService:
 
         Raises :class:`InvalidRequest` when one is beyond the plan's longest.
         """
-        async with self._db.scope(caller.account_id, transaction=True) as connection:
-            row = await self._locked(caller.account_id)
-            limits = limits_from(row.profile, msgspec.json.decode(row.limits))
+
+        def check(limits: Limits) -> None:
             for name, value in changes.items():
                 if value is not None and not 0 <= value <= limits.retention_max_ms:
                     field = f"default_retention.{name.removesuffix('_ms')}"
                     raise InvalidRequest(f"{field} must be from 0 to {limits.retention_max_ms} milliseconds")
+
+        return await self._set(caller, changes, check)
+
+    async def set_untyped_tasks(self, caller: Caller, untyped_tasks: Literal["noop", "external"]) -> AccountSettings:
+        """Say what tasks without a type do in versions made from now on."""
+        return await self._set(caller, {"untyped_tasks": untyped_tasks}, lambda _limits: None)
+
+    async def _set(self, caller: Caller, changes: dict[str, Any], check: Callable[[Limits], None]) -> AccountSettings:
+        async with self._db.scope(caller.account_id, transaction=True) as connection:
+            row = await self._locked(caller.account_id)
+            limits = limits_from(row.profile, msgspec.json.decode(row.limits))
+            check(limits)
             settings = msgspec.structs.replace(msgspec.json.decode(row.settings, type=AccountSettings), **changes)
             text = msgspec.json.encode(settings).decode()
             columns = {"settings": text, "modified_at": self._clock.now()}

@@ -20,6 +20,24 @@ class VersionNotFound(MillraceError):
     code, key, status = 10300, "version.not_found", 404
 
 
+class WorkflowInactive(MillraceError):
+    """409: the workflow is inactive, a draft or archived, so it is not started."""
+
+    code, key, status, retry = 10211, "workflow.inactive", 409, False
+
+
+class OtherForm(MillraceError):
+    """409: the workflow was written in another form, which the change does not fit; the message says what would."""
+
+    code, key, status, retry = 10213, "", 409, False
+
+
+class ChangedMeanwhile(MillraceError):
+    """409: others kept changing the workflow while this change was made."""
+
+    code, key, status, retry = 10214, "workflow.changed_meanwhile", 409, True
+
+
 class ScriptNotFound(MillraceError):
     """404: no script of that name in the account."""
 

@@ -17,6 +17,7 @@ _COMPENSATION = ":compensate"
 EVENT_RULE = f"{EVENT_TYPE.rule}; or step:<node id>"
 _GAP = re.compile(r"[^a-z0-9]+")
 _FALLBACK = "workflow"
+_SEMVER = re.compile(r"1\.0\.(0|[1-9][0-9]{0,8})")
 
 
 def may_be_awaited(event_type: object) -> TypeGuard[str]:
@@ -57,3 +58,18 @@ def handle_for(display_name: str, taken: Callable[[str], bool]) -> str:
         if handle not in RESERVED_WORKFLOW_NAMES and not taken(handle):
             return handle
         number += 1
+
+
+def semver(no: int) -> str:
+    """How faces that show semantic versions show the `no`-th version of a workflow.
+
+    >>> semver(1), semver(3)
+    ('1.0.0', '1.0.2')
+    """
+    return f"1.0.{no - 1}"
+
+
+def parse_semver(text: str) -> int | None:
+    """The number of the version shown as `text`; None when none is shown so."""
+    found = _SEMVER.fullmatch(text)
+    return int(found[1]) + 1 if found else None

@@ -11,8 +11,14 @@ import msgspec
 # --- rows --------------------------------------------------------------------------------------------------------
 
 
+STATUSES = ("active", "inactive", "draft", "archived")
+"""What a workflow may be. Only active ones are started, by callers and by schedules."""
+ACTIVE = STATUSES[0]
+
+
 class WorkflowRow(msgspec.Struct, frozen=True):
-    """A workflow. `handle` never changes; `display_name` is the current version's."""
+    """A workflow. `handle` never changes; `display_name` is the current version's. `tags` (an array of texts) and
+    `metadata` (an object) are JSON text; `status` is one of `STATUSES`."""
 
     account_id: UUID
     workflow_key: UUID
@@ -27,6 +33,9 @@ class WorkflowRow(msgspec.Struct, frozen=True):
     concurrency: int | None
     created_at: datetime
     modified_at: datetime
+    status: str = ACTIVE
+    tags: str = "[]"
+    metadata: str = "{}"
 
 
 class WorkflowListed(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,20 +24,13 @@ from tenants.ids import Ids
 from tenants.limits import RESERVED_WORKFLOW_NAMES, WORKFLOW_NAME, Limits
 from tenants.paging import Page
 from tenants.service import TenantService
-from versions import schedules as timing
 from versions import store
 from versions.compilation import ScriptChecker
+from versions.definitions.service import DefinitionService
 from versions.document.types import UrlRule
-from versions.errors import (
-    CronNotAllowed,
-    InvalidWorkflowName,
-    TooManySchedules,
-    TooManyWorkflows,
-    VersionNotFound,
-    WorkflowNotFound,
-)
+from versions.errors import InvalidWorkflowName, VersionNotFound, WorkflowNotFound
+from versions.forms import Form
 from versions.schemas import (
-    ScheduleRow,
     VersionListed,
     VersionOrigin,
     VersionRow,
@@ -46,9 +39,10 @@ from versions.schemas import (
     WorkflowRow,
 )
 from versions.scripts import ScriptService
-from versions.settings import Settings, checked_settings
-from versions.sources import Source, document_source, require_class, script_source
+from versions.settings import checked_settings
+from versions.sources import Source, document_source, native_source, require_class, script_source
 from versions.vetting import UrlVet, vetted
+from versions.writing import VersionWriter
 
 CACHED_VERSIONS = 2_000
 CACHED_CHARACTERS = 64 << 20
@@ -92,7 +86,9 @@ class VersionService:
         self._vet_url = vet_url or _any_name
         self._cache: OrderedDict[tuple[UUID, UUID], VersionRow] = OrderedDict()
         self._cached_characters = 0
+        self.writer = VersionWriter(ids)
         self.scripts = ScriptService(db, clock, ids, tenants, checker)
+        self.definitions = DefinitionService(db, clock, tenants, self)
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -206,10 +202,24 @@ class VersionService:
         if body.definition is not None:
             return await self.compile(caller.account_id, body.definition, handle, pointer="/definition")
         class_name, script_name = require_class(body.class_name, body.script_name)
-        script = await self.scripts.deployed(caller.account_id, script_name)
-        runnable = await self.scripts.runnable(caller.account_id, script.id)
-        modules = await self.scripts.modules(caller.account_id, script.id)
+        return await self.class_source(caller.account_id, class_name, script_name, handle)
+
+    async def class_source(self, account_id: UUID, class_name: str, script_name: str, handle: str) -> Source:
+        """A class of a deployed script ready for :meth:`deploy`. Raises :class:`ScriptInvalid`, `ScriptNotFound`."""
+        script = await self.scripts.deployed(account_id, script_name)
+        runnable = await self.scripts.runnable(account_id, script.id)
+        modules = await self.scripts.modules(account_id, script.id)
         return await asyncio.to_thread(script_source, script, runnable.script, modules, class_name, handle)
+
+    async def translate(self, account_id: UUID, form: Form, body: Mapping[str, Any], handle: str) -> Source:
+        """A body of a native form ready for :meth:`deploy`. Raises :class:`DocumentInvalid` as :meth:`compile` does."""
+        now, handlers = self._clock.now(), self._handlers()
+        untyped = (await self._tenants.accounts.settings(account_id)).untyped_tasks
+
+        def compiled(rule: UrlRule) -> Source:
+            return native_source(form, body, handle, now, known_handlers=handlers, check_url=rule, untyped=untyped)
+
+        return await vetted(compiled, self._check_url, self._vet_url, account_id)
 
     async def compile(self, account_id: UUID, definition: Any, handle: str, **form: Any) -> Source:
         """A definition ready for :meth:`deploy`; `form` says what its user wrote, as in :func:`document_source`.
@@ -235,22 +245,12 @@ class VersionService:
         settings = checked_settings(source, body, limits, now)
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             workflow, created = await self._lock_or_create(connection, caller, handle, limits, now)
-            identity = (
-                source.runtime,
-                source.class_name,
-                source.source_hash,
-                source.script_id,
-                _text(settings.given),
-                source.dialect,
-            )
-            current = workflow.current_version
-            if await store.is_same(connection, caller.account_id, current, *identity):
-                return Deployed(workflow, False, source.warnings)
-            workflow = await self._new_version(connection, workflow, source, settings, now)
-            await self._reschedule(connection, workflow, settings.schedules, limits, now)
+            deployed = await self.writer.deploy(connection, caller, workflow, source, settings, limits, now)
+        if deployed is None:
+            return Deployed(workflow, False, source.warnings)
         action = "workflow.create" if created else "workflow.update"
-        await self._tenants.audit(caller, action, handle, {"version": str(workflow.current_version)})
-        return Deployed(workflow, True, source.warnings)
+        await self._tenants.audit(caller, action, handle, {"version": str(deployed.current_version)})
+        return Deployed(deployed, True, source.warnings)
 
     async def _lock_or_create(
         self, connection: asyncpg.Connection, caller: Caller, handle: str, limits: Limits, now: datetime
@@ -259,73 +259,13 @@ class VersionService:
         account_id, workspace_id = caller.account_id, caller.workspace_id
         found = await store.workflow_for_update(connection, account_id, handle)
         if found is None:
-            if limits.workflows is not None:
-                await store.lock_account(connection, account_id)
-                if await store.count_workflows(connection, account_id) >= limits.workflows:
-                    raise TooManyWorkflows(f"the account has {limits.workflows} workflows, which is all it may have")
-            made = await store.insert_workflow(connection, account_id, self._ids.uuid7(), handle, workspace_id, now)
+            made = await self.writer.insert_workflow(connection, caller, handle, workspace_id, limits, now)
             if made is not None:
                 return made, True
             found = await store.workflow_for_update(connection, account_id, handle)
         if found is None or (workspace_id is not None and found.workspace_id != workspace_id):
             raise InvalidWorkflowName(f"the name {handle!r} is taken by a workflow of another workspace")
         return found, False
-
-    async def _new_version(
-        self, connection: asyncpg.Connection, workflow: WorkflowRow, source: Source, settings: Settings, now: datetime
-    ) -> WorkflowRow:
-        account_id, version_key = workflow.account_id, self._ids.uuid7()
-        await store.insert_version(
-            connection,
-            account_id,
-            version_key,
-            workflow.workflow_key,
-            source.language,
-            source.runtime,
-            source.class_name,
-            source.script_id,
-            source.source,
-            source.source_hash,
-            source.graph,
-            _text(settings.given),
-            source.dialect,
-            source.original,
-            settings.step_limit,
-            settings.success_retention_ms,
-            settings.error_retention_ms,
-            now,
-        )
-        values = (
-            source.display_name,
-            source.description,
-            source.script_name,
-            source.class_name,
-            settings.concurrency,
-            now,
-        )
-        return await store.set_current_version(connection, account_id, workflow.workflow_key, version_key, values)
-
-    async def _reschedule(
-        self,
-        connection: asyncpg.Connection,
-        workflow: WorkflowRow,
-        wanted: list[ScheduleRow],
-        limits: Limits,
-        now: datetime,
-    ) -> None:
-        account_id, key = workflow.account_id, workflow.workflow_key
-        if wanted and limits.schedules is not None:
-            if limits.schedules == 0:
-                raise CronNotAllowed()
-            await store.lock_account(connection, account_id)
-            if await store.count_other_schedules(connection, account_id, key) + len(wanted) > limits.schedules:
-                raise TooManySchedules(f"the account may have {limits.schedules} schedules in all")
-        gone, new = timing.changes(await store.schedules(connection, account_id, key), wanted)
-        if gone:
-            await store.delete_schedules(connection, account_id, [row.id for row in gone])
-        if new:
-            rows = [msgspec.structs.replace(row, id=self._ids.uuid7()) for row in new]
-            await store.insert_schedules(connection, account_id, key, rows, now)
 
     async def delete(self, caller: Caller, handle: str) -> None:
         """Delete a workflow: it is gone at once, its instances follow in the background.
@@ -356,10 +296,6 @@ def check_handle(handle: str) -> None:
     WORKFLOW_NAME.check(handle, "workflow_name", InvalidWorkflowName)
     if handle in RESERVED_WORKFLOW_NAMES:
         raise InvalidWorkflowName(f"the name {handle!r} is reserved")
-
-
-def _text(value: Any) -> str:
-    return msgspec.json.encode(value, order="sorted").decode()
 
 
 def _any_url(url: str) -> None:

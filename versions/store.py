@@ -34,17 +34,17 @@ async def _count(connection: Connection, statement: str, *arguments: Any) -> int
 
 # --- workflows ---------------------------------------------------------------------------------------------------
 
-_WORKFLOW = (
+WORKFLOW_COLUMNS = (
     "w.account_id, w.workflow_key, w.no, w.handle, w.display_name, w.description, w.workspace_id, w.script_name,"
-    " w.class_name, w.current_version, w.concurrency, w.created_at, w.modified_at"
+    " w.class_name, w.current_version, w.concurrency, w.created_at, w.modified_at, w.status, w.tags, w.metadata"
 )
-_LIVING = "w.account_id = $1 and w.deleted_at is null"
-_VISIBLE = f"{_LIVING} and ($2::uuid is null or w.workspace_id = $2)"
+LIVING = "w.account_id = $1 and w.deleted_at is null"
+VISIBLE = f"{LIVING} and ($2::uuid is null or w.workspace_id = $2)"
 
-WORKFLOW = f"select {_WORKFLOW} from workflow w where {_VISIBLE} and w.handle = $3"
+WORKFLOW = f"select {WORKFLOW_COLUMNS} from workflow w where {VISIBLE} and w.handle = $3"
 
 # Whatever its workspace: a handle is taken for all of the account.
-WORKFLOW_FOR_UPDATE = f"select {_WORKFLOW} from workflow w where {_LIVING} and w.handle = $2 for update"
+WORKFLOW_FOR_UPDATE = f"select {WORKFLOW_COLUMNS} from workflow w where {LIVING} and w.handle = $2 for update"
 
 # What a list shows of each workflow. Finished instances are counted in `counter`, unfinished ones are the rows of
 # `live`; the newest instance has the highest key.
@@ -80,15 +80,15 @@ _DETAIL_COLUMNS = (
 )
 
 WORKFLOW_DETAILS = f"""
-with p as materialized (select {_WORKFLOW} from workflow w where {_VISIBLE} and w.handle = $3)
+with p as materialized (select {WORKFLOW_COLUMNS} from workflow w where {VISIBLE} and w.handle = $3)
 select {_DETAIL_COLUMNS} from p {_DETAILS}
 """
 
-_MATCHING = f"{_VISIBLE} and ($3::text is null or strpos(lower(w.handle), lower($3)) > 0)"
+_MATCHING = f"{VISIBLE} and ($3::text is null or strpos(lower(w.handle), lower($3)) > 0)"
 
 WORKFLOWS = f"""
 with p as materialized (
-  select {_WORKFLOW} from workflow w where {_MATCHING}
+  select {WORKFLOW_COLUMNS} from workflow w where {_MATCHING}
   order by w.created_at desc, w.workflow_key desc limit $4 offset $5
 )
 select {_DETAIL_COLUMNS} from p {_DETAILS} order by p.created_at desc, p.workflow_key desc
@@ -96,26 +96,28 @@ select {_DETAIL_COLUMNS} from p {_DETAILS} order by p.created_at desc, p.workflo
 
 COUNT_WORKFLOWS = f"select count(*) from workflow w where {_MATCHING}"
 
-# The conflict: another request made a workflow of that handle a moment ago.
+# Whoever names no workspace makes it in the account's default one. The conflict: another request made a workflow of
+# that handle a moment ago.
 INSERT_WORKFLOW = f"""
 insert into workflow as w (account_id, workflow_key, handle, display_name, description, workspace_id, script_name,
                            class_name, created_at, modified_at)
-values ($1, $2, $3, $3, '', $4, '', '', $5, $5)
+values ($1, $2, $3, $3, '', coalesce($4, (select s.id from workspace s where s.account_id = $1 and s.slug = 'default')),
+        '', '', $5, $5)
 on conflict (account_id, handle) where deleted_at is null do nothing
-returning {_WORKFLOW}
+returning {WORKFLOW_COLUMNS}
 """
 
 SET_CURRENT_VERSION = f"""
 update workflow w set current_version = $3, display_name = $4, description = $5, script_name = $6, class_name = $7,
                       concurrency = $8, modified_at = $9
 where w.account_id = $1 and w.workflow_key = $2
-returning {_WORKFLOW}
+returning {WORKFLOW_COLUMNS}
 """
 
 # Schedules go at once, so that none fires for a workflow that answers 404; the rest is the background job's.
 DELETE_WORKFLOW = f"""
 with gone as (
-  update workflow w set deleted_at = $4, modified_at = $4 where {_VISIBLE} and w.handle = $3
+  update workflow w set deleted_at = $4, modified_at = $4 where {VISIBLE} and w.handle = $3
   returning w.workflow_key
 ), unscheduled as (
   delete from schedule s using gone where s.account_id = $1 and s.workflow_key = gone.workflow_key
@@ -262,8 +264,8 @@ where v.account_id = $1 and v.version_key = $2 and v.runtime = $3 and v.class_na
 INSERT_VERSION = """
 insert into version (account_id, version_key, workflow_key, no, language, runtime, class_name, script_id, source,
                      source_hash, graph, settings, dialect, original, step_limit, success_retention_ms,
-                     error_retention_ms, created_at)
-select $1, $2, $3, coalesce(max(v.no), 0) + 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+                     error_retention_ms, created_by, created_at)
+select $1, $2, $3, coalesce(max(v.no), 0) + 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18
 from version v where v.account_id = $1 and v.workflow_key = $3
 """
 
@@ -327,6 +329,14 @@ from unnest($4::uuid[], $5::text[], $6::bigint[], $7::text[], $8::boolean[], $9:
 
 DELETE_SCHEDULES = "delete from schedule where account_id = $1 and id = any($2::uuid[])"
 
+# Of a workflow that is not to be started; the worker that is about to fire one finds that it has moved.
+PARK_SCHEDULES = "update schedule set next_at = null where account_id = $1 and workflow_key = $2"
+
+SET_NEXT = """
+update schedule s set next_at = n.next_at from unnest($2::uuid[], $3::timestamptz[]) as n(id, next_at)
+where s.account_id = $1 and s.id = n.id
+"""
+
 
 async def schedules(connection: Connection, account_id: UUID, workflow_key: UUID) -> list[ScheduleRow]:
     rows = await connection.fetch(SCHEDULES, account_id, workflow_key)
@@ -346,6 +356,17 @@ async def insert_schedules(
         for name in ("id", "cron", "interval_ms", "timezone", "overlap", "max_runs", "input", "next_at")
     ]
     await connection.execute(INSERT_SCHEDULES, account_id, workflow_key, now, *columns)
+
+
+async def park_schedules(connection: Connection, account_id: UUID, workflow_key: UUID) -> None:
+    """Let none of a workflow's schedules fire any more."""
+    await connection.execute(PARK_SCHEDULES, account_id, workflow_key)
+
+
+async def set_next(connection: Connection, account_id: UUID, rows: Sequence[ScheduleRow]) -> None:
+    """Let each schedule fire when its row says."""
+    moments = [row.id for row in rows], [row.next_at for row in rows]
+    await connection.execute(SET_NEXT, account_id, *moments)
 
 
 async def delete_schedules(connection: Connection, account_id: UUID, ids: Sequence[UUID]) -> None:

@@ -60,6 +60,9 @@ class Workflow(Table, tablename="workflow"):
     display_name = Text()
     description = Text()
     workspace_id = UUID(null=True, default=None)
+    status = Text()
+    tags = Text()
+    metadata = Text()
     script_name = Text()
     class_name = Text()
     current_version = UUID(null=True, default=None)
@@ -89,6 +92,7 @@ class Version(Table, tablename="version"):
     step_limit = Integer()
     success_retention_ms = BigInt(null=True, default=None)
     error_retention_ms = BigInt(null=True, default=None)
+    created_by = Text(null=True, default=None)
     created_at = Timestamptz()
 
 

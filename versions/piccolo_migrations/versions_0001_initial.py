@@ -60,6 +60,9 @@ create table workflow (
   display_name text not null,
   description text not null default '',
   workspace_id uuid,
+  status text not null default 'active',   -- active, inactive, draft or archived: only an active one is started
+  tags text not null default '[]',
+  metadata text not null default '{}',
   script_name text not null,
   class_name text not null,
   current_version uuid,
@@ -71,6 +74,7 @@ create table workflow (
 );
 create unique index workflow_handle on workflow (account_id, handle) where deleted_at is null;
 create unique index workflow_no on workflow (no, account_id);
+create index workflow_newest on workflow (account_id, created_at, workflow_key) where deleted_at is null;
 
 create table version (
   account_id uuid not null,
@@ -90,6 +94,7 @@ create table version (
   step_limit int not null,
   success_retention_ms bigint,
   error_retention_ms bigint,
+  created_by text,                         -- as audit lines name who made it
   created_at timestamptz not null,
   primary key (account_id, version_key)
 );
