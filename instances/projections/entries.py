@@ -50,6 +50,7 @@ class FailurePayload(msgspec.Struct):
     code: str | None = None
     delay: float | None = None
     output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    compensate_input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     timed_out: bool = False
     cancelled: bool = False
 

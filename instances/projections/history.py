@@ -287,6 +287,11 @@ def _step_failed(step: StepRun, entry: Entry) -> None:
     step.end(_outcome(told), entry.seq, entry.at, error)
     step.error_code = told.code
     step.output = json_text(told.output)
+    step.compensate_input = json_text(told.compensate_input) or step.compensate_input
+
+
+def _compensate_input(step: StepRun, entry: Entry) -> None:
+    step.compensate_input = entry.payload
 
 
 def _step_waiting(step: StepRun, entry: Entry) -> None:
@@ -355,6 +360,7 @@ _HANDLERS: dict[int, Callable[[History, Entry], None]] = {
     Kind.ATTEMPT_INTERRUPTED: _on_step(StepKind.DO, _attempt_interrupted),
     Kind.STEP_COMPLETED: _on_step(StepKind.DO, _step_completed),
     Kind.STEP_FAILED: _on_step(StepKind.DO, _step_failed),
+    Kind.COMPENSATE_INPUT: _on_step(StepKind.DO, _compensate_input),
     Kind.STEP_SKIPPED: _step_skipped,
     Kind.STEP_WAITING: _on_step(StepKind.DO, _step_waiting),
     Kind.SLEEP_STARTED: _timer_started(StepKind.SLEEP),

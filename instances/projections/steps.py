@@ -72,6 +72,8 @@ class StepRun:
     attempts: list[Attempt] = field(default_factory=list)
     output: Raw | None = None
     """A step's output; for a wait what it received, `{payload, timestamp, type}`."""
+    compensate_input: Raw | None = None
+    """What it left for its own compensation, other than its output."""
     error: ErrorInfo | None = None
     error_code: str | None = None
     reason: str | None = None

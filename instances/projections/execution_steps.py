@@ -1,0 +1,378 @@
+"""The steps of an instance as every translated face shows them: one per node of a document, or per step of a script.
+
+Faces rename; they decide nothing. A step has a place (position, path in the tree of steps), a forward state, and a
+compensation state of its own. Documents list all their nodes from the beginning, scripts the steps seen so far, in the
+order of their first start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+from instances.payloads import decode_stored
+from instances.projections.entries import ErrorInfo
+from instances.projections.history import History
+from instances.projections.instance_view import REDACTED
+from instances.projections.steps import Outcome, State, StepRun, shown_as
+from instances.runtimes.protocol import Raw, StepKey, StepKind
+from versions.document import Document, Node
+
+
+class Forward(StrEnum):
+    """How far a step is, going forward."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    RETRYING = "retrying"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    SKIPPED = "skipped"
+    """Its condition said no."""
+    SKIPPED_FAILURE = "skipped_failure"
+    """Left out because something before it failed."""
+    CANCELLED = "cancelled"
+    """Given up, or never begun, because the instance was ended from outside; or given up because it failed."""
+
+    @property
+    def ended(self) -> bool:
+        return self not in _OPEN
+
+
+_OPEN = frozenset({Forward.PENDING, Forward.RUNNING, Forward.WAITING, Forward.RETRYING})
+UNDOABLE = frozenset({Forward.COMPLETE, Forward.FAILED, Forward.TIMED_OUT})
+"""What a rollback undoes."""
+
+
+class Compensation(StrEnum):
+    """How far the undoing of a step is."""
+
+    DORMANT = "dormant"
+    """Nothing is to be undone (yet)."""
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    RETRYING = "retrying"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+class WaitsFor(StrEnum):
+    TIMER = "timer"
+    EVENT = "event"
+    EXTERNAL = "external"
+    """Completion from outside."""
+    CHILD = "child"
+
+
+class Situation(StrEnum):
+    """What the instance's own state means for its steps."""
+
+    FORWARD = "forward"
+    DRAINING = "draining"
+    COMPENSATING = "compensating"
+    COMPLETE = "complete"
+    ERRORED = "errored"
+    TERMINATED = "terminated"
+
+    @property
+    def over(self) -> bool:
+        return self in (Situation.COMPLETE, Situation.ERRORED, Situation.TERMINATED)
+
+
+@dataclass(slots=True, kw_only=True)
+class Phase:
+    """Attempts of one direction. `attempts` counts all begun, those a drain cut off left out."""
+
+    attempts: int = 0
+    failures: int = 0
+    started_at: datetime | None = None
+    last_attempt_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+    """When a retry is due."""
+    ended_at: datetime | None = None
+    end_seq: int | None = None
+    """Entry of the journal that ended it: the order of finishing."""
+    error: ErrorInfo | None = None
+    error_code: str | None = None
+    output: Raw | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class ExecutionStep:
+    """One step. `key` names it in the journal: of a node the first of its runs, None when it has not begun."""
+
+    id: str
+    """A node's id; of a script `name-count`."""
+    name: str
+    """The label."""
+    position: int
+    path: tuple[str, ...]
+    """Names from the root of the tree down to this step."""
+    children: list[int] = field(default_factory=list)
+    """Positions, in order."""
+    type: str
+    """Node type; of a script step, sleep or waitForEvent."""
+    node: Node | None = None
+    key: StepKey | None = None
+    state: Forward = Forward.PENDING
+    compensation: Compensation = Compensation.DORMANT
+    no_compensation: bool = False
+    """It is undone without anything to do."""
+    waits_for: WaitsFor | None = None
+    event_type: str | None = None
+    due_at: datetime | None = None
+    """Planned end of what it waits for."""
+    invoke: Phase = field(default_factory=Phase)
+    compensate: Phase = field(default_factory=Phase)
+    compensate_input: Raw | None = None
+    reason: str | None = None
+    """Why it was skipped."""
+
+    @property
+    def depth(self) -> int:
+        return len(self.path)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is part of progress: triggers are not."""
+        return self.type != "trigger"
+
+    @property
+    def duration_ms(self) -> int | None:
+        """From the first attempt to the end of the last, waiting included; None until it ended, and if it never ran."""
+        started, ended = self.invoke.started_at, self.invoke.ended_at
+        return None if started is None or ended is None else max(0, round((ended - started).total_seconds() * 1000))
+
+
+def document_steps(document: Document, history: History, situation: Situation) -> list[ExecutionStep]:
+    """A step for every node, in document order."""
+    runs: dict[str, list[StepRun]] = {}
+    undone: dict[str, list[StepRun]] = {}
+    for run in history.steps.values():
+        (undone if run.family is StepKind.ROLLBACK else runs).setdefault(run.name, []).append(run)
+    by_id = {node.id: node for node in document.nodes}
+    steps = [
+        ExecutionStep(id=node.id, name=node.name, position=place, path=_path(node, by_id), type=node.type, node=node)
+        for place, node in enumerate(document.nodes)
+    ]
+    for step, node in zip(steps, document.nodes, strict=True):
+        if node.parent is not None:
+            steps[by_id[node.parent].position].children.append(step.position)
+        _go_forward(step, _in_order(runs.get(node.id, ())), history, situation)
+        _go_back(step, _in_order(undone.get(node.id, ())), history, situation, guarded=node.compensate is not None)
+    return steps
+
+
+def script_steps(history: History, situation: Situation) -> list[ExecutionStep]:
+    """A step for everything a script has begun. All hang from the root."""
+    steps: list[ExecutionStep] = []
+    ids: set[str] = set()
+    names: set[str] = set()
+    for run in sorted(history.steps.values(), key=lambda run: run.start_seq):
+        if run.family is StepKind.ROLLBACK:
+            continue
+        id = _unused(f"{run.name}-{{}}", run.count, ids)
+        plain = run.name.replace(".", "_").replace(":", "_")
+        name = plain if run.count == 1 and plain not in names else _unused(f"{plain}-{{}}", max(run.count, 2), names)
+        names.add(name)
+        step = ExecutionStep(id=id, name=run.name, position=len(steps), path=(name,), type=shown_as(run))
+        _go_forward(step, [run], history, situation)
+        undone = history.steps.get(StepKey(StepKind.ROLLBACK, run.name, run.count))
+        guarded = run.family is StepKind.DO and undone is not None
+        _go_back(step, [undone] if guarded and undone else [], history, situation, guarded=guarded)
+        steps.append(step)
+    return steps
+
+
+def _unused(form: str, number: int, used: set[str]) -> str:
+    while form.format(number) in used:
+        number += 1
+    used.add(form.format(number))
+    return form.format(number)
+
+
+def _path(node: Node, by_id: dict[str, Node]) -> tuple[str, ...]:
+    names = [node.id]
+    while node.parent is not None:
+        node = by_id[node.parent]
+        names.append(node.id)
+    return tuple(reversed(names))
+
+
+def _in_order(runs: Iterable[StepRun]) -> list[StepRun]:
+    return sorted(runs, key=lambda run: run.count)
+
+
+# --- forward -----------------------------------------------------------------------------------------------------
+
+_FORWARD = {State.SKIPPED: Forward.SKIPPED} | {
+    state: Forward(state.value) for state in State if state is not State.SKIPPED
+}
+_WORST_FIRST = (
+    Forward.RUNNING,
+    Forward.RETRYING,
+    Forward.WAITING,
+    Forward.FAILED,
+    Forward.TIMED_OUT,
+    Forward.CANCELLED,
+    Forward.COMPLETE,
+)
+
+
+def _go_forward(step: ExecutionStep, runs: list[StepRun], history: History, situation: Situation) -> None:
+    if not runs:
+        step.state = _NEVER_BEGUN.get(situation, Forward.PENDING)
+        return
+    states = [_state(run, situation) for run in runs]
+    step.key = runs[0].key
+    step.state = next((state for state in _WORST_FIRST if state in states), states[0])
+    step.reason = runs[0].reason
+    if step.state in (Forward.SKIPPED, Forward.SKIPPED_FAILURE):
+        step.invoke.end_seq, step.invoke.ended_at = runs[0].end_seq, runs[0].ended_at
+        return
+    _fill(step.invoke, runs, history, cut_off=situation.over)
+    step.invoke.output = _output(step, runs) if step.state in (Forward.COMPLETE, Forward.FAILED) else None
+    step.compensate_input = runs[0].compensate_input
+    if not step.state.ended:
+        _tell_wait(step, next(run for run in runs if run.open), history)
+
+
+_NEVER_BEGUN = {
+    Situation.COMPLETE: Forward.SKIPPED,
+    Situation.ERRORED: Forward.SKIPPED_FAILURE,
+    Situation.TERMINATED: Forward.CANCELLED,
+}
+
+
+def _state(run: StepRun, situation: Situation) -> Forward:
+    if run.open and situation.over:
+        return Forward.CANCELLED
+    if run.outcome is Outcome.SKIPPED and run.reason == "failure":
+        return Forward.SKIPPED_FAILURE
+    return _FORWARD[run.state]
+
+
+def _fill(phase: Phase, runs: Sequence[StepRun], history: History, *, cut_off: bool) -> None:
+    """What several runs of a node (one per item) come to together."""
+    tries = [attempt for run in runs for attempt in run.counted_attempts]
+    timers = [run for run in runs if run.family in (StepKind.SLEEP, StepKind.WAIT)]
+    phase.attempts = len(tries) + len(timers)
+    phase.failures = sum(attempt.outcome is Outcome.FAILED for attempt in tries)
+    phase.started_at = min(run.started_at for run in runs)
+    phase.last_attempt_at = max(
+        [*(attempt.started_at for attempt in tries), *(run.started_at for run in timers)], default=None
+    )
+    retrying = [run for run in runs if run.state is State.RETRYING and not cut_off]
+    due = [_retry_at(run) for run in retrying]
+    phase.next_attempt_at = min((moment for moment in due if moment is not None), default=None)
+    failed = next((run for run in runs if run.error is not None), None)
+    if failed is not None:
+        phase.error, phase.error_code = failed.error, failed.error_code
+    elif retrying:
+        phase.error = retrying[0].counted_attempts[-1].error
+    if all(run.end_seq is not None for run in runs):
+        last = max(runs, key=lambda run: run.end_seq or 0)
+        phase.end_seq, phase.ended_at = last.end_seq, last.ended_at
+    elif cut_off and history.end is not None:
+        phase.end_seq, phase.ended_at = history.end.seq, history.end.at
+
+
+def _retry_at(run: StepRun) -> datetime | None:
+    delay, last = run.retry_delay_ms, run.counted_attempts[-1]
+    if delay is None or last.ended_at is None:
+        return None
+    return last.ended_at + timedelta(milliseconds=delay)
+
+
+def _tell_wait(step: ExecutionStep, run: StepRun, history: History) -> None:
+    if run.state is State.RETRYING:
+        step.waits_for, step.due_at = WaitsFor.TIMER, step.invoke.next_attempt_at
+    elif run.family is StepKind.SLEEP:
+        step.waits_for = WaitsFor.TIMER
+    elif run.family is StepKind.WAIT:
+        step.waits_for, step.event_type = WaitsFor.EVENT, run.event_type
+    elif run.outside:
+        step.waits_for = WaitsFor.CHILD if step.type == "workflow" else WaitsFor.EXTERNAL
+        step.event_type = run.event_type
+    if step.due_at is None and run.state is State.WAITING:
+        step.due_at = history.planned_end(run)
+
+
+# --- outputs -----------------------------------------------------------------------------------------------------
+
+
+class _Received(msgspec.Struct):
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_received = msgspec.json.Decoder(_Received)
+
+
+def _output(step: ExecutionStep, runs: Sequence[StepRun]) -> Raw | None:
+    if step.node is None:
+        return _shown(runs[0])
+    if not step.node.save_output:
+        return None
+    if step.node.for_each is None:
+        return _result(runs[0])
+    texts = {run.count: _result(run) for run in runs}
+    return f"[{','.join(texts.get(count) or 'null' for count in range(1, max(texts) + 1))}]"
+
+
+def _result(run: StepRun) -> Raw | None:
+    """What a node came to: a sleep tells how long it was, a wait the payload of its event."""
+    if run.family is StepKind.SLEEP and run.outcome is Outcome.COMPLETED and run.ended_at is not None:
+        slept = max(0, round((run.ended_at - run.started_at).total_seconds() * 1000))
+        return f'{{"waited":true,"durationMs":{slept}}}'
+    if run.family is StepKind.WAIT and run.output is not None:
+        return bytes(decode_stored(_received, run.output).payload).decode()
+    return _shown(run)
+
+
+def _shown(run: StepRun) -> Raw | None:
+    return f'"{REDACTED}"' if run.sensitive and run.output is not None else run.output
+
+
+# --- back --------------------------------------------------------------------------------------------------------
+
+_BACK = {
+    State.RUNNING: Compensation.RUNNING,
+    State.WAITING: Compensation.WAITING,
+    State.RETRYING: Compensation.RETRYING,
+    State.COMPLETE: Compensation.COMPLETE,
+    State.FAILED: Compensation.FAILED,
+    State.TIMED_OUT: Compensation.FAILED,
+    State.CANCELLED: Compensation.FAILED,
+    State.SKIPPED: Compensation.COMPLETE,
+}
+_BACK_WORST_FIRST = (
+    Compensation.RUNNING,
+    Compensation.RETRYING,
+    Compensation.WAITING,
+    Compensation.FAILED,
+    Compensation.COMPLETE,
+)
+
+
+def _go_back(
+    step: ExecutionStep, runs: list[StepRun], history: History, situation: Situation, *, guarded: bool
+) -> None:
+    step.no_compensation = not guarded
+    if history.rollback is None or step.state not in UNDOABLE:
+        return
+    if runs:
+        _fill(step.compensate, runs, history, cut_off=situation.over)
+        states = [Compensation.FAILED if run.open and situation.over else _BACK[run.state] for run in runs]
+        step.compensation = next(state for state in _BACK_WORST_FIRST if state in states)
+        step.compensate.output = _shown(runs[0])
+    elif guarded or situation is Situation.DRAINING:
+        step.compensation = Compensation.PENDING
+    else:
+        step.compensation = Compensation.COMPLETE

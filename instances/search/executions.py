@@ -1,0 +1,82 @@
+"""Executions as translated faces show them: rows, journals and documents put together."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from uuid import UUID
+
+from instances.projections.execution import Execution, execution
+from instances.projections.history import History, fold
+from instances.runtimes.protocol import RUNTIME_DOCUMENT
+from instances.search import store
+from instances.search.query import Search
+from instances.search.service import Found, Searcher
+from instances.search.store import Row
+from instances.store import WHOLE
+from tenants.auth import Caller
+from tenants.database import Database
+from versions.document import Document, decode_document
+from versions.service import VersionService
+
+DOCUMENTS_HELD = 200
+"""Decoded documents kept in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An instance a face shows: its row and its execution."""
+
+    row: Row
+    execution: Execution
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPage:
+    """A page of them; `found` has the totals."""
+
+    shown: list[Shown]
+    found: Found
+
+
+class ExecutionReader:
+    """Reads executions. One per process: it remembers documents."""
+
+    def __init__(self, db: Database, versions: VersionService, searcher: Searcher) -> None:
+        self._db = db
+        self._versions = versions
+        self._searcher = searcher
+        self._documents: OrderedDict[tuple[UUID, UUID], Document | None] = OrderedDict()
+
+    async def one(self, caller: Caller, key: UUID, *, with_deleted: bool = False) -> Shown:
+        """The execution of that key. Raises `NotAllowed`, :class:`InstanceNotFound`."""
+        return await self.of(caller, await self._searcher.one(caller, key, with_deleted=with_deleted))
+
+    async def of(self, caller: Caller, row: Row) -> Shown:
+        """The execution of a row that was found for the caller."""
+        async with self._db.scope(caller.account_id) as connection:
+            journals = await store.entries(connection, caller.account_id, [row], WHOLE.kinds, None)
+        return await self._shown(caller.account_id, row, fold(journals[row.facts.key]))
+
+    async def page(self, caller: Caller, search: Search) -> ShownPage:
+        """A page with all steps, journals read at once. Raises as :meth:`Searcher.search`."""
+        found = await self._searcher.search(caller, search, WHOLE)
+        shown = [await self._shown(caller.account_id, row, found.histories[row.facts.key]) for row in found.rows]
+        return ShownPage(shown, found)
+
+    async def _shown(self, account_id: UUID, row: Row, history: History) -> Shown:
+        document = await self.document(account_id, row.facts.version_key)
+        return Shown(row, execution(row.facts, row.facet, history, document))
+
+    async def document(self, account_id: UUID, version_key: UUID) -> Document | None:
+        """The document a version runs; None for scripts. Raises `VersionNotFound`."""
+        known = (account_id, version_key)
+        if known in self._documents:
+            self._documents.move_to_end(known)
+            return self._documents[known]
+        version = await self._versions.load(account_id, version_key)
+        document = decode_document(version.source) if version.runtime == RUNTIME_DOCUMENT else None
+        self._documents[known] = document
+        if len(self._documents) > DOCUMENTS_HELD:
+            self._documents.popitem(last=False)
+        return document
