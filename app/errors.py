@@ -69,11 +69,17 @@ class NotAuthenticated(MillraceError):
 
 
 class NotAllowed(MillraceError):
-    """403: the credential lacks the scope."""
+    """403: the credential lacks the scope. `required` names the scopes of which it would have needed one."""
 
     code, key, status = 10000, "", 403
 
-    def __init__(self, message: str = "Authentication error: the token lacks the permission this needs") -> None:
+    def __init__(
+        self,
+        message: str = "Authentication error: the token lacks the permission this needs",
+        *,
+        required: tuple[str, ...] = (),
+    ) -> None:
+        self.required = required
         super().__init__(message)
 
 

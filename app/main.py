@@ -31,7 +31,7 @@ from app.middleware.gateway import Gateway, RequestIds
 from app.middleware.paths import PREFIX, RestoreInstanceId
 from app.observability.logging import configure_logging
 from app.observability.tracing import traced
-from app.refusals import ERROR_HANDLERS, refuse
+from app.refusals import Refusals
 from app.settings import Settings, SettingsError, load_settings
 from instances.routes import route_handlers as instance_routes
 from tenants.routes import route_handlers as tenant_routes
@@ -53,6 +53,7 @@ def create_app(settings: Settings | None = None, *, platform: Platform | None = 
             configure_logging(settings)
     owned = platform is None
     platform = platform or Platform(settings)
+    refusals = Refusals(lambda: platform.clock.now())
     app = Litestar(
         route_handlers=[
             *health.route_handlers,
@@ -61,7 +62,7 @@ def create_app(settings: Settings | None = None, *, platform: Platform | None = 
             *(router for face in FACES for router in face.routers(platform)),
         ],
         dependencies=_dependencies(platform),
-        exception_handlers=ERROR_HANDLERS,
+        exception_handlers=refusals.handlers(),
         lifespan=[_lifespan(platform)] if owned else [],
         cors_config=_cors(settings),
         logging_config=None,
@@ -73,7 +74,7 @@ def create_app(settings: Settings | None = None, *, platform: Platform | None = 
         traced(app.asgi_handler, "millrace-api"),
         proxies=_proxies(settings),
         request_id=RequestIds(),
-        refuse=refuse,
+        refuse=refusals.answer,
         allowed=_allowed_methods(app),
     )
     app.asgi_handler = gateway

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from litestar import Request, Response
@@ -15,23 +17,28 @@ from app.faces.face import Answer
 from app.failures import log_failure, understand
 
 
-def refuse(error: Exception, scope: Any) -> Answer:
-    """The answer to a request that failed with `error`; what the caller must not see is logged. Never raises."""
-    understood = understand(error)
-    log_failure(error, understood)
-    face = face_of(scope["path"])
-    return (envelope.refuse if face is None else face.refuse)(understood, scope)
+class Refusals:
+    """Says no, for all faces. `now` is the platform's clock: some faces put the time into their answers."""
 
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
 
-def handle_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's exception handler, for all faces."""
-    answer = refuse(error, request.scope)
-    return Response(answer.body, status_code=answer.status, headers=answer.headers, media_type=answer.media_type)
+    def answer(self, error: Exception, scope: Any) -> Answer:
+        """The answer to a request that failed with `error`; what the caller must not see is logged. Never raises."""
+        understood = understand(error)
+        log_failure(error, understood)
+        face = face_of(scope["path"])
+        if face is None:
+            return envelope.refuse(understood, scope)
+        return face.refuse(understood, scope, self._now())
 
+    def handlers(self) -> ExceptionHandlersMap:
+        """Litestar's exception handlers."""
 
-ERROR_HANDLERS: ExceptionHandlersMap = {
-    MillraceError: handle_error,
-    HTTPException: handle_error,
-    LitestarException: handle_error,
-    Exception: handle_error,
-}
+        def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+            answer = self.answer(error, request.scope)
+            return Response(
+                answer.body, status_code=answer.status, headers=answer.headers, media_type=answer.media_type
+            )
+
+        return dict.fromkeys((MillraceError, HTTPException, LitestarException, Exception), handle)

@@ -99,7 +99,7 @@ class Caller:
     def require(self, *scopes: str) -> None:
         """Return if the caller has at least one of `scopes`; else raise :class:`NotAllowed` naming them."""
         if not any(scope in self.scopes for scope in scopes):
-            raise NotAllowed(f"Authentication error: the token lacks the scope {' or '.join(scopes)}")
+            raise NotAllowed(f"Authentication error: the token lacks the scope {' or '.join(scopes)}", required=scopes)
 
     def owns(self, account_id: str) -> UUID:
         """The account named in a path, if it is the caller's. Raises :class:`NoRoute` for any other, or a bad id."""

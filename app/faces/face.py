@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from litestar import Router
@@ -27,8 +28,10 @@ class Answer:
     media_type: str = "application/json"
 
 
-Refusal = Callable[[MillraceError, Any], Answer]
-"""How a face answers a request that failed: the error and the ASGI scope (routed or not, with or without a caller)."""
+Refusal = Callable[[MillraceError, Any, datetime], Answer]
+"""How a face answers a request that failed: the error, the ASGI scope (routed or not, with or without a caller), the
+time.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Middleware
 
 from app.authentication import Authenticate, caller_of
 from app.middleware.paths import PREFIX
-from app.refusals import ERROR_HANDLERS
+from app.refusals import Refusals
+from tenants.clock import ManualClock
 from tenants.service import TenantService
 
 
@@ -41,4 +42,9 @@ def face(
             **{name: provide(service) for name, service in {"tenants": tenants, **services}.items()},
         },
     )
-    return Litestar([router], exception_handlers=ERROR_HANDLERS, openapi_config=None, request_max_body_size=None)
+    return Litestar(
+        [router],
+        exception_handlers=Refusals(ManualClock().now).handlers(),
+        openapi_config=None,
+        request_max_body_size=None,
+    )

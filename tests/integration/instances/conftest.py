@@ -12,7 +12,7 @@ from litestar import Litestar
 from app.middleware.clients import Proxies
 from app.middleware.gateway import Gateway
 from app.middleware.paths import PREFIX, RestoreInstanceId
-from app.refusals import refuse
+from app.refusals import Refusals
 from app.settings import Settings
 from instances.engine.client import EngineClient
 from instances.live_feed import LiveFeed
@@ -101,7 +101,7 @@ def app(instances: InstanceService, tenants: TenantService, clock: ManualClock, 
         app.asgi_handler,
         proxies=Proxies(()),
         request_id=lambda: ids.uuid7().hex,
-        refuse=refuse,
+        refuse=Refusals(clock.now).answer,
         allowed=lambda _path: "",
     )
     return app
