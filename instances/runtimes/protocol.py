@@ -11,7 +11,8 @@ milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from asyncio import Future
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -393,10 +394,11 @@ class Session(Protocol):
         """Take messages, in order, and answer with what to do next. Raises :class:`SessionLost`."""
         ...
 
-    async def execute(self, step: Do, attempt: Attempt) -> Raw | None:
+    def execute(self, step: Do, attempt: Attempt) -> Coroutine[Any, Any, Raw | None] | Future[Raw | None]:
         """Run one attempt of a step; the output as JSON text. Raises :class:`StepFailure`, :class:`SessionLost`.
 
-        Cancelled (asyncio) when the attempt times out or the run is lost.
+        A coroutine gets a task. A future says that the attempt has begun already, and that there is nothing to do here
+        but to wait for its answer: it costs no task. Cancelled (asyncio) when the attempt times out or the run is lost.
         """
         ...
 

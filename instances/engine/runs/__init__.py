@@ -15,5 +15,6 @@ for it all that is not deterministic: attempts, retries, timers, events, pauses,
 
     held, state   what a claim told about the run; what its parts share
     recorded      the past of a run, folded from its journal
-    inbox, timetable, clock, breath, step, open_steps, attempts, children, failures, endings: what these are made of
+    inbox, timetable, deadlines, clock, breath, step, open_steps, attempts, children, failures, endings: what these are
+    made of
 """

@@ -76,7 +76,18 @@ class OpenSteps:
         step.task = asyncio.get_running_loop().create_task(work)
         step.task.add_done_callback(lambda task: self._left(step, task))
 
-    def _left(self, step: Step, task: asyncio.Task[None]) -> None:
+    def wait(self, step: Step, work: asyncio.Future[Any], answered: Callable[[asyncio.Future[Any]], None]) -> None:
+        """The step waits for `work`, which needs no task; `answered` is called when that is over."""
+        self.running += 1
+        step.task = work
+
+        def over(work: asyncio.Future[Any]) -> None:
+            self._left(step, work)
+            answered(work)
+
+        work.add_done_callback(over)
+
+    def _left(self, step: Step, task: asyncio.Future[Any]) -> None:
         self.running -= 1
         if step.task is task:
             step.task = None

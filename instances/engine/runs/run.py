@@ -156,6 +156,7 @@ class Run:
                 raise
             finally:
                 self._steps.drop()
+                self._state.deadlines.close()
                 with contextlib.suppress(Exception):
                     await self._state.session.close()
         except RunLost:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from instances.engine.runs.breath import Breath
 from instances.engine.runs.clock import RunClock
+from instances.engine.runs.deadlines import Deadlines
 from instances.engine.runs.endings import RunLost
 from instances.engine.runs.held import Held
 from instances.engine.runs.inbox import Inbox
@@ -31,6 +32,7 @@ class RunState:
     work: UnitOfWork
     inbox: Inbox
     timetable: Timetable = field(default_factory=Timetable)
+    deadlines: Deadlines = field(default_factory=Deadlines)
     mail: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when something happened that a run at rest must look at."""
     session: Session = field(init=False)

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 from instances.facts import completes, fails
 from instances.runtimes.protocol import Do, Raw, StepKind
@@ -42,7 +43,7 @@ class Step:
     reopened: bool = False
     """Begun in an earlier life of the run."""
     state: StepState = StepState.STARTING
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Future[Any] | None = None
     """What it is doing: the attempt in flight, for instance."""
     child: str = ""
     """Type of the fact that tells the end of its child."""

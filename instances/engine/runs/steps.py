@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -146,18 +149,53 @@ class Steps:
             self._outcomes.give_up(step, refusal)
         else:
             step.state = StepState.RUNNING
-            self._open.run(step, self._attempt(step))
+            if self._host.certain:
+                self._attempt(step)
+            else:
+                self._open.run(step, self._attempt_when_certain(step))
 
-    async def _attempt(self, step: Step) -> None:
-        if not self._host.certain:
-            await self._host.trust()
-        attempt = self._attempt_of(step)
+    async def _attempt_when_certain(self, step: Step) -> None:
+        await self._host.trust()
+        self._attempt(step)
+
+    def _attempt(self, step: Step) -> None:
+        do, attempt = step.do, self._attempt_of(step)
+        work = self._state.session.execute(do, attempt)
+        if not isinstance(work, asyncio.Future):
+            self._open.run(step, self._perform(step, attempt, work))
+            return
+        self._open.wait(step, work, partial(self._answered, step, attempt, time.perf_counter()))
+        limit = attempts.limit(do)
+        if limit is not None:
+            self._state.deadlines.set(work, limit, partial(self._timed_out, step, attempt, work))
+
+    async def _perform(self, step: Step, attempt: Attempt, work: Coroutine[Any, Any, Raw | None]) -> None:
+        """An attempt that has a task."""
         try:
-            outcome = await attempts.run(self._state.session, step.do, attempt, self._state.held)
+            outcome = await attempts.run(work, step.do, self._state.held)
         except SessionLost as lost:
             self._state.lose_session(lost)
         else:
             self._ended(step, attempt, outcome)
+
+    def _answered(self, step: Step, attempt: Attempt, began: float, work: asyncio.Future[Raw | None]) -> None:
+        """An attempt that has none is over, or was given up."""
+        self._state.deadlines.clear(work)
+        attempts.count(work, self._state.held, began)
+        if work.cancelled():
+            return
+        try:
+            outcome = attempts.outcome_of(work, step.do, self._state.held)
+        except SessionLost as lost:
+            self._state.lose_session(lost)
+        else:
+            self._ended(step, attempt, outcome)
+
+    def _timed_out(self, step: Step, attempt: Attempt, work: asyncio.Future[Raw | None]) -> None:
+        """An attempt that has none took too long."""
+        if work.cancel():  # else the answer is there, and on its way
+            step.task = None
+            self._ended(step, attempt, attempts.timed_out(step.do.timeout))
 
     def _attempt_of(self, step: Step) -> Attempt:
         """What the session is told about the attempt."""

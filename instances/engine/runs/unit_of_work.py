@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from instances.engine import faults
@@ -37,7 +38,7 @@ class UnitOfWork:
         self._entries: list[Entry] = []
         self._consumed: list[int] = []
         self._given_up: list[tuple[UUID, bool]] = []
-        self._awaited: set[asyncio.Task[None]] = set()
+        self._awaited: set[asyncio.Future[Any]] = set()
         self._then: list[Then] = []
         self._deliveries: list[Message] = []
         self._ordinal = 0
@@ -80,7 +81,7 @@ class UnitOfWork:
         """The next commit ends this child, after having it roll back if `undo`."""
         self._given_up.append((child, undo))
 
-    def wait_for(self, task: asyncio.Task[None]) -> None:
+    def wait_for(self, task: asyncio.Future[Any]) -> None:
         """Commit nothing before this is over."""
         self._awaited.add(task)
 

@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -121,6 +122,7 @@ class ScriptSession:
         self._ids: dict[StepKey, int] = {}
         self._counts: Counter[tuple[StepKind, str]] = Counter()
         self._outcomes: dict[tuple[int, int], asyncio.Future[Raw | None]] = {}
+        """By id and number of the attempt; the id is negative for compensations, the number for delays."""
         self._attempts: dict[tuple[int, int], Attempt] = {}
         self._cpu: Counter[int] = Counter()
         self._outside = 0
@@ -170,7 +172,7 @@ class ScriptSession:
             self._heed(message)
         await self._deliver(parts + self._told(outcomes))
 
-    async def execute(self, step: Do, attempt: Attempt) -> Raw | None:
+    def execute(self, step: Do, attempt: Attempt) -> asyncio.Future[Raw | None]:
         undo = step.key.kind is StepKind.ROLLBACK
         id = self._ids[StepKey(StepKind.DO, step.key.name, step.key.count) if undo else step.key]
         message: dict[str, Any] = {
@@ -193,13 +195,15 @@ class ScriptSession:
             }
         self._attempts[id, attempt.number] = attempt
         self._cpu[id] = 0
-        try:
-            return await self._ask(id, attempt.number, message)
-        except asyncio.CancelledError:
-            self._tell({"op": "abandon", "r": self._run, "id": id, "attempt": attempt.number}, id)
-            raise
-        finally:
+        outcome = self._ask(-id if undo else id, attempt.number, message)
+        outcome.add_done_callback(partial(self._attempt_over, id, attempt))
+        return outcome
+
+    def _attempt_over(self, id: int, attempt: Attempt, outcome: asyncio.Future[Raw | None]) -> None:
+        if self._attempts.get((id, attempt.number)) is attempt:
             del self._attempts[id, attempt.number]
+        if outcome.cancelled():
+            self._tell({"op": "abandon", "r": self._run, "id": id, "attempt": attempt.number}, id)
 
     async def delay(self, step: Do, attempt: int, failure: Failure) -> int:
         id, name = self._ids[step.key], step.key.counted
@@ -292,18 +296,22 @@ class ScriptSession:
         except SessionLost as lost:
             raise self._lost or lost from None  # ours knows what this run has to do with it
 
-    async def _ask(self, id: int, number: int, message: dict[str, Any]) -> Raw | None:
-        """Send a message that is answered by name and number, and wait for that answer."""
+    def _ask(self, id: int, number: int, message: dict[str, Any]) -> asyncio.Future[Raw | None]:
+        """Send a message that is answered by name and number. The future gets that answer, or the sandbox's death."""
+        outcome: asyncio.Future[Raw | None] = asyncio.get_running_loop().create_future()
         if self._lost is not None:
-            raise self._lost
-        outcome = self._outcomes[id, number] = asyncio.get_running_loop().create_future()
-        try:
-            self._tell(message, id)
-            return await outcome  # or the death of the sandbox
-        finally:
-            self._outcomes.pop((id, number), None)
-            if outcome.done() and not outcome.cancelled():
-                outcome.exception()
+            outcome.set_exception(self._lost)
+            return outcome
+        self._outcomes[id, number] = outcome
+        outcome.add_done_callback(partial(self._answered, id, number))
+        self._tell(message, abs(id))
+        return outcome
+
+    def _answered(self, id: int, number: int, outcome: asyncio.Future[Raw | None]) -> None:
+        if self._outcomes.get((id, number)) is outcome:
+            del self._outcomes[id, number]
+        if not outcome.cancelled():
+            outcome.exception()  # somebody may have stopped waiting
 
     def _tell(self, message: dict[str, Any], step: int = 0) -> None:
         if self._lost is None:
@@ -433,10 +441,10 @@ class ScriptSession:
         self._settle(message.id, message.attempt, StepFailure(failure))
 
     def _undo_ok(self, message: said.UndoOk) -> None:
-        self._settle(message.id, message.attempt, None)
+        self._settle(-message.id, message.attempt, None)
 
     def _undo_failed(self, message: said.UndoFailed) -> None:
-        self._settle(message.id, message.attempt, StepFailure(thrown_in_step(message.error, self._flags)))
+        self._settle(-message.id, message.attempt, StepFailure(thrown_in_step(message.error, self._flags)))
 
     def _delay_ok(self, message: said.DelayOk) -> None:
         self._settle(message.id, -message.attempt, msgspec.json.encode(message.delay).decode())
@@ -446,7 +454,7 @@ class ScriptSession:
 
     def _settle(self, id: int, number: int, outcome: Raw | StepFailure | None) -> None:
         """Answer whoever waits for it; nobody does when the attempt was given up."""
-        self._called(id)
+        self._called(abs(id))
         waiting = self._outcomes.get((id, number))
         if waiting is None or waiting.done():
             return
@@ -457,7 +465,7 @@ class ScriptSession:
 
     def _settle_attempts_of(self, id: int, failure: StepFailure) -> None:
         for (step, number), waiting in self._outcomes.items():
-            if step == id and not waiting.done():
+            if abs(step) == id and not waiting.done():
                 waiting.set_exception(failure)
                 self._tell({"op": "abandon", "r": self._run, "id": id, "attempt": abs(number)}, id)
 
