@@ -37,7 +37,7 @@ from tenants.limits import (
 from tenants.service import TenantService
 from versions.document import stored_idempotent, stored_schema, validate_inputs
 from versions.durations import parse_duration
-from versions.errors import WorkflowNotFound
+from versions.errors import WorkflowInactive, WorkflowNotFound
 from versions.service import VersionService
 
 REMEMBERED_WORKFLOWS = 10_000
@@ -88,7 +88,7 @@ class Creator:
 
         Answers in order; ids that are in use or repeated are outcomes, everything else wrong is an error and creates
         nothing. Raises :class:`InvalidInstanceId`, :class:`app.errors.InvalidRequest`, `PayloadTooLarge`,
-        :class:`WorkflowNotFound`, :class:`TooManyQueued`, `CreationRateExceeded`.
+        :class:`WorkflowNotFound`, :class:`WorkflowInactive`, :class:`TooManyQueued`, `CreationRateExceeded`.
         """
         if any(one.transaction_id is not None for one in wanted):
             [one] = wanted
@@ -243,6 +243,8 @@ def _refuse(created: Sequence[Created]) -> None:
     for one in created:
         if one.outcome is Create.NO_WORKFLOW:
             raise WorkflowNotFound()
+        if one.outcome is Create.INACTIVE:
+            raise WorkflowInactive()
         if one.outcome is Create.QUEUE_FULL:
             raise TooManyQueued(retry_after=1)
     if len(created) == 1 and created[0].outcome is Create.EXISTS:

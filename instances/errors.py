@@ -17,6 +17,18 @@ class StepNotFound(MillraceError):
     code, key, status = 10464, "step.not_found", 404
 
 
+class NotificationNotFound(MillraceError):
+    """404: the account has no such notification."""
+
+    code, key, status = 10473, "notification.not_found", 404
+
+
+class TaskNotFound(MillraceError):
+    """404: the account has no such task for somebody to do."""
+
+    code, key, status = 10474, "task.not_found", 404
+
+
 class InstanceExists(MillraceError):
     """400: the instance id is in use."""
 

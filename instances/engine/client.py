@@ -49,6 +49,8 @@ class Create(IntEnum):
     """The run that makes it has ended, or is another worker's by now."""
     REUSED = 6
     """Another instance has the transaction id; the answer is about that one."""
+    INACTIVE = 7
+    """The workflow is not active: nothing starts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

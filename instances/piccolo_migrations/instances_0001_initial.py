@@ -182,6 +182,7 @@ create table notification (
   primary key (account_id, id)
 );
 create index notification_instance on notification (account_id, instance_key);                              -- deletion
+create index notification_newest on notification (account_id, created_at, id);
 
 create table task (
   account_id uuid not null,
@@ -199,6 +200,7 @@ create table task (
   primary key (account_id, id)
 );
 create index task_instance on task (account_id, instance_key);                                              -- deletion
+create index task_newest on task (account_id, created_at, id);
 
 -- Statistics before there are rows. Plans are cached while tables are small; without statistics all indexes that begin
 -- with the account look alike then, and a plan may read a whole account for one row. These rows say: one account and one

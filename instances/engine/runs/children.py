@@ -64,6 +64,9 @@ async def create_child(client: EngineClient, held: Held, step: StepKey, child: C
     if created.outcome is Create.NO_WORKFLOW:
         message = f'there is no workflow "{child.workflow}"'
         return Failure("WorkflowNotFound", message, "WORKFLOW_NOT_FOUND", permanent=True)
+    if created.outcome is Create.INACTIVE:
+        message = f'the workflow "{child.workflow}" is not active'
+        return Failure("WorkflowInactive", message, "WORKFLOW_INACTIVE", permanent=True)
     if created.outcome is not Create.CREATED:
         return Failure("WorkflowError", f"the child instance was refused: {created.outcome.name}")
     return None

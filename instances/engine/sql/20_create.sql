@@ -1,7 +1,7 @@
 -- Create instances, several requests at once. Resolves handle -> workflow -> current version under the statement's own
 -- snapshot, so nothing created after a PUT answered runs the version before it. Repeating a create with the same key is
 -- harmless. outcome: 0 created, 1 the id belongs to another instance, 2 no such workflow, 3 the queue is full, 5 the run
--- that makes it (makers, with the epoch it believes in, if any) is over or somebody else's.
+-- that makes it (makers, with the epoch it believes in, if any) is over or somebody else's, 7 the workflow is not active.
 -- The arrays come sorted by (account, handle, id): one order of inserting into the unique index everywhere. Rows are
 -- told apart by their position in the arrays, never by joining them with each other.
 create or replace function create_instances(
@@ -22,8 +22,8 @@ begin
   into workflows, versions, runtimes, kept_success, kept_error, fit
   from unnest(accs, handles, success_ms, error_ms) with ordinality as c(a, handle, s_ms, e_ms, o)
   left join lateral (select x.success_retention_ms, x.error_retention_ms from account x where x.account_id = c.a) a on true
-  left join lateral (select x.workflow_key, x.current_version from workflow x
-                     where x.account_id = c.a and x.handle = c.handle and x.deleted_at is null) w on true
+  left join lateral (select x.workflow_key, case when x.status = 'active' then x.current_version end as current_version from workflow x
+                     where x.account_id = c.a and x.handle = c.handle and x.deleted_at is null and x.current_version is not null) w on true
   left join lateral (select x.version_key, x.runtime, x.success_retention_ms, x.error_retention_ms from version x
                      where x.account_id = c.a and x.version_key = w.current_version) v on true;
 
@@ -92,7 +92,8 @@ begin
   end if;
   return query
   select s.o::bigint,
-         case when orphans[s.o] then 5 when versions[s.o] is null then 2 when place[s.o] is not null or over[s.o] or e.key = ks[s.o] then 0 when full_up[s.o] then 3 else 1 end::smallint,
+         case when orphans[s.o] then 5 when workflows[s.o] is null then 2 when place[s.o] is not null or over[s.o] or e.key = ks[s.o] then 0
+              when versions[s.o] is null then 7 when full_up[s.o] then 3 else 1 end::smallint,
          workflows[s.o], versions[s.o], coalesce(numbers[place[s.o]], e.no), ks[s.o]
   from generate_subscripts(ks, 1) s(o)
   left join lateral (select x.key, x.no from instance x where x.account_id = accs[s.o] and x.workflow_key = workflows[s.o]

@@ -380,6 +380,15 @@ async def test_a_child_without_a_workflow_fails_its_step_for_good(engine: Engine
     assert 'there is no workflow \\"child\\"' in row["error"]
 
 
+async def test_a_child_whose_workflow_is_not_active_fails_its_step_for_good(engine: Engine) -> None:
+    await engine.define("child", one_step)
+    await engine.define("parent", calls_child)
+    await engine.admin.execute("update workflow set status = 'draft' where handle = 'child'")
+    await engine.worker()
+    row = await engine.until(await engine.create("parent"), Status.ERRORED)
+    assert 'the workflow \\"child\\" is not active' in row["error"]
+
+
 async def test_a_failing_child_tells_why(engine: Engine) -> None:
     async def body(_: Do, __: Attempt) -> str | None:
         raise StepFailure(Failure("CardDeclined", "no money"))

@@ -433,6 +433,21 @@ async def test_a_create_needs_a_workflow(engine: Engine, gone: str) -> None:
     assert await engine.admin.fetchval("select count(*) from instance") == 0
 
 
+async def test_only_active_workflows_are_started(engine: Engine) -> None:
+    await engine.define("w", one_step)
+    items = [
+        NewInstance(account_id=engine.account, key=engine.ids.uuid7(), instance_id=id, handle="w") for id in ("a", "b")
+    ]
+    assert (await engine.client.create(items[:1]))[0].outcome is Create.CREATED
+    for status in ("inactive", "draft", "archived"):
+        await engine.admin.execute("update workflow set status = $1", status)
+        # What is repeated because its answer was lost was created: that is still the answer.
+        assert [one.outcome for one in await engine.client.create(items)] == [Create.CREATED, Create.INACTIVE]
+    assert await engine.admin.fetchval("select count(*) from instance") == 1
+    await engine.admin.execute("update workflow set status = 'active'")
+    assert (await engine.client.create(items[1:]))[0].outcome is Create.CREATED
+
+
 async def test_two_creates_of_one_id_make_one_instance(engine: Engine) -> None:
     await engine.define("w", one_step)
 

@@ -149,6 +149,15 @@ async def test_unknown_workflow_and_other_accounts_workflow(world, other, call):
             assert (answer.status, answer.code) == (404, 10200)
 
 
+@pytest.mark.parametrize("status", ["inactive", "draft", "archived"])
+async def test_only_active_workflows_are_started(world, call, status):
+    await world.admin.execute("update workflow set status = $2 where account_id = $1", world.account, status)
+    for path, body in (("/instances", {"instance_id": "one"}), ("/instances/batch", [{}, {}])):
+        answer = await call("POST", path, json=body)
+        assert (answer.status, answer.code) == (409, 10211)
+    assert await world.admin.fetchval("select count(*) from instance") == 0
+
+
 async def set_limits(tenants, world, **limits):
     await tenants.accounts.set_limits(world.caller, changes=limits)
     world.clock.advance(2)

@@ -1,0 +1,1 @@
+"""What actions leave for people: notifications, to be read, and tasks, to be done."""
