@@ -1,7 +1,7 @@
 """The JavaScript engine without its sandbox: bodies of `run(event, step)`, each in an isolate of its own.
 
-As a program (`python javascript_engine.py CHILD_FOLDER`) it takes requests as lines of JSON and answers each with a
-line: V8 runs in that process, since what breaks V8 ends its process.
+As a program (`python javascript_engine.py CHILD_FOLDER 1`, or 0 for no snapshot) it takes requests as lines of JSON and
+answers each with a line: V8 runs in that process, since what breaks V8 ends its process.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,12 @@ class Flow extends WorkflowEntrypoint { async run(event, step) {
 class Engine:
     """Runs bodies in a process of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, snapshots: bool = True) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__, str(CHILD), str(int(snapshots))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def close(self) -> None:
@@ -44,12 +48,18 @@ class Engine:
         self._process.stdout.close()
 
     def run(
-        self, body: str, *, before: str = "", flags: tuple[str, ...] = (), fetched: tuple[dict[str, Any], ...] = ()
+        self,
+        body: str,
+        *,
+        before: str = "",
+        flags: tuple[str, ...] = (),
+        fetched: tuple[dict[str, Any], ...] = (),
+        past: Sequence[dict[str, Any]] = (),
     ) -> Outcome:
         """What becomes of a run with that body, and `before` outside the class. `fetched`: answers of the outside, in
-        order: `{status?, headers?, body?}`, the body in pieces of Latin-1 text."""
+        order: `{status?, headers?, body?}`, the body in pieces of Latin-1 text. `past`: recorded outcomes."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        request = {"body": body, "before": before, "flags": flags, "fetched": fetched}
+        request = {"body": body, "before": before, "flags": flags, "fetched": fetched, "past": past}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
@@ -85,12 +95,10 @@ def main() -> None:
     sys.path.insert(0, sys.argv[1])
     child, engine, parts = (importlib.import_module(name) for name in ("main", "engine", "parts"))
     v8 = engine.V8()
-    v8.load()
-    prelude = child.prelude()
+    v8.load(child.prelude(), snapshots=sys.argv[2] == "1")
     web = parts.Parts(Path(sys.argv[1]) / "web")
     for line in sys.stdin:
         v8.open()
-        v8.bind(prelude)
         print(json.dumps(_Run(v8, web, json.loads(line)).answer()), flush=True)
         v8.close()
 
@@ -112,9 +120,13 @@ class _Run:
         self._give({"op": "load", "main": "main.js", "modules": [], "vars": {"TEXT": "text"}, "workflows": {},
                     "exports": {}, "flags": request["flags"]})  # fmt: skip
         self._give({**START, "seed": "ab" * 32})
+        if request["past"]:
+            self._give({"op": "past", "r": 1, "outcomes": request["past"], "last": True})
 
     def _give(self, message: dict[str, Any]) -> None:
         self._v8.give(json.dumps(message).encode())
+        while not self._v8.settles and self._v8.more():
+            pass
 
     def answer(self) -> dict[str, Any]:
         end: dict[str, Any] = {"op": "nothing"}
@@ -122,7 +134,7 @@ class _Run:
         while out := json.loads(self._v8.take())["out"]:
             cancelled |= {message["call"] for message in out if message["op"] == "cancel"}
             for message in out:
-                if message["op"] in ("return", "throw", "load_failed"):
+                if message["op"] in ("return", "throw", "load_failed", "mismatch"):
                     end = message
                 elif message["op"] == "call" and message["call"] not in cancelled:
                     self._calls.append({"kind": message["kind"], **message["args"]})

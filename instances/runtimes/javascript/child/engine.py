@@ -7,16 +7,30 @@ it; reading a property does the same with the getter. So one call is one turn: w
 from __future__ import annotations
 
 import ctypes
+import os
 import queue
+from pathlib import Path
 from typing import Any
 
+import snapshot
+
 VERSION = "0.14.1"
-FLAGS = ("--single-threaded", "--jitless", "--max-heap-size=112", "--disallow-code-generation-from-strings")
-"""No machine code is ever generated: most of what breaks out of V8 needs that."""
+FLAGS = (
+    "--single-threaded",
+    "--jitless",
+    "--max-heap-size=112",
+    "--disallow-code-generation-from-strings",
+    "--no-flush-bytecode",
+)
+"""No machine code is ever generated: most of what breaks out of V8 needs that. What has been compiled stays so: the
+prelude could not be compiled again (see :mod:`snapshot`)."""
+BEGIN = b"{ const begin = __begin; delete globalThis.__begin; begin(); }"
+"""What makes the box of the prelude."""
 
 _BOOLEAN, _INTEGER, _DOUBLE, _STRING = 2, 3, 4, 5
 _EXCEPTIONS = 200
 """Types from here on are errors: the value is their text."""
+_TURNS = 50
 
 
 class ScriptError(Exception):
@@ -24,29 +38,85 @@ class ScriptError(Exception):
 
 
 class V8:
-    """An isolate. `load` once per process, before any fork; `open` once per child."""
+    """An isolate with the prelude in it. `load` once per process, before any fork; `open` once per child."""
 
     def __init__(self) -> None:
+        self.settles = False
+        """Whether `give` lets everything settle and hands all of a past over, so that `more` need not be asked."""
         self._dll: Any = None
         self._context = 0
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._callback: Any = None
         self._box: Any = None
         self._names: dict[str, Any] = {}
+        self._prelude = b""
+        self._snapshot: Any = None
 
-    def load(self) -> None:
-        """Initialise V8. Starts no thread."""
-        import py_mini_racer
+    def load(self, prelude: bytes, *, snapshots: bool = True) -> None:
+        """Initialise V8 for contexts in which `prelude`, a script, has run. Starts no thread.
+
+        The prelude is in V8's snapshot, or, where none can be made or without `snapshots`, run in each context.
+        """
         from py_mini_racer import _dll
 
         self._module = _dll
+        self._prelude = prelude
+        if snapshots and (made := self._make_snapshot()) is not None:
+            self._use_snapshot(made)
         self._dll = _dll.init_mini_racer(flags=FLAGS)
-        del py_mini_racer
+        if self._snapshot is not None:
+            snapshot.share_read_only_heap(self._library())
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Do what V8 does once per process, so that no child has to: the first isolate takes longer than all others.
+        And the first thread that has to wait for a lock finds out how fast the clock is, which takes 3 ms of sleep: on
+        one processor, threads that take turns come to that soon."""
+        processors = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(processors)})
+        self.open()
+        for _ in range(_TURNS):
+            self.take()
+        self.close()
+        os.sched_setaffinity(0, processors)
+
+    def _make_snapshot(self) -> bytes | None:
+        """A snapshot that has been tried out."""
+        assert snapshot.NO_CHECKPOINT in self._prelude
+        script = self._prelude.replace(snapshot.NO_CHECKPOINT, snapshot.CHECKPOINT)
+        self._library()  # once, not in each of the processes
+
+        def make() -> bytes:
+            return snapshot.make(self._module.init_mini_racer(flags=(*FLAGS, *snapshot.FLAGS)), script)
+
+        def try_out() -> bytes:
+            assert made is not None
+            self._use_snapshot(made)
+            self._dll = self._module.init_mini_racer(flags=FLAGS)
+            snapshot.share_read_only_heap(self._library())
+            self.open()
+            return self.take()
+
+        made = snapshot.apart(make)
+        return made if made is not None and snapshot.apart(try_out) == b'{"state":{},"out":[]}' else None
+
+    def _use_snapshot(self, made: bytes) -> None:
+        self._snapshot = snapshot.install(self._library(), made)
+        self.settles = True
+
+    def _library(self) -> ctypes.CDLL:
+        return ctypes.CDLL(str(Path(self._module.__file__).parent / "libmini_racer.so"))
 
     def open(self) -> None:
         """Make the isolate, and the thread it runs on."""
         self._callback = self._module.MR_CALLBACK(lambda _, value: self._answers.put(value))
         self._context = self._dll.mr_init_context(self._callback)
+        if self._snapshot is None:
+            self.evaluate(self._prelude)
+        self._box = self._evaluate(BEGIN)
+        self._plain(self._box)
+        for name in ("i", "more", "o"):
+            self._names[name] = self._text(name.encode())
 
     def close(self) -> None:
         """End the isolate and its thread."""
@@ -63,15 +133,8 @@ class V8:
         finally:
             self._dll.mr_free_value(self._context, handle)
 
-    def bind(self, source: bytes) -> None:
-        """Run a script whose value is the box. Raises :class:`ScriptError`."""
-        self._box = self._evaluate(source)
-        self._plain(self._box)
-        for name in ("i", "more", "o"):
-            self._names[name] = self._text(name.encode())
-
     def give(self, message: bytes) -> None:
-        """Set the box's `i`, and let everything settle."""
+        """Set the box's `i`, and let everything settle. Unless it `settles`, ask for `more` until there is none."""
         text = self._text(message)
         result = self._dll.mr_set_object_item(self._context, self._box, self._names["i"], text)
         self._dll.mr_free_value(self._context, text)

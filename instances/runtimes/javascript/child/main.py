@@ -25,19 +25,13 @@ class JavaScript:
 
     def __init__(self) -> None:
         self._v8 = V8()
-        self._prelude = b""
         self._parts = Parts(Path(__file__).parent / "web")
         self._loaded: set[str] = set()
         self._stripper = (Path(__file__).parent / "vendor" / "sucrase.js").read_bytes()
         self._strips = False
 
     def prepare(self) -> None:
-        self._prelude = prelude()
-        self._v8.load()
-        # What V8 does once per process is done before the fork: the first isolate takes longer than all others.
-        self._v8.open()
-        self._v8.bind(self._prelude)
-        self._v8.close()
+        self._v8.load(prelude())
 
     def open(self, limits: Any) -> None:
         # V8 has a thread of its own, and only one of the two ever runs: on one processor each turn saves two wake-ups
@@ -45,11 +39,10 @@ class JavaScript:
         processors = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {processors[os.getpid() % len(processors)]})
         self._v8.open()
-        self._v8.bind(self._prelude)
 
     def serve(self, frames: Any, limits: Any) -> NoReturn:
         v8 = self._v8
-        give, more = v8.give, v8.more
+        give, more, settles = v8.give, v8.more, v8.settles
         while True:
             spent: list[int] = []
             errors: list[bytes] = []
@@ -62,7 +55,7 @@ class JavaScript:
                         give(part[1:])
                     elif part[:1] == SOURCE:
                         self._module(part[1:])
-                    while more():
+                    while not settles and more():
                         pass
                 except ScriptError as error:
                     errors.append(_load_failed(part, error))
@@ -93,12 +86,10 @@ class JavaScript:
 
 
 def prelude() -> bytes:
-    """The prelude's files as one script, in the order of their names."""
+    """The prelude's files as one script, in the order of their names. It leaves `__begin`, see `BEGIN`."""
     folder = Path(__file__).parent / "prelude"
-    files = sorted(folder.rglob("*.js"))
-    text = "\n".join(path.read_text() for path in files)
-    head, _, box = text.rpartition("\nbox;\n")
-    return f'(() => {{ "use strict";\n{head}\n{box}\nreturn box; }})()'.encode()
+    text = "\n".join(path.read_text() for path in sorted(folder.rglob("*.js")))
+    return f'globalThis.__begin = (() => {{ "use strict";\n{text}\nreturn begin; }})();'.encode()
 
 
 def _load_failed(part: bytes, error: ScriptError) -> bytes:

@@ -6,15 +6,22 @@ const getTime = uncurry(DateProto.getTime);
 const mapForEach = uncurry($Map.prototype.forEach);
 const setForEach = uncurry($Set.prototype.forEach);
 const regExpText = uncurry($RegExp.prototype.toString);
-const toBase64 = uncurry($Uint8Array.prototype.toBase64);
-const fromBase64 = $Uint8Array.fromBase64;
+const toBase64 = (bytes, options) => apply(late.toBase64, bytes, options);
+const fromBase64 = (text, options) => late.fromBase64(text, options);
 const TypedArray = getPrototypeOf($Uint8Array);
 const viewTag = uncurry(getOwnPropertyDescriptor(TypedArray.prototype, $Symbol.toStringTag).get);
 const bufferLength = getOwnPropertyDescriptor($ArrayBuffer.prototype, "byteLength").get;
 const VIEWS = create(null);
-for (const name of ["Int8Array", "Uint8Array", "Uint8ClampedArray", "Int16Array", "Uint16Array", "Int32Array",
-  "Uint32Array", "Float16Array", "Float32Array", "Float64Array", "BigInt64Array", "BigUint64Array", "DataView"]) {
-  if (GLOBAL[name]) VIEWS[name] = GLOBAL[name];
+
+/** Intrinsics V8 gives a context only once it is there, not while its snapshot is made: see `begin`. */
+const late = create(null);
+function takeLate() {
+  late.toBase64 = $Uint8Array.prototype.toBase64;
+  late.fromBase64 = $Uint8Array.fromBase64;
+  for (const name of ["Int8Array", "Uint8Array", "Uint8ClampedArray", "Int16Array", "Uint16Array", "Int32Array",
+    "Uint32Array", "Float16Array", "Float32Array", "Float64Array", "BigInt64Array", "BigUint64Array", "DataView"]) {
+    if (GLOBAL[name]) VIEWS[name] = GLOBAL[name];
+  }
 }
 
 /** Characters and bytes of the value that is being encoded: no more than its JSON will have. */

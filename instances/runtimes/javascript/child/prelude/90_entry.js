@@ -81,8 +81,17 @@ let served = null;
 /** Lives the frame has touched, for the answer's `state`. */
 let touched = new SafeSet();
 
+/**
+ * Let what has been set off run until nothing moves. Only V8 can, when its call has come to an end, unless it was told
+ * how in the making of the snapshot (`snapshot.py` writes this line anew).
+ */
+const checkpoint = undefined;
+
 const box = {
-  /** A message of the worker. What it sets off runs until nothing moves, then the host asks for `more`. */
+  /**
+   * A message of the worker. What it sets off runs until nothing moves, then the first recorded outcome is handed over
+   * and so on, if there is a checkpoint; else the host asks for `more`.
+   */
   set i(text) {
     let message;
     try {
@@ -96,6 +105,10 @@ const box = {
     }
     served = message === undefined || message.r === undefined ? null : lives.get(message.r) ?? null;
     if (served !== null) touched.add(served);
+    if (checkpoint === undefined) return;
+    try {
+      do checkpoint(); while (served !== null && handOver(served));
+    } catch { /* as `more` */ }
   },
 
   /** Hand one recorded outcome over; 1 when there was one, so that the host lets it settle and asks again. */
@@ -174,6 +187,10 @@ function wellFormed(json) {
   return text + sliced(json, [from]);
 }
 
-/* V8 ends its process when an exception leaves a setter or a getter of the host's: everything above catches its own. */
-for (const name of ["WebAssembly", "SharedArrayBuffer", "Atomics"]) delete GLOBAL[name];
-box;
+/** Called once there is a context, before any other code: the box, from which no exception may ever leave. (V8 ends its
+ * process when one does.) */
+function begin() {
+  takeLate();
+  for (const name of ["WebAssembly", "SharedArrayBuffer", "Atomics"]) delete GLOBAL[name];
+  return box;
+}
