@@ -119,7 +119,7 @@ class LoginService:
         One that was taken before has been stolen, or its thief was faster: the whole login ends.
         """
         claims = self._refresh.read(text)
-        login = await self._look_up(claims)
+        login = await store.login(self._db.engine, claims.account_id, claims.user_id, [claims.login_id])
         if login is None or not self._refresh.current(claims) or not _counts(login, claims.login_id):
             raise NotAuthenticated()
         if not await store.revoke_login(self._db.engine, claims.account_id, claims.jti, claims.expires_at):
@@ -188,12 +188,9 @@ class LoginService:
 
     async def _read(self, text: str) -> _Known | None:
         claims = self._access.read(text)
-        login = await self._look_up(claims)
-        return None if login is None or not _counts(login, claims.login_id) else _Known(claims, login)
-
-    async def _look_up(self, claims: Claims) -> Login | None:
         revocable = [claims.jti, claims.login_id]
-        return await store.login(self._db.engine, claims.account_id, claims.user_id, revocable)
+        login = await store.login(self._db.engine, claims.account_id, claims.user_id, revocable)
+        return None if login is None or not _counts(login, claims.login_id) else _Known(claims, login)
 
 
 def _login_of(person: Person) -> UUID:

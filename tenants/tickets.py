@@ -50,8 +50,8 @@ class TicketService:
         """
         if caller.token_id is None and caller.login_id is None:
             raise NotAllowed()
-        path = canonical(path)
-        if not path.startswith("/") or len(path) > _PATH_CHARACTERS or not path.isprintable():
+        given, path = path, canonical(path)
+        if not given.startswith("/") or len(path) > _PATH_CHARACTERS or not path.isprintable():
             raise InvalidRequest(f"path must begin with '/' and have at most {_PATH_CHARACTERS} printable characters")
         text, hashed = self._texts.new()
         now = self._clock.now()
