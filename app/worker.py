@@ -22,6 +22,7 @@ from instances.runtimes.scripts.isolate import Isolate
 from instances.runtimes.scripts.loading import CPU_MS, LoadedScript
 from instances.runtimes.scripts.program import Surroundings
 from instances.runtimes.scripts.runtime import Load, ScriptRuntime
+from instances.runtimes.scripts.streams import IncomingStreams
 from instances.runtimes.scripts.waiting import timer_handlers
 from instances.sandbox.errors import SandboxUnavailable
 from instances.sandbox.host import SandboxHost
@@ -101,6 +102,7 @@ async def _offer_scripts(platform: Platform, stack: AsyncExitStack, engine: Engi
             **digest_handlers(),
             **Bindings(platform.instances).handlers(),
             **Fetching(platform.egress).handlers(),
+            **IncomingStreams(platform.instances.streams).handlers(),
         },
         now=platform.clock.now,
     )

@@ -203,6 +203,9 @@ class Kind(IntEnum):
     """What a step left for its own compensation [value]; just before its completion."""
     NOTE = 43
     """A runtime's own record [anything]."""
+    STEP_PIECE = 48
+    """A piece of the stream an attempt returns (bytes in base64, not JSON). Counts once the attempt has completed; only
+    readers of the stream read it."""
 
 
 @dataclass(frozen=True, slots=True)

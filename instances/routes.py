@@ -44,6 +44,7 @@ from instances.schemas import (
     TerminationStatus,
 )
 from instances.service import WRITE, Deletion, InstanceList, InstanceService
+from instances.streams import ByteStream, StepStream
 from tenants.auth import Caller
 from tenants.clock import Clock, iso
 from tenants.idempotency import HELD, HELD_REPEATABLE, Answer, Claim
@@ -240,7 +241,7 @@ async def get_step(
     instance_id: FromPath[str],
     caller: Who,
     instances: Instances,
-) -> Envelope | Response[bytes]:
+) -> Envelope | ByteStream:
     """One step in full, or one attempt of it; a stream is answered as bytes."""
     query = single_values(request.query_params.dict(), frozenset({"name", "type", "attempt"}))
     if "name" not in query:
@@ -250,8 +251,8 @@ async def get_step(
     kind = one_of(query, "type", STEP_TYPES)
     attempt = whole_number(query, "attempt", default=0, minimum=1, maximum=None) or None
     detail = await instances.step(caller, workflow_name, instance_id, query["name"], kind, attempt)
-    if isinstance(detail, bytes):
-        return Response(detail, media_type="application/octet-stream")
+    if isinstance(detail, StepStream):
+        return ByteStream(detail)
     return ok(detail)
 
 

@@ -39,7 +39,9 @@ from instances.payloads import check_size
 from instances.projections.history import History, find_step_start, fold
 from instances.projections.instance_view import InstanceFacts, InstanceView, instance_view
 from instances.projections.step_view import StepDetail, find_step, step_detail
+from instances.projections.values import StoredStream
 from instances.schemas import RestartFrom
+from instances.streams import StepStream, StreamReader
 from instances.subscriptions import Subscription
 from tenants.auth import Caller
 from tenants.clock import Clock
@@ -113,6 +115,7 @@ class InstanceService:
         self._creator = Creator(db, tenants, versions, engine)
         self.feed = feed
         self.logs = LogReader(db, clock, feed)
+        self.streams = StreamReader(db)
 
     # --- create ------------------------------------------------------------------------------------------------
 
@@ -196,8 +199,8 @@ class InstanceService:
 
     async def step(
         self, caller: Caller, handle: str, instance_id: str, name: str, kind: str, attempt: int | None = None
-    ) -> StepDetail | bytes:
-        """One step in full, by its counted name and its type (`step` or `waitForEvent`); bytes when it is a stream.
+    ) -> StepDetail | StepStream:
+        """One step in full, by its counted name and its type (`step` or `waitForEvent`), or the stream it returned.
 
         Raises :class:`WorkflowNotFound`, :class:`InstanceNotFound`, :class:`StepNotFound`.
         """
@@ -209,6 +212,8 @@ class InstanceService:
         detail = None if found is None else step_detail(found, record.facts.status, attempt)
         if detail is None:
             raise StepNotFound()
+        if isinstance(detail, StoredStream):
+            return StepStream(self.streams.pieces(caller.account_id, record.facts.key, detail), detail.bytes)
         return detail
 
     async def find(self, caller: Caller, handle: str, instance_id: str) -> UUID:

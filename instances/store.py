@@ -18,7 +18,7 @@ from instances.lifecycle import Kind, Status
 from instances.listing import COUNTED_ROWS, ListQuery
 from instances.projections.entries import Entry
 from instances.projections.instance_view import InstanceFacts
-from instances.projections.values import PREVIEW
+from instances.projections.values import PREVIEW, StoredStream
 
 # --- where an instance is --------------------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ COUNTED = Detail(
 """For the simple view: the steps there are."""
 STARTS = Detail(_kinds({Kind.RESTARTED, Kind.STEP_STARTED, Kind.SLEEP_STARTED, Kind.WAIT_STARTED}))
 """To find the step a restart begins with."""
-WHOLE = Detail(_kinds(set(Kind) - {Kind.LOG, Kind.NOTE}))
+WHOLE = Detail(_kinds(set(Kind) - {Kind.LOG, Kind.NOTE, Kind.STEP_PIECE}))
 """Everything the folds know, but for log lines."""
 
 
@@ -252,6 +252,24 @@ def _record(row: Any) -> InstanceRecord:
         return InstanceRecord(facts, [])
     columns = (row[name] for name in ("seqs", "runs", "kinds", "names", "counts", "attempts", "ats", "payloads"))
     return InstanceRecord(facts, [Entry(*entry) for entry in zip(*columns, strict=True)])
+
+
+# --- streams ---------------------------------------------------------------------------------------------------
+
+PIECE = f"""
+select j.seq, j.payload from journal j
+where j.account_id = $1 and j.key = $2 and j.seq > $3 and j.kind = {int(Kind.STEP_PIECE)}
+  and j.run = $4 and j.name = $5 and j.count = $6 and j.attempt = $7
+order by j.seq limit 1"""
+
+
+async def next_piece(
+    connection: asyncpg.Connection, account_id: UUID, key: UUID, stream: StoredStream, after: int
+) -> tuple[int, str] | None:
+    """The piece of a stream that follows seq `after` (0: the first): its seq, and its bytes in base64."""
+    of = (stream.run, stream.name, stream.count, stream.attempt)
+    row = await connection.fetchrow(PIECE, account_id, key, after, *of)
+    return None if row is None else (row["seq"], row["payload"])
 
 
 # --- log lines -------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ POINTS: Mapping[str, str] = {
     "before-acknowledgement": "a run's change is committed and answered; its session does not know",
     "step-not-journaled": "a step's work is done; its result is in memory only",
     "compensation-not-journaled": "a compensation's work is done; its result is in memory only",
+    "stream-piece-kept": "a piece of a stream that an attempt returns is committed; the attempt has not completed",
     "timer-due": "the time of a parked run has come; it was not woken",
     "created-not-answered": "instances are committed; neither was the caller answered nor a worker told",
     "event-not-signalled": "an event is committed; neither was the caller answered nor a worker told",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from instances.engine.runs.pieces import Pieces
 from instances.lifecycle import Kind
 
 _SQL = Path(__file__).with_name("sql")
@@ -51,19 +52,28 @@ HELD = "select account_id, key, epoch, signal, want from live where owner = $1"
 # session wrote it is told the numbers, in one row before all others, so that they are not written again.
 _REPLAYED = sorted({*Kind} - {Kind.LOG, Kind.EVENT_RECEIVED, Kind.QUEUED, Kind.PAUSE_REQUESTED})
 JOURNAL = f"""
-select c.o, j.seq, j.kind, j.name, j.count, j.attempt, j.at, j.payload
+select c.o, j.seq, j.run, j.kind, j.name, j.count, j.attempt, j.at, j.payload
 from unnest($1::uuid[], $2::uuid[], $3::bigint[]) with ordinality as c(a, k, first, o)
 cross join lateral (
-  select j.seq, j.kind, j.name, j.count, j.attempt, j.at, j.payload
+  select j.seq, j.run, j.kind, j.name, j.count, j.attempt, j.at,
+         case when j.kind <> {int(Kind.STEP_PIECE)} then j.payload end as payload
     from journal j where j.account_id = c.a and j.key = c.k and j.seq >= c.first
     and j.kind = any (array{[int(k) for k in _REPLAYED]}::smallint[])
   union all
-  select 0, {int(Kind.LOG)}::smallint, null, null, null, null, string_agg(j.seq::text, ',' order by j.seq)
+  select 0, 0, {int(Kind.LOG)}::smallint, null, null, null, null, string_agg(j.seq::text, ',' order by j.seq)
     from journal j where j.account_id = c.a and j.key = c.k and j.seq >= c.first
     and j.kind = {int(Kind.LOG)} and j.name is null
     having count(*) > 0
   order by 1) j
 order by c.o, j.seq"""
+SWEEP = f"""
+with gone as (
+  delete from journal j where j.account_id = $1 and j.key = $2 and j.seq = any (array(
+    select p.seq from journal p where p.account_id = $1 and p.key = $2 and p.seq > $7
+      and p.kind = {int(Kind.STEP_PIECE)} and p.run = $3 and p.name = $4 and p.count = $5 and p.attempt = $6
+    order by p.seq limit $8))
+  returning j.seq)
+select max(seq) from gone"""
 INBOX = """
 select c.o, q.no, q.type, q.payload, q.at
 from unnest($1::uuid[], $2::uuid[]) with ordinality as c(a, k, o)
@@ -104,6 +114,12 @@ async def journals(connection: Any, runs: Sequence[tuple[UUID, UUID, int]]) -> d
         account, key, _ = runs[row["o"] - 1]
         found[account, key].append(row)
     return found
+
+
+async def sweep(connection: Any, account_id: UUID, key: UUID, pieces: Pieces, after: int, limit: int) -> int | None:
+    """Delete up to `limit` pieces of a stream behind seq `after`; the last one's seq, None when there are no more."""
+    of = pieces.run, pieces.name, pieces.count, pieces.attempt
+    return await connection.fetchval(SWEEP, account_id, key, *of, after, limit)
 
 
 async def inboxes(connection: Any, runs: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], list[Any]]:

@@ -29,6 +29,7 @@ from instances.engine.opening import LimitsOf, Opened, Opener, read_facts
 from instances.engine.programs import Programs
 from instances.engine.runs.held import Held
 from instances.engine.runs.inbox import Fact
+from instances.engine.runs.pieces import Pieces
 from instances.engine.runs.run import Run
 from instances.runtimes.protocol import Program, Runtime, StoredVersion
 from tenants import metrics
@@ -43,6 +44,8 @@ FULL_SECONDS = 0.02
 """Between two looks whether there is room: runs in memory are ending all the time."""
 MAX_BACKLOG = 4_000
 """Queued flushes at which claims stop: half of what the writer may fall behind."""
+SWEPT_AT_ONCE = 64
+"""Pieces of streams deleted in one statement: some 16 MiB."""
 REFUSED = timedelta(seconds=5)
 """A run whose version cannot be opened here is claimed again after this long, by whoever can."""
 
@@ -90,6 +93,7 @@ class EngineWorker:
         self._claiming = asyncio.Lock()
         """Held from a claim until its runs are in memory."""
         self._loops: list[asyncio.Task[None]] = []
+        self._sweeps: set[asyncio.Task[None]] = set()
         self._draining = False
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -117,7 +121,7 @@ class EngineWorker:
 
     async def stop(self) -> None:
         """End the loops and give up the lease. Runs not drained are taken over by others."""
-        for loop in self._loops:
+        for loop in (*self._loops, *self._sweeps):
             loop.cancel()
         await self._runs.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -239,6 +243,21 @@ class EngineWorker:
     async def trust(self) -> None:
         """Returns when that is so."""
         await self._lease.trust()
+
+    def sweep(self, account_id: UUID, key: UUID, pieces: Pieces) -> None:
+        """Delete, in the background, what an attempt that has not completed stored of a stream."""
+        task = asyncio.create_task(self._sweep(account_id, key, pieces), name="sweep")
+        self._sweeps.add(task)
+        task.add_done_callback(self._sweeps.discard)
+
+    async def _sweep(self, account_id: UUID, key: UUID, pieces: Pieces) -> None:
+        """What is left when the worker dies is found by whoever opens the run next, and goes with the instance."""
+        after: int | None = 0
+        while after is not None:
+            try:
+                after = await store.sweep(self._db.engine, account_id, key, pieces, after, SWEPT_AT_ONCE)
+            except (*LOST, *RETRIED):
+                await asyncio.sleep(0.1)
 
     async def read_inbox(self, account_id: UUID, key: UUID) -> list[Fact]:
         """Unread facts of a run, oldest first."""

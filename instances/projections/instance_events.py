@@ -9,7 +9,7 @@ import msgspec
 
 from instances.lifecycle import Kind
 from instances.projections.entries import Entry, read_failure, read_rollback, read_start, read_timer
-from instances.projections.values import is_tagged
+from instances.projections.values import is_tagged, stream_preview
 
 REDACTED = "[REDACTED]"
 PER_ENTRY = 2
@@ -79,6 +79,8 @@ class InstanceEvents:
             yield "rollback_step_completed", _named(entry), None
         elif (entry.name, entry.count) in self._sensitive:
             yield "step_completed", _named(entry) | {"output": REDACTED}, None
+        elif entry.payload is not None and (preview := stream_preview(entry.payload)) is not None:
+            yield "step_completed", _named(entry) | {"output": preview}, None
         else:
             yield "step_completed", _named(entry), entry.payload
 

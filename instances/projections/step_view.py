@@ -9,7 +9,7 @@ from instances.projections.entries import ErrorInfo
 from instances.projections.history import History
 from instances.projections.instance_view import REDACTED, raw_value
 from instances.projections.steps import Outcome, State, StepRun, shown_as
-from instances.projections.values import stream_bytes
+from instances.projections.values import StoredStream, stored_stream
 
 STEP_TYPES = ("step", "waitForEvent")
 
@@ -41,8 +41,8 @@ def find_step(history: History, counted: str, kind: str) -> StepRun | None:
     return None
 
 
-def step_detail(step: StepRun, instance: Status, attempt: int | None = None) -> StepDetail | bytes | None:
-    """The step, or one attempt of it; bytes when its output is a stream; None when there is no such attempt.
+def step_detail(step: StepRun, instance: Status, attempt: int | None = None) -> StepDetail | StoredStream | None:
+    """The step, or one attempt of it; the stream when it returned one; None when there is no such attempt.
 
     A step that was still open when the instance ended was cut off: its status is `terminated`.
     """
@@ -57,7 +57,7 @@ def step_detail(step: StepRun, instance: Status, attempt: int | None = None) -> 
     return _whole(step, instance)
 
 
-def _whole(step: StepRun, instance: Status) -> StepDetail | bytes:
+def _whole(step: StepRun, instance: Status) -> StepDetail | StoredStream:
     status = Status.TERMINATED if step.open and instance.finished else _STATUS[step.state]
     error = step.error
     if step.state is State.RETRYING:
@@ -68,8 +68,8 @@ def _whole(step: StepRun, instance: Status) -> StepDetail | bytes:
     if status is Status.COMPLETE:
         if step.sensitive:
             detail.output = msgspec.Raw(f'"{REDACTED}"'.encode())
-        elif step.output is not None and (raw := stream_bytes(step.output)) is not None:
-            return raw
+        elif (stream := stored_stream(step.output)) is not None:
+            return stream
         else:
             detail.output = raw_value(step.output)
     return detail

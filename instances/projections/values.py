@@ -6,7 +6,7 @@ JSON text in the journal never does), in which an object `{"$t": tag, "v": ...}`
     u undefined        n a number JSON lacks ("NaN", "Infinity", "-Infinity", "-0")      i BigInt (decimal text)
     d Date (epoch ms, null when invalid)      m Map ([[key, value]...])      s Set ([value...])
     b bytes (base64; `k` the type, e.g. "Uint8Array")      x RegExp (text)      e Error ({name, message}; `c` the cause)
-    o an object that itself has a key "$t"    r what a byte stream held (base64), at the top only
+    o an object that itself has a key "$t"    r a byte stream (:class:`StoredStream`), at the top only
 
 Plain text is passed through untouched; most values are plain and are never decoded here.
 """
@@ -53,32 +53,57 @@ def shorten(text: str) -> str:
     return text if len(text) <= PREVIEW else text[:PREVIEW] + TRUNCATED
 
 
-def stream_bytes(text: str) -> bytes | None:
-    """What a stream held; None when the value is not one."""
-    if not text.startswith(_STREAM):
+class StoredStream(msgspec.Struct, frozen=True):
+    """A stream that a step returned: the pieces that attempt stored, `bytes` in all. `text`: the first characters (one
+    more than lists show, if there are as many), None when it is not UTF-8.
+    """
+
+    name: str
+    count: int
+    attempt: int
+    run: int
+    bytes: int
+    text: str | None = None
+
+    def stored(self) -> str:
+        """As the journal keeps it."""
+        return f'{_STREAM},"v":{msgspec.json.encode(self).decode()}}}'
+
+
+def stored_stream(text: str | None) -> StoredStream | None:
+    """The stream a value is; None when it is none."""
+    if text is None or not text.startswith(_STREAM):
         return None
     try:
-        return base64.b64decode(msgspec.json.decode(text, type=_Stream).v)
+        return decode_stored(_STREAM_DECODER, text).v
     except (ValueError, msgspec.DecodeError):
         return None
 
 
+def stream_size(text: str | None) -> int:
+    """Bytes a value has as a stream, 0 when it is none."""
+    stream = stored_stream(text)
+    return 0 if stream is None else stream.bytes
+
+
 def stream_preview(text: str) -> str | None:
     """A stream as lists show it: its text, cut short, or how many bytes it had. None when the value is not one."""
-    raw = stream_bytes(text)
-    if raw is None:
+    stream = stored_stream(text)
+    if stream is None:
         return None
-    try:
-        return shorten(raw.decode())
-    except UnicodeDecodeError:
-        return f"[ReadableStream (binary): {len(raw)} bytes]"
+    if stream.text is None:
+        return f"[ReadableStream (binary): {stream.bytes} bytes]"
+    return shorten(stream.text)
 
 
 _STREAM = ' {"$t":"r"'
 
 
 class _Stream(msgspec.Struct):
-    v: str
+    v: StoredStream
+
+
+_STREAM_DECODER = msgspec.json.Decoder(_Stream)
 
 
 def _untag(value: Any) -> Any:
@@ -134,5 +159,5 @@ _UNTAG: dict[str, Callable[[dict[str, Any]], Any]] = {
     "x": lambda value: str(value["v"]),
     "e": _error,
     "o": lambda value: {key: _untag(item) for key, item in value["v"].items()},
-    "r": lambda value: stream_preview(f'{_STREAM},"v":"{value["v"]}"}}'),
+    "r": lambda value: stream_preview(f'{_STREAM},"v":{msgspec.json.encode(value["v"]).decode()}}}'),
 }

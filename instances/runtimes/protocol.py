@@ -12,7 +12,7 @@ milliseconds.
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -67,6 +67,14 @@ class StepFailure(Exception):
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
         super().__init__(failure.message)
+
+
+STREAM_STORAGE = "STREAM_STORAGE"
+"""Code of the failure of an attempt whose stream the instance may not store."""
+
+
+async def _no_streams(_piece: str) -> None:
+    raise NotImplementedError("attempts of this kind return no streams")
 
 
 class SessionLost(Exception):
@@ -373,6 +381,9 @@ class Attempt:
     idempotency_key: str = ""
     compensate_input: Raw | None = None
     """Set by `execute`: what the step's compensation gets instead of its output."""
+    keep: Callable[[str], Awaitable[None]] = _no_streams
+    """Store the next piece (base64) of a stream the attempt returns; back when it is committed. Pieces of an attempt
+    that does not complete are deleted. Raises :class:`StepFailure` when it must not be stored."""
 
 
 class Session(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -106,6 +107,62 @@ async def timer(site: Installation, point: str) -> None:
     await site.all_are("timed", "complete")
     await site.nothing_ran_twice(before)
     assert len(await site.entries(Kind.SLEEP_COMPLETED)) == INSTANCES
+
+
+STREAM = """
+import { WorkflowEntrypoint } from "cloudflare:workers";
+export class Flow extends WorkflowEntrypoint {
+  async run(event, step) {
+    const stream = await step.do("a", { retries: { limit: 5, delay: 0 } }, async ({ attempt }) => {
+      let left = 8;
+      return new ReadableStream({ pull(controller) {
+        if (left-- === 0) controller.close();
+        else controller.enqueue(new Uint8Array(100_000).fill(attempt));
+      } });
+    });
+    let read = 0;
+    for await (const chunk of stream) read += chunk.length;
+    return read;
+  }
+}
+"""
+
+
+@case("stream-piece-kept")
+async def stream(site: Installation, point: str) -> None:
+    """A worker dies between two pieces of a stream: nobody sees half of it, and the next attempt stores all of it."""
+    metadata = {"main_module": "index.js", "compatibility_date": "2026-11-01"}
+    files = [
+        ("metadata", (None, json.dumps(metadata), "application/json")),
+        ("index.js", ("index.js", STREAM, "application/javascript+module")),
+    ]
+    assert (await site.api.put("/workers/scripts/streamed", files=files)).status_code == 200
+    bound = {"script_name": "streamed", "class_name": "Flow"}
+    assert (await site.api.put("/workflows/streamed", json=bound)).status_code == 200
+    [id] = await site.create("streamed", 1)
+    await (await site.start("worker", crash=f"{point}:3", ready=False)).killed()
+    assert len(await site.entries(Kind.STEP_PIECE)) >= 3
+    query = {"name": "a-1", "type": "step"}
+    seen = await site.api.get(f"/workflows/streamed/instances/{id}/step", params=query)
+    assert seen.json()["result"] == {"status": "running", "error": None}
+
+    await site.start("worker")
+    await site.all_are("streamed", "complete", 40)
+    found = await site.instance("streamed", id)
+    assert found["output"] == 800_000
+    assert [attempt["success"] for attempt in found["steps"][0]["attempts"]] == [False, True]
+    seen = await site.api.get(f"/workflows/streamed/instances/{id}/step", params=query)
+    assert seen.content == b"\2" * 800_000
+
+    async def only_the_second() -> bool:
+        rows = await site.platform.db.engine.fetch(
+            "select distinct attempt from journal where account_id = $1 and kind = $2",
+            site.tenant.id,
+            int(Kind.STEP_PIECE),
+        )
+        return [row["attempt"] for row in rows] == [2]
+
+    await site.eventually(only_the_second)
 
 
 @case("termination-chunk")

@@ -10,6 +10,7 @@ from instances.engine.client import EngineClient
 from instances.engine.journal_writer import JournalWriter
 from instances.engine.runs.held import Held
 from instances.engine.runs.inbox import Fact
+from instances.engine.runs.pieces import Pieces
 from tenants.clock import Clock
 
 
@@ -39,6 +40,10 @@ class Host(Protocol):
 
     async def refuse(self, held: Held) -> None:
         """Leave a run that cannot be opened now to whoever can, or to later."""
+        ...
+
+    def sweep(self, account_id: UUID, key: UUID, pieces: Pieces) -> None:
+        """Delete, in the background, what an attempt that has not completed stored of a stream."""
         ...
 
     async def read_inbox(self, account_id: UUID, key: UUID) -> list[Fact]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from instances.engine.runs.clock import millis
+from instances.engine.runs.pieces import Pieces
 from instances.engine.runs.state import RunState
 from instances.engine.runs.step import Step, StepState
 from instances.engine.runs.unit_of_work import Then
@@ -24,7 +25,9 @@ class OpenSteps:
 
     def __init__(self, state: RunState) -> None:
         self._past = state.past
+        self._run = state.held.context.run
         self._work = state.work
+        self._usage = state.usage
         self._timetable = state.timetable
         self._mail = state.mail
         self._steps: dict[StepKey, Step] = {}
@@ -44,6 +47,7 @@ class OpenSteps:
         """It has ended: nothing of it is due or running any more."""
         step.state = StepState.ENDED
         self._steps.pop(step.do.key, None)
+        self.drop_stream(step)
         for name in _TIMERS:
             self.clear_timer(name, step)
         if step.task is None or step.task is asyncio.current_task():
@@ -53,6 +57,14 @@ class OpenSteps:
         else:
             # The child may be committed already. When the end of the step is, it exists or never will.
             self._work.wait_for(step.task)
+
+    def drop_stream(self, step: Step) -> None:
+        """The attempt has not completed: the stream it began to store is nobody's."""
+        if step.streamed is not None:
+            self._usage.return_pieces(step.streamed)
+            key = step.do.key
+            self._work.sweep(Pieces(self._run, key.name, key.count, step.attempts))
+            step.streamed = None
 
     def write(
         self, kind: Kind, step: Step, payload: Raw | None = None, then: Then | None = None, at: datetime | None = None

@@ -51,6 +51,7 @@ class Outcomes:
         if not step.compensates and (refusal := self._usage.refuse_value(value)) is not None:
             self.give_up(step, refusal)
             return
+        step.streamed = None  # it is the step's now
         self._steps.close(step)
         if step.compensate_input is not None and not step.compensates:
             self._steps.write(Kind.COMPENSATE_INPUT, step, step.compensate_input)
@@ -61,6 +62,7 @@ class Outcomes:
     def fail(self, step: Step, failure: Failure, *, timed_out: bool = False) -> None:
         """An attempt failed: another one follows, or the step has failed."""
         retry = step.do.retry
+        self._steps.drop_stream(step)
         step.failures += 1
         step.deaths = 0
         again = not failure.permanent and step.failures <= retry.limit

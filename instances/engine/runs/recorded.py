@@ -15,8 +15,10 @@ import msgspec
 
 from instances.engine.runs.endings import CLEARED, SUSPECTED
 from instances.engine.runs.failures import decode_failure
+from instances.engine.runs.pieces import Pieces
 from instances.engine.runs.usage import VALUES, size_of
 from instances.lifecycle import Kind
+from instances.projections.values import stream_size
 from instances.runtimes.protocol import Broken, Done, Message, Raw, RollbackRequested, StepKey, StopRollback, TimerFired
 from instances.step_entries import COMPENSATION, LATER, STARTS
 
@@ -76,6 +78,10 @@ class Recorded:
     pauses: list[tuple[datetime, datetime]] = field(default_factory=list)
     stored: int = 0
     """Bytes of outputs and received events."""
+    streamed: int = 0
+    """Bytes of streams that steps returned."""
+    litter: set[Pieces] = field(default_factory=set)
+    """Pieces of streams of attempts that have not completed."""
     lines: list[int] = field(default_factory=list)
     """Seqs of the log lines the session wrote: as many, from the first on, are not written again."""
     deaths_alone: int = 0
@@ -94,7 +100,7 @@ class Recorded:
 
 
 def fold(rows: Iterable[Any]) -> Recorded:
-    """Fold journal rows (`seq kind name count attempt at payload`, in seq order) into a run's past.
+    """Fold journal rows (`seq run kind name count attempt at payload`, in seq order) into a run's past.
 
     A row of kind LOG stands for all of them: its payload is their seqs.
     """
@@ -106,9 +112,11 @@ def fold(rows: Iterable[Any]) -> Recorded:
         builder.past.last_at = row["at"]
         if row["kind"] in VALUES:
             builder.past.stored += size_of(row["payload"])
+            builder.past.streamed += stream_size(row["payload"])
         handler = _HANDLERS.get(row["kind"])
         if handler is not None:
             handler(builder, row)
+    builder.past.litter -= builder.kept.keys()
     return builder.past
 
 
@@ -121,6 +129,8 @@ class _Builder:
         self._noted: dict[tuple[int, str, int], int] = {}
         """Seqs of the entries that started steps and timers, and of notes: by these a restart decides."""
         self._paused_at: datetime | None = None
+        self.kept: dict[Pieces, StepKey] = {}
+        """Streams of attempts that have completed."""
 
     # --- the run -------------------------------------------------------------------------------------------------
 
@@ -152,6 +162,7 @@ class _Builder:
         for step in past.open.values():
             if step.attempt_open:  # cut off by the restart, not by a fault
                 step.attempt_open, step.failed_at, step.delay = False, step.started_at, 0
+        self.kept = {pieces: key for pieces, key in self.kept.items() if key not in dead}
         for id in dead:
             del self._starts[id]
         self._paused_at = None
@@ -197,6 +208,14 @@ class _Builder:
         self.past.fingerprints[key] = plan.get("hash", "")
         self._starts[key] = row["seq"]
 
+    def piece(self, row: Any) -> None:
+        self.past.litter.add(_pieces(row))
+
+    def step_completed(self, row: Any) -> None:
+        if self.past.litter:
+            self.kept[_pieces(row)] = _key(row)
+        self.step_ended(row, _done)
+
     def step_ended(self, row: Any, message: Callable[[StepKey, OpenStep, Any], Message | None]) -> None:
         """`message` is what the session was told; None: nothing, it had given the step up."""
         key = _key(row)
@@ -213,6 +232,10 @@ class _Builder:
 
     def _resolve(self, row: Any, id: StepKey | str, message: Message) -> None:
         self.past.resolutions.append(Resolution(row["seq"], id, message))
+
+
+def _pieces(row: Any) -> Pieces:
+    return Pieces(row["run"], row["name"], row["count"], row["attempt"])
 
 
 def _key(row: Any) -> StepKey:
@@ -283,12 +306,14 @@ _STEP_HANDLERS: dict[int, Handler] = {
     Kind.ATTEMPT_FAILED: _on_step(_attempt_failed),
     Kind.ATTEMPT_INTERRUPTED: _on_step(_attempt_interrupted),
     Kind.STEP_WAITING: _on_step(_waiting),
-    Kind.STEP_COMPLETED: _on_end(_done),
+    Kind.STEP_COMPLETED: _Builder.step_completed,
     Kind.STEP_FAILED: _on_end(_broken),
 }
 _HANDLERS: dict[int, Handler] = {
     **_STEP_HANDLERS,
     **{backward: _STEP_HANDLERS[forward] for forward, backward in COMPENSATION.items()},
+    Kind.ROLLBACK_STEP_COMPLETED: _on_end(_done),  # compensations return no streams
+    Kind.STEP_PIECE: _Builder.piece,
     Kind.COMPENSATE_INPUT: _on_step(_compensate_input),
     Kind.SLEEP_STARTED: _Builder.step_started,
     Kind.SLEEP_COMPLETED: _on_end(_slept),

@@ -71,8 +71,8 @@ class Run:
         self._host = host
         self._past = past
         clock = RunClock(host.clock, max(held.claimed_at, past.last_at or held.claimed_at))
-        usage = Usage(held.context, past.stored)
-        work = UnitOfWork(held, clock, usage, host.writer)
+        usage = Usage(held.context, past.stored, past.streamed)
+        work = UnitOfWork(held, clock, usage, host.writer, host.sweep)
         state = RunState(held, past, Replay(past), clock, usage, work, Inbox(facts))
         self._state = state
         self._clock, self._work, self._replay = clock, work, state.replay
@@ -136,6 +136,8 @@ class Run:
                 await self._give_up(POISON)
                 return
             await self._suspicion.stand_alone(self._commit)
+            for pieces in self._past.litter:
+                self._host.sweep(self.held.context.account_id, self.held.context.key, pieces)
             try:
                 self._state.session = await program.start(self.held.context, self._called_by_session)
             except SessionLost as lost:

@@ -48,6 +48,8 @@ class Step:
     child: str = ""
     """Type of the fact that tells the end of its child."""
     compensate_input: Raw | None = None
+    streamed: int | None = None
+    """Bytes of a stream the attempt in flight has stored; None: there is none."""
 
     @property
     def compensates(self) -> bool:

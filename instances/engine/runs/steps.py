@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from instances.engine import faults
 from instances.engine.runs import attempts
 from instances.engine.runs.attempts import Failed, Outcome
 from instances.engine.runs.children import child_key, create_child, outcome_of
@@ -30,7 +31,17 @@ from instances.engine.runs.state import RunState
 from instances.engine.runs.step import Step, StepState
 from instances.facts import gives_input
 from instances.lifecycle import Kind
-from instances.runtimes.protocol import Attempt, Child, Do, Failure, Raw, SessionLost, StepKey, StepKind
+from instances.runtimes.protocol import (
+    Attempt,
+    Child,
+    Do,
+    Failure,
+    Raw,
+    SessionLost,
+    StepFailure,
+    StepKey,
+    StepKind,
+)
 from tenants.limits import PAYLOAD_BYTES
 
 DIED = Failure("WorkflowInternalError", "Attempt failed due to internal workflows error")
@@ -207,7 +218,23 @@ class Steps:
             self._clock.now,
             lambda: self._work.fenced or step.state is StepState.ENDED,
             f"{run.workflow}:{run.instance_id}:{key.name}:{phase}",
+            keep=partial(self._keep, step, step.attempts),
         )
+
+    async def _keep(self, step: Step, attempt: int, piece: str) -> None:
+        """Store a piece of the stream an attempt returns. Raises :class:`StepFailure`; cancelled with the attempt."""
+        if step.state is not StepState.RUNNING or step.attempts != attempt or self._work.fenced:
+            raise StepFailure(DIED)
+        size = len(piece) // 4 * 3 - piece[-2:].count("=")
+        refusal = self._usage.refuse_piece(size)
+        if refusal is not None:
+            raise StepFailure(refusal)
+        step.streamed = (step.streamed or 0) + size
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._open.write(Kind.STEP_PIECE, step, piece, partial(_release, kept))
+        self._state.mail.set()
+        await kept
+        faults.point("stream-piece-kept")
 
     def _ended(self, step: Step, attempt: Attempt, outcome: Outcome) -> None:
         if step.state is StepState.ENDED or self._work.fenced:
@@ -321,6 +348,11 @@ class Steps:
         """The run is over or lost: stop everything, write nothing."""
         for step in self._open:
             self._open.close(step)
+
+
+def _release(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def _start_payload(do: Do) -> Raw:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -19,10 +20,13 @@ from instances.engine.runs.clock import RunClock
 from instances.engine.runs.endings import RunLost
 from instances.engine.runs.held import Held
 from instances.engine.runs.inbox import Fact
+from instances.engine.runs.pieces import Pieces
 from instances.engine.runs.usage import VALUES, Usage
 from instances.lifecycle import Kind
 from instances.runtimes.protocol import Message
 
+Sweep = Callable[[UUID, UUID, Pieces], None]
+"""Deletes pieces of a stream, in the background: account and key of the instance, and whose they are."""
 Then = Message | Callable[[], None]
 """What follows the commit of an entry: a message for the session, or something to do."""
 
@@ -30,11 +34,12 @@ Then = Message | Callable[[], None]
 class UnitOfWork:
     """Collects the changes of one run and commits them, one flush at a time."""
 
-    def __init__(self, held: Held, clock: RunClock, usage: Usage, writer: JournalWriter) -> None:
+    def __init__(self, held: Held, clock: RunClock, usage: Usage, writer: JournalWriter, sweep: Sweep) -> None:
         self._held = held
         self._clock = clock
         self._usage = usage
         self._writer = writer
+        self._sweep = sweep
         self._entries: list[Entry] = []
         self._consumed: list[int] = []
         self._given_up: list[tuple[UUID, bool]] = []
@@ -80,6 +85,15 @@ class UnitOfWork:
     def give_up(self, child: UUID, *, undo: bool) -> None:
         """The next commit ends this child, after having it roll back if `undo`."""
         self._given_up.append((child, undo))
+
+    def sweep(self, pieces: Pieces) -> None:
+        """These pieces belong to an attempt that does not complete: delete them, once all of them are committed."""
+        context = self._held.context
+        sweep = partial(self._sweep, context.account_id, context.key, pieces)
+        if self.fenced:
+            sweep()
+        else:
+            self._then.append(sweep)
 
     def wait_for(self, task: asyncio.Future[Any]) -> None:
         """Commit nothing before this is over."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from instances.lifecycle import Kind
-from instances.runtimes.protocol import Failure, Raw, RunContext
+from instances.runtimes.protocol import STREAM_STORAGE, Failure, Raw, RunContext
+from tenants.limits import MIB, STREAM_BYTES
 
 VALUES = frozenset({Kind.STEP_COMPLETED, Kind.ROLLBACK_STEP_COMPLETED, Kind.COMPENSATE_INPUT, Kind.WAIT_COMPLETED})
 """Kinds whose payload is a value of the run's; those of the others are the engine's own."""
@@ -19,9 +20,11 @@ def size_of(payload: Raw | None) -> int:
 class Usage:
     """Bytes stored, requests made and steps begun by one instance. All of it follows from the journal."""
 
-    def __init__(self, run: RunContext, stored: int) -> None:
+    def __init__(self, run: RunContext, stored: int, streamed: int = 0) -> None:
+        """`stored`: bytes of values the journal has; `streamed`: of streams."""
         self._run = run
-        self._stored = stored + size_of(run.input)
+        self._stored = stored + streamed + size_of(run.input)
+        self._streamed = streamed
         self._requests = 0
         self._steps = 0
 
@@ -34,6 +37,25 @@ class Usage:
         if limit is None or self._stored + size_of(payload) <= limit:
             return None
         return _used_up(f"the output does not fit: the instance may store {limit} bytes")
+
+    def refuse_piece(self, size: int) -> Failure | None:
+        """Count a piece of a stream; why it may not be stored, if the instance has stored all it may."""
+        limit = self._run.state_limit
+        room = STREAM_BYTES - self._streamed
+        if limit is not None:
+            room = min(room, limit - self._stored)
+        if size > room:
+            shown = f"{STREAM_BYTES // MIB}MiB" if limit is None or limit > STREAM_BYTES else f"{limit} bytes"
+            message = f"The instance has exceeded the {shown} storage limit"
+            return Failure("WorkflowFatalError", message, STREAM_STORAGE, permanent=True)
+        self._stored += size
+        self._streamed += size
+        return None
+
+    def return_pieces(self, size: int) -> None:
+        """Pieces counted before are deleted."""
+        self._stored -= size
+        self._streamed -= size
 
     def made_requests(self, n: int) -> None:
         """Earlier lives of the run did."""

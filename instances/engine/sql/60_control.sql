@@ -182,6 +182,10 @@ begin
     started_at = case when from_seq_ is not null then s.started_at end, version_key = v.version_key
   where s.account_id = acc and s.key = k;
   delete from inbox q where q.account_id = acc and q.key = k;
+  if from_seq_ is null then  -- nobody reads the streams of the run that is over (kind 48)
+    delete from journal j where j.account_id = acc and j.key = k and j.kind = 48
+      and j.seq >= case when alive then r.live_from else i.live_from end;
+  end if;
   if alive then
     update live l set status = 0, phase = 0, prio = 0, ready_at = t, owner = null, epoch = nextval('epoch_seq'), runtime = v.runtime,
       seq = last_, flush_no = 0, signal = l.signal + 1, want = 0, awaits = '{}', run = l.run + 1, takeovers = 0, unread = 0, unread_bytes = 0,

@@ -11,6 +11,8 @@ NON_RETRYABLE = "NON_RETRYABLE"
 NON_DETERMINISTIC = "NonDeterministicError"
 KEEPS_MESSAGE = "workflows_preserve_non_retryable_error_message"
 """Compatibility flag: a NonRetryableError keeps its name and message."""
+OVER = Failure("Error", "The attempt is over: its stream is not stored.")
+"""What the sandbox is told that stores more of a stream than anybody waits for."""
 DELAY_MS = 5_000
 """What a delay function may take."""
 
@@ -57,6 +59,11 @@ def invalid_stream(step: str) -> Failure:
         " ReadableStream output"
     )
     return Failure("WorkflowFatalError", text)
+
+
+def storage_exceeded(failure: Failure) -> Failure:
+    """What a run ends with when a step returned a stream that does not fit."""
+    return Failure("WorkflowFatalError", failure.message)
 
 
 def output_too_large() -> Failure:

@@ -123,6 +123,8 @@ class WaitCalled(Message, frozen=True, tag="wait", kw_only=True):
 class AttemptOk(Message, frozen=True, tag="attempt_ok", kw_only=True):
     id: Id
     attempt: Id
+    stream: bool = False
+    """It returned a stream, which is stored."""
 
 
 class AttemptFailed(Message, frozen=True, tag="attempt_failed", kw_only=True):

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from instances.runtimes.protocol import (
+    STREAM_STORAGE,
     Attempt,
     BeginRollback,
     Broken,
@@ -61,12 +62,14 @@ from instances.runtimes.scripts.failures import (
     DELAY_MS,
     INVALID_STREAM,
     NON_DETERMINISTIC,
+    OVER,
     ROLLBACK_MISSING,
     TIMED_OUT,
     UNSERIALISABLE,
     delay_failure,
     invalid_stream,
     output_too_large,
+    storage_exceeded,
     thrown_in_step,
     told_to_code,
     unserialisable,
@@ -75,6 +78,7 @@ from instances.runtimes.scripts.isolate import Isolate, encode
 from instances.runtimes.scripts.messages import Violation
 from instances.runtimes.scripts.operations import Operations
 from instances.runtimes.scripts.rollback import Rollback
+from instances.runtimes.scripts.streams import KEEP, Keep, OutgoingStream, decode_keep
 from versions.durations import parse_duration
 
 PAST_BYTES = 2 << 20
@@ -124,6 +128,7 @@ class ScriptSession:
         self._outcomes: dict[tuple[int, int], asyncio.Future[Raw | None]] = {}
         """By id and number of the attempt; the id is negative for compensations, the number for delays."""
         self._attempts: dict[tuple[int, int], Attempt] = {}
+        self._streams: dict[tuple[int, int], OutgoingStream] = {}
         self._cpu: Counter[int] = Counter()
         self._outside = 0
         self._rollback: Rollback | None = None
@@ -202,6 +207,9 @@ class ScriptSession:
     def _attempt_over(self, id: int, attempt: Attempt, outcome: asyncio.Future[Raw | None]) -> None:
         if self._attempts.get((id, attempt.number)) is attempt:
             del self._attempts[id, attempt.number]
+        stream = self._streams.pop((id, attempt.number), None)
+        if stream is not None and stream.pending is not None:
+            stream.pending.cancel()
         if outcome.cancelled():
             self._tell({"op": "abandon", "r": self._run, "id": id, "attempt": attempt.number}, id)
 
@@ -281,6 +289,9 @@ class ScriptSession:
             return None
         if message.failure.code == INVALID_STREAM:
             self._fail(invalid_stream(message.key.name))
+            return None
+        if message.failure.code == STREAM_STORAGE:
+            self._fail(storage_exceeded(message.failure))
             return None
         return told | {"error": _error(told_to_code(message.failure, self._flags))}
 
@@ -364,9 +375,15 @@ class ScriptSession:
 
     def receive(self, message: said.RunMessage) -> None:
         """Raises :class:`Violation`."""
-        if self._ended and not isinstance(message, said.UndoOk | said.UndoFailed | said.Logged):
+        if self._ended and not self._undoes(message):
             return
         _RECEIVE[type(message)](self, message)
+
+    def _undoes(self, message: said.RunMessage) -> bool:
+        """Whether it comes of a compensation: what else the code says after its end is not heard."""
+        if isinstance(message, said.Call):
+            return self._rollback is not None and message.inside != 0
+        return isinstance(message, said.UndoOk | said.UndoFailed | said.Logged | said.CancelCall)
 
     def turned(self, active: int, outside: int, inside: int) -> None:
         self._outside = outside
@@ -427,7 +444,13 @@ class ScriptSession:
         return key
 
     def _attempt_ok(self, message: said.AttemptOk) -> None:
-        self._settle(message.id, message.attempt, message.stored())
+        value = message.stored()
+        if message.stream:
+            stream = self._streams.get((message.id, message.attempt)) or OutgoingStream()
+            if stream.pending is not None:
+                raise Violation("a stream that is over and is not")
+            value = stream.value(self._called(message.id).command.key, message.attempt, self._context.run)
+        self._settle(message.id, message.attempt, value)
 
     def _attempt_failed(self, message: said.AttemptFailed) -> None:
         name = self._called(message.id).command.key.name
@@ -476,7 +499,35 @@ class ScriptSession:
         return called
 
     def _call(self, message: said.Call) -> None:
-        self._operations.begin(message, self._answer)
+        if message.kind == KEEP:
+            self._keep(message)
+        else:
+            self._operations.begin(message, self._answer)
+
+    def _keep(self, message: said.Call) -> None:
+        """A piece of the stream an attempt returns."""
+        call, piece = decode_keep(bytes(message.args))
+        at = call.id, call.attempt
+        attempt, waiting = self._attempts.get(at), self._outcomes.get(at)
+        if attempt is None or waiting is None or waiting.done():
+            self._answer(message.call, message.inside, {"error": _error(OVER)})
+            return
+        stream = self._streams.setdefault(at, OutgoingStream())
+        if stream.pending is not None:
+            raise Violation("two pieces of a stream at once")
+        stream.take(piece)
+        work = self._store(message, call, attempt, stream)
+        stream.pending = asyncio.get_running_loop().create_task(work)
+
+    async def _store(self, message: said.Call, call: Keep, attempt: Attempt, stream: OutgoingStream) -> None:
+        answer: dict[str, Any] = {}
+        try:
+            await attempt.keep(call.b64)
+        except StepFailure as refused:
+            self._settle(call.id, call.attempt, refused)
+            answer = {"error": _error(refused.failure)}
+        stream.pending = None
+        self._answer(message.call, message.inside, answer)
 
     def _answer(self, call: int, inside: int, answer: dict[str, Any]) -> None:
         """What a host call came to, told in the context that made it."""

@@ -12,6 +12,7 @@ import pytest
 from instances import store
 from instances.lifecycle import Kind, Status
 from instances.live_feed import LiveFeed, channel
+from instances.projections.values import StoredStream
 from tenants.tokens import TokenGrant
 from tests.support.instances import World
 
@@ -109,10 +110,18 @@ class TestStep:
 
     async def test_stream(self, world, running, call):
         await world.write(
-            "i", (Kind.STEP_STARTED, "s", 1, 1, CONFIG), (Kind.STEP_COMPLETED, "s", 1, 1, ' {"$t":"r","v":"AAEC"}')
+            "i",
+            (Kind.STEP_STARTED, "s", 1, 1, CONFIG),
+            (Kind.STEP_PIECE, "s", 1, 1, "////"),
+            (Kind.ATTEMPT_STARTED, "s", 1, 2, None),
+            (Kind.STEP_PIECE, "s", 1, 2, "AAE="),
+            (Kind.STEP_PIECE, "s", 2, 2, "////"),
+            (Kind.STEP_PIECE, "s", 1, 2, "Ag=="),
+            (Kind.STEP_COMPLETED, "s", 1, 2, StoredStream("s", 1, 2, 1, 3).stored()),
         )
         answer = await call("GET", "/instances/i/step?name=s-1&type=step")
         assert (answer.body, answer.headers["content-type"]) == (b"\0\1\2", "application/octet-stream")
+        assert answer.headers["content-length"] == "3"
 
     @pytest.mark.parametrize(
         "query",

@@ -14,6 +14,7 @@ from cloudflare.types.workflows import InstanceGetResponse
 from instances.lifecycle import Kind, Status
 from instances.projections.history import fold
 from instances.projections.instance_view import InstanceFacts, instance_view
+from instances.projections.values import StoredStream
 from tenants.clock import iso
 from tests.support.journal import CONFIG, START, Journal
 
@@ -123,9 +124,11 @@ def test_worked_example():
         ("[" + "1," * 600 + "1]", "[" + "1," * 511 + "1[truncated output]"),
         (' {"$t":"u"}', None),
         (' {"$t":"d","v":0}', '"1970-01-01T00:00:00.000Z"'),
-        (' {"$t":"r","v":"aGk="}', "hi"),
-        (' {"$t":"r","v":"%s"}' % ("YWJj" * 683), ("abc" * 683)[:1024] + "[truncated output]"),
-        (' {"$t":"r","v":"/w=="}', "[ReadableStream (binary): 1 bytes]"),
+        (StoredStream("a", 1, 1, 1, 2, "hi").stored(), "hi"),
+        (StoredStream("a", 1, 1, 1, 0, "").stored(), ""),
+        (StoredStream("a", 1, 1, 1, 1024, "x" * 1024).stored(), "x" * 1024),
+        (StoredStream("a", 1, 1, 1, 9999, "x" * 1025).stored(), "x" * 1024 + "[truncated output]"),
+        (StoredStream("a", 1, 1, 1, 1).stored(), "[ReadableStream (binary): 1 bytes]"),
     ],
 )
 def test_output_of_a_step_is_json_text(output: str | None, shown: str | None):

@@ -10,7 +10,8 @@ import pytest
 
 from instances.lifecycle import Kind, Status
 from instances.projections.history import fold
-from instances.projections.step_view import find_step, step_detail
+from instances.projections.step_view import StepDetail, find_step, step_detail
+from instances.projections.values import StoredStream
 from tests.support.journal import CONFIG, Journal
 
 
@@ -21,7 +22,7 @@ def detail(
     if step is None:
         return "no such step"
     found = step_detail(step, status, attempt)
-    return json.loads(msgspec.json.encode(found)) if isinstance(found, msgspec.Struct) else found
+    return json.loads(msgspec.json.encode(found)) if isinstance(found, StepDetail) else found
 
 
 @pytest.fixture
@@ -82,10 +83,17 @@ def test_output_of_nothing_is_null_and_sensitive_output_is_hidden():
     assert detail(journal, "b-1") == {"status": "complete", "error": None, "output": "[REDACTED]"}
 
 
-def test_stream_is_bytes():
+def test_a_stream_is_named():
     journal = Journal().begin()
-    journal.step("a", ' {"$t":"r","v":"AAEC"}')
-    assert detail(journal) == b"\0\1\2"
+    stream = StoredStream("a", 1, 1, 1, 3, "abc")
+    journal.step("a", stream.stored())
+    assert detail(journal) == stream
+
+
+def test_a_sensitive_stream_is_redacted():
+    journal = Journal().begin()
+    journal.step("a", StoredStream("a", 1, 1, 1, 3, "abc").stored(), sensitive=True)
+    assert detail(journal)["output"] == "[REDACTED]"
 
 
 def test_wait():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from instances.projections.values import UNREADABLE, plain, stream_bytes
+from instances.projections.values import UNREADABLE, StoredStream, plain, stored_stream, stream_size
 
 
 @pytest.mark.parametrize("text", ["1", '{"$t":"u"}', '"x"', "[]", "null", '{"a": 1}'])
@@ -61,8 +61,10 @@ def test_nonsense_from_a_sandbox_does_not_break_a_view(text: str):
 
 
 def test_streams():
-    assert stream_bytes(' {"$t":"r","v":"AAEC"}') == b"\0\1\2"
-    assert stream_bytes('{"$t":"r","v":"AAEC"}') is None
-    assert stream_bytes("1") is None
-    assert stream_bytes(' {"$t":"r","v":"A"}') is None
-    assert stream_bytes(' {"$t":"r","v":1}') is None
+    stream = StoredStream("a", 1, 2, 3, 4, "é\0b")
+    assert stored_stream(stream.stored()) == stream
+    assert stream_size(stream.stored()) == 4
+    for text in (None, "1", stream.stored()[1:], ' {"$t":"r","v":"A"}', ' {"$t":"r","v":1}', ' {"$t":"r"'):
+        assert stored_stream(text) is None
+        assert stream_size(text) == 0
+    assert plain(stream.stored()) == '"é\\u0000b"'

@@ -86,6 +86,11 @@ function checkCalls(life) {
 function hostCall(kind, args, onNumber) {
   const { life, step } = current;
   if (life === null) return rejected(new $Error("Disallowed operation called within global scope"));
+  return callOf(life, step, kind, args, onNumber);
+}
+
+/** The same in a context of its own: of step `step` of a life, 0 for none. */
+function callOf(life, step, kind, args, onNumber) {
   return settled((resolve, reject) => {
     checkCalls(life);
     const call = ++callNumber;

@@ -186,7 +186,7 @@ function untag(value) {
       return error;
     }
     case "o": return untagFields(value.v);
-    case "r": return core.storedStream(fromBase64(value.v));
+    case "r": return core.storedStream(storedPieces(value.v));
   }
   return value;
 }

@@ -20,6 +20,7 @@ class Life {
     this.past = [];
     this.at = 0;                // position in the past
     this.complete = true;       // no more of the past will come
+    this.readers = new SafeMap(); // of the streams that attempts return, by step
     this.active = this.outside = this.inside = 0;
     this.lines = this.logged = this.indent = 0;
     this.rollingBack = false;
@@ -70,6 +71,7 @@ function settle(life, id, outcome) {
     reject(errorFrom(outcome.error));
     return;
   }
+  if (step.undo !== undefined && outcome.x?.$t === "r") step.stored = outcome;
   let value = decode(outcome);
   if (step.kind === "wait" && value !== null && typeof value === "object") {
     value = { payload: value.payload, timestamp: new $Date(value.timestamp), type: value.type };
@@ -179,7 +181,7 @@ class WorkflowStep {
     const message = { op: "step", config: checked.merged };
     if (checked.delay !== undefined) message.dynamic = true;
     if (undo !== undefined) message.rollback = rollback;
-    const kept = { callback, undo, delay: checked.delay, config: shownConfig(checked.merged), ctx: undefined, output: undefined };
+    const kept = { callback, undo, delay: checked.delay, config: shownConfig(checked.merged), ctx: undefined, output: undefined, stored: undefined };
     return enter(life, "do", name, kept, message);
   }
 
@@ -273,7 +275,8 @@ function onAttempt(life, message) {
 function onUndo(life, message) {
   const { id, attempt } = message;
   const step = life.steps[id - 1];
-  const input = { ctx: contextOf(step), error: errorFrom(message.error), output: step.output, stepName: `${step.name}-${step.count}` };
+  const output = step.stored === undefined ? step.output : decode(step.stored); // a stream of its own
+  const input = { ctx: contextOf(step), error: errorFrom(message.error), output, stepName: `${step.name}-${step.count}` };
   const answer = (op, rest) => post({ op, r: life.number, id, attempt, ...rest });
   perform(life, id, message, () => step.undo(input), () => answer("undo_ok", {}),
     (error) => answer("undo_failed", { error: told(error, false) }));
@@ -292,32 +295,135 @@ function onDelay(life, message) {
 
 // --- streams as results ----------------------------------------------------------------------------------------------
 
-const STREAM_BYTES = 700 * 1024;
+const PIECE_BYTES = 192 * 1024; // the worker takes no more at once
+const CHUNK_BYTES = 16 << 20;
+/** Pieces of all runs on their way to the worker: what one answer can carry is limited. */
+const MAX_KEEPING = 16;
 const isStream = (value) => core.StreamClass !== undefined && value instanceof core.StreamClass;
+const subarray = uncurry($Uint8Array.prototype.subarray);
+const setBytes = uncurry($Uint8Array.prototype.set);
 
-/** Read a stream to its end and store what it held. */
+let keeping = 0;
+/** Pieces that wait for their turn, in order, by numbers from `firstTurn` up to `nextTurn`. */
+const turns = new SafeMap();
+let firstTurn = 0;
+let nextTurn = 0;
+
+/** Have a piece of the stream an attempt returns stored. Rejects when nobody wants it any more. */
+function keep(life, id, attempt, bytes) {
+  return settled((resolve, reject) => {
+    const free = () => { keeping--; callTurn(); };
+    const send = () => {
+      if (!lives.has(life.number)) return;
+      keeping++;
+      const call = ++callNumber;
+      post({ op: "call", r: life.number, call, kind: "keep", args: { id, attempt, b64: toBase64(bytes, []) }, inside: id });
+      calls.set(call, { life, step: id, dropped: free,
+        resolve: () => { free(); resolve(); }, reject: (error) => { free(); reject(error); } });
+      life.inside++;
+    };
+    turns.set(nextTurn++, send);
+    callTurn();
+  });
+}
+
+function callTurn() {
+  while (keeping < MAX_KEEPING && firstTurn < nextTurn) {
+    const send = turns.get(firstTurn);
+    turns.delete(firstTurn++);
+    send();
+  }
+}
+
+/** Store what a stream gives; a text says why it cannot be stored. */
+async function keepAll(reader, keepPiece) {
+  let piece = new $Uint8Array(1024);
+  let filled = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    if (!isView(value) && !isBuffer(value)) return "the stream has chunks that are not bytes";
+    const chunk = isView(value) ? new $Uint8Array(value.buffer, value.byteOffset, value.byteLength) : new $Uint8Array(value);
+    if (chunk.length > CHUNK_BYTES) return "the stream has a chunk of more than 16 MiB";
+    for (let at = 0; at < chunk.length;) {
+      const part = subarray(chunk, [at, at + PIECE_BYTES - filled]);
+      if (filled + part.length > piece.length) {
+        const larger = new $Uint8Array($Math.min(PIECE_BYTES, $Math.max(2 * piece.length, filled + part.length)));
+        setBytes(larger, [subarray(piece, [0, filled])]);
+        piece = larger;
+      }
+      setBytes(piece, [part, filled]);
+      filled += part.length;
+      at += part.length;
+      if (filled === PIECE_BYTES) {
+        filled = 0;
+        await keepPiece(piece);
+      }
+    }
+  }
+  if (filled > 0) await keepPiece(subarray(piece, [0, filled]));
+}
+
+/** Tell the source of a stream that nobody reads on. */
+function stopReading(reader, why) {
+  try { then(resolved(reader.cancel(why)), () => {}, () => {}); } catch { /* it is the code's own */ }
+}
+
+/** Read a stream to its end and store what it gives. */
 function drain(life, id, message, stream, answer) {
-  const invalid = (why) => answer("attempt_failed", { error: told(fatal(why), false), fatal: "stream" });
+  const { attempt } = message;
+  const invalid = (why) => {
+    const error = fatal(`Step "${life.steps[id - 1].name}" returned an invalid ReadableStream output: ${why}`);
+    answer("attempt_failed", { error: told(error, false), fatal: "stream" });
+  };
+  let reader;
+  const over = () => { if (life.readers.get(id) === reader) life.readers.delete(id); };
   perform(life, id, message, async () => {
     if (stream.locked) return "the stream is locked";
-    const reader = stream.getReader();
-    const chunks = [];
-    let size = 0;
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      if (!isView(value) && !isBuffer(value)) return "the stream has chunks that are not bytes";
-      const bytes = isView(value) ? new $Uint8Array(value.buffer, value.byteOffset, value.byteLength) : new $Uint8Array(value);
-      size += bytes.length;
-      if (size > STREAM_BYTES) return `the stream has more than ${STREAM_BYTES} bytes`;
-      chunks[chunks.length] = new $Uint8Array(bytes);
+    reader = stream.getReader();
+    life.readers.set(id, reader);
+    return keepAll(reader, (bytes) => keep(life, id, attempt, bytes));
+  }, (why) => {
+    over();
+    if (why === undefined) {
+      answer("attempt_ok", { stream: true });
+      return;
     }
-    const all = new $Uint8Array(size);
-    let at = 0;
-    for (let i = 0; i < chunks.length; i++) { all.set(chunks[i], at); at += chunks[i].length; }
-    return { all };
-  }, (result) => {
-    if (typeof result === "string") invalid(`Step "${life.steps[id - 1].name}" returned an invalid ReadableStream output: ${result}`);
-    else answer("attempt_ok", { x: { $t: "r", v: toBase64(result.all, []) } });
-  }, (error) => answer("attempt_failed", { error: told(error, false) }));
+    if (reader !== undefined) stopReading(reader, why);
+    invalid(why);
+  }, (error) => {
+    over();
+    if (reader !== undefined) stopReading(reader, error);
+    answer("attempt_failed", { error: told(error, false) });
+  });
+}
+
+/** Nobody waits for an attempt any more: what it still reads is not stored. */
+function onAbandon(life, { id }) {
+  const reader = life.readers.get(id);
+  if (reader === undefined) return;
+  life.readers.delete(id);
+  current = { life, step: id, now: current.now };
+  stopReading(reader, fault("Error", "The attempt is over."));
+}
+
+/** What was stored of a stream, piece by piece; undefined at its end. */
+function storedPieces({ name, count, attempt, run, bytes }) {
+  const { life } = current;
+  const stream = { name, count, attempt, run, bytes };
+  let left = bytes;
+  let after = 0;
+  return async () => {
+    if (left === 0) return undefined;
+    if (!lives.has(life.number)) throw new $Error("The run this stream belongs to is over.");
+    const found = await callOf(life, current.life === life ? current.step : 0, "piece", { stream, after });
+    const piece = found === undefined ? undefined : fromBase64(found.b64);
+    if (piece === undefined || piece.length > left) {
+      left = 0;
+      throw fault("WorkflowInternalError", `Stored output for ${name}-${count} is corrupt or incomplete.`);
+    }
+    left -= piece.length;
+    after = found.seq;
+    return piece;
+  };
 }

@@ -15,7 +15,7 @@ const core = {
   /** The class of streams, once there is one: before that, no value is a stream. */
   StreamClass: undefined,
   /** A stream that yields what was stored of one. A script that can have stored one has the streams. */
-  storedStream: (bytes) => bytes,
+  storedStream: (pieces) => pieces,
 };
 
 function onPart() {

@@ -66,12 +66,16 @@ const HANDLERS = {
   undo: (message, life) => onUndo(life, message),
   delay: (message, life) => onDelay(life, message),
   outcome: (message, life) => settle(life, message.id, message),
-  abandon() {},
+  abandon: (message, life) => onAbandon(life, message),
   reply: onReply,
   rollback(message, life) { life.rollingBack = true; },
   drop(message, life) {
     lives.delete(life.number);
-    for (const [call, pending] of calls) if (pending.life === life) calls.delete(call);
+    for (const [call, pending] of calls) {
+      if (pending.life !== life) continue;
+      calls.delete(call);
+      if (pending.dropped !== undefined) pending.dropped();
+    }
   },
 };
 setPrototypeOf(HANDLERS, null);

@@ -37,14 +37,7 @@ function byteStream(pull, cancel) {
   }, { highWaterMark: 0 });
 }
 
-core.storedStream = (bytes) => {
-  let left = bytes.length ? bytes : undefined;
-  return byteStream(() => {
-    const part = left;
-    left = undefined;
-    return part;
-  });
-};
+core.storedStream = (pieces) => byteStream(pieces);
 
 /** Everything a stream has to give, as bytes. */
 async function drained(stream) {
