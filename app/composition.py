@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from app.settings import Settings, SettingsError
 from instances.egress import EgressClient, EgressPolicy
 from instances.engine.client import EngineClient
+from instances.inboxes.service import InboxService
 from instances.live_feed import LiveFeed
 from instances.runtimes.document.handlers import known_handlers
 from instances.runtimes.javascript.runtime import sandbox_options as javascript_sandboxes
@@ -106,6 +107,7 @@ class Platform:
             vet_url=self.egress.vet,
             checker=SandboxChecker(self._sandboxes(stack)),
         )
+        self.inboxes = InboxService(db, clock, self.tenants)
         self.deployments = DeploymentService(db, clock, ids, self.tenants, self.versions.scripts)
         self.engine = EngineClient(db, clock, doorbell)
         await self.engine.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import click
@@ -97,6 +97,28 @@ async def limits(
         out.json(shown | {"overrides": msgspec.Raw(row.limits.encode()), "limits": values})
         return
     out.fields([*shown.items(), *((name, "none" if value is None else value) for name, value in values.items())])
+
+
+@account.command("settings")
+@click.argument("account_id", metavar="ID", type=ACCOUNT)
+@click.option(
+    "--untyped-tasks",
+    type=click.Choice(["noop", "external"]),
+    help="What tasks without a type do in versions made from now on: nothing, or wait to be completed from outside.",
+)
+@operator_command
+async def settings(
+    at: Direct, out: Output, account_id: UUID, untyped_tasks: Literal["noop", "external"] | None
+) -> None:
+    """Show what an account set for itself, after changing it if asked to."""
+    accounts = at.tenants.accounts
+    if untyped_tasks is not None:
+        await accounts.set_untyped_tasks(operator(account_id), untyped_tasks)
+    shown = msgspec.structs.asdict(await accounts.settings(account_id))
+    if out.as_json:
+        out.json(shown)
+        return
+    out.fields([(name, "default" if value is None else value) for name, value in shown.items()])
 
 
 @account.command("usage")

@@ -63,12 +63,19 @@ def test_an_account_is_made_shown_limited_and_disabled(millrace):
     shown = millrace("account", "limits", made["id"], "--set", "concurrency=none", "--json")
     assert shown["overrides"] == {"steps": 7, "concurrency": None}
 
+    assert millrace("account", "settings", made["id"], "--json")["untyped_tasks"] == "noop"
+    shown = millrace("account", "settings", made["id"], "--untyped-tasks", "external", "--json")
+    assert shown == {"success_retention_ms": None, "error_retention_ms": None, "untyped_tasks": "external"}
+    assert "external" in millrace("account", "settings", made["id"])
+
     usage = millrace("account", "usage", made["id"], "--json")
     assert (usage["workspaces"], usage["unfinished"], usage["finished"]) == (1, {}, {})
     assert millrace("account", "disable", made["id"], "--json")["status"] == "disabled"
     assert millrace("account", "enable", made["id"], "--json")["status"] == "active"
     actions = [line["action"] for line in millrace("account", "audit", made["id"], "--json")]
-    assert actions == ["account.enable", "account.disable", "account.limits", "account.limits", "account.create"]
+    assert actions == [
+        "account.enable", "account.disable", "account.settings", "account.limits", "account.limits", "account.create"
+    ]  # fmt: skip
     assert made["id"] in millrace("account", "list")
 
 
@@ -178,6 +185,8 @@ def test_a_workspace_and_its_members(millrace, account_id):
         ("account create x --id 7", "is no account id", 2),
         ("account limits x", "is no account id", 2),
         ("account limits {nobody}", "there is no account 0000", 1),
+        ("account settings {nobody}", "there is no account 0000", 1),
+        ("account settings {account} --untyped-tasks fly", "is not one of 'noop'", 2),
         ("account usage {nobody}", "there is no account 0000", 1),
         ("account audit {nobody}", "there is no account 0000", 1),
         ("account disable {nobody}", "there is no account 0000", 1),
