@@ -111,7 +111,7 @@ class InstanceService:
         self._engine = engine
         self._terminations = terminations
         self._finder = Finder(db)
-        self.executions = Executions(db, tenants, engine, feed)
+        self.executions = Executions(db, ids, tenants, engine, feed)
         self._creator = Creator(db, tenants, versions, engine)
         self.feed = feed
         self.logs = LogReader(db, clock, feed)

@@ -133,6 +133,24 @@ class StepAnswer:
     facts: Sequence[tuple[str, str | None]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """A new instance that repeats a finished one, whose run and last seq were `run` and `seq`, taking over the entries
+    `kept` of its journal. `from_step` and `detail` (its trigger detail) are kept with it.
+    """
+
+    account_id: UUID
+    origin: UUID
+    run: int
+    seq: int
+    key: UUID
+    from_step: str | None
+    detail: str | None
+    triggered_by: str | None
+    kept: Sequence[int]
+    max_queued: int | None = None
+
+
 class Doorbell(Protocol):
     """Tells workers that something may be due. Never raises; losing a ring costs latency only."""
 
@@ -281,6 +299,28 @@ class EngineClient:
         except ProgramLimitExceededError:
             return Control.TOO_MUCH
         return done.outcome
+
+    async def retry(self, wanted: Repeat) -> int | Create | None:
+        """Create the repetition: its number, QUEUE_FULL, or None when the origin is not any more as it was seen."""
+        [row] = await self._fetch(
+            store.RETRY,
+            wanted.account_id,
+            wanted.origin,
+            wanted.run,
+            wanted.seq,
+            wanted.key,
+            wanted.from_step,
+            wanted.detail,
+            wanted.triggered_by,
+            list(wanted.kept),
+            wanted.max_queued,
+            self._clock.now(),
+        )
+        if row["outcome"] != Control.DONE:
+            return None if row["outcome"] == Control.REFUSED else Create.QUEUE_FULL
+        _CREATED[TriggerSource.RETRY].inc()
+        self._ring("run_instances", [])
+        return row["no"]
 
     async def terminate_many(self, account_id: UUID, keys: Sequence[UUID]) -> int:
         """End several instances; how many were ended."""

@@ -15,28 +15,30 @@ import msgspec
 
 from app.errors import Unavailable
 from instances import store as instances
-from instances.engine.client import EngineClient, StepAnswer
+from instances.engine.client import Create, EngineClient, Repeat, StepAnswer
 from instances.errors import (
     CannotCancel,
+    CannotRetry,
     InstanceNotFound,
     NotFinished,
     StepAnswered,
     StepNotWaiting,
     TooManyEvents,
+    TooManyQueued,
 )
 from instances.executions import answers, store
 from instances.executions.answers import Phase
+from instances.executions.retries import takeover
 from instances.executions.waiting import Until, Waited, wait_for
 from instances.lifecycle import Control, Status
 from instances.live_feed import LiveFeed
 from instances.payloads import check_size
 from instances.projections.history import fold
 from instances.projections.steps import StepRun
-from instances.runtimes.protocol import RUNTIME_DOCUMENT
 from tenants.auth import Caller
 from tenants.database import Database
+from tenants.ids import Ids
 from tenants.service import TenantService
-from versions.document import decode_document
 
 READ, WRITE, DELETE = "executions:read", "executions:write", "executions:delete"
 CANCELLED = "Cancelled by user"
@@ -52,11 +54,21 @@ class Cancellation:
     repeated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """A retry: the new instance, and the step it runs from (None: all over)."""
+
+    key: UUID
+    no: int
+    first: str | None
+
+
 class Executions:
     """One per process."""
 
-    def __init__(self, db: Database, tenants: TenantService, engine: EngineClient, feed: LiveFeed) -> None:
+    def __init__(self, db: Database, ids: Ids, tenants: TenantService, engine: EngineClient, feed: LiveFeed) -> None:
         self._db = db
+        self._ids = ids
         self._tenants = tenants
         self._engine = engine
         self._feed = feed
@@ -103,6 +115,57 @@ class Executions:
         if done.outcome is Control.NOT_LIVE:
             raise InstanceNotFound()
         await self._audit(caller, "hide", execution)
+
+    # --- retries ---------------------------------------------------------------------------------------------------
+
+    async def retry(
+        self, caller: Caller, key: UUID, *, first: str | None = None, new_key: UUID | None = None
+    ) -> Retried:
+        """Repeat an errored or terminated instance as a new one, on its version, with its input and options.
+
+        It runs from step `first` on, by default the one that failed (all of it, if none did), and takes over results
+        of others. With the same `new_key` again the answer is the same instance. Counts as a creation. Raises
+        :class:`CannotRetry`, :class:`InvalidFirstStep` (unknown, or something before it has no result),
+        :class:`RolledBack` (then only the start will do), :class:`TooManyQueued`, `CreationRateExceeded`.
+        """
+        caller.require(WRITE)
+        execution = await self._find(caller, key)
+        if execution.status not in (Status.ERRORED, Status.TERMINATED):
+            raise CannotRetry(f"an execution that is {execution.status.wire} cannot be retried")
+        async with self._db.scope(caller.account_id) as connection:
+            record = await instances.read_by_key(connection, caller.account_id, key, instances.WHOLE)
+        if record is None:
+            raise InstanceNotFound()
+        taken = takeover(record.entries, execution.document, first, execution.error)
+        limits = await self._tenants.limits(caller.account_id)
+        await self._tenants.admit_creations(caller.account_id, execution.handle)
+        by = caller.user_id or caller.token_id
+        wanted = Repeat(
+            account_id=caller.account_id,
+            origin=key,
+            run=execution.run,
+            seq=execution.seq,
+            key=new_key or self._ids.uuid7(),
+            from_step=taken.first,
+            detail=_seeded(execution) if taken.kept and execution.document is None else execution.trigger_detail,
+            triggered_by=None if by is None else str(by),
+            kept=taken.kept,
+            max_queued=limits.queued,
+        )
+        made = await self._engine.retry(wanted)
+        if made is Create.QUEUE_FULL:
+            raise TooManyQueued(retry_after=1)
+        if made is None:
+            raise CannotRetry("the execution was changed at the same time")
+        await self._audit(caller, "retry", execution, {"first": taken.first, "key": str(wanted.key)})
+        return Retried(wanted.key, made, taken.first)
+
+    async def retries(self, caller: Caller, key: UUID) -> list[UUID]:
+        """Keys of the instances that are retries of this one, the oldest first."""
+        caller.require(READ)
+        await self._find(caller, key)
+        async with self._db.scope(caller.account_id) as connection:
+            return await store.retries_of(connection, caller.account_id, key)
 
     # --- answers from outside ------------------------------------------------------------------------------------
 
@@ -156,9 +219,8 @@ class Executions:
             record = await instances.read_by_key(connection, caller.account_id, key, instances.WHOLE)
         if record is None:
             raise InstanceNotFound()
-        nodes: set[str] = set()
-        if execution.runtime == RUNTIME_DOCUMENT:
-            nodes = {node.id for node in decode_document(execution.source).nodes}
+        document = execution.document
+        nodes: set[str] = set() if document is None else {node.id for node in document.nodes}
         return execution, answers.waiting_step(fold(record.entries), nodes, step, count, phase)
 
     async def _answer(self, caller: Caller, execution: store.Execution, answer: StepAnswer) -> None:
@@ -184,3 +246,11 @@ class Executions:
         self, caller: Caller, action: str, execution: store.Execution, detail: dict[str, Any] | None = None
     ) -> None:
         await self._tenants.audit(caller, f"instance.{action}", execution.named, detail, wait=False)
+
+
+def _seeded(execution: store.Execution) -> str:
+    """The trigger detail of a retry, with the seed its origin made its randomness of."""
+    detail = {} if execution.trigger_detail is None else msgspec.json.decode(execution.trigger_detail)
+    if execution.run > 1 or "seed" not in detail:
+        detail["seed"] = f"{execution.key}/{execution.run}"
+    return msgspec.json.encode(detail).decode()

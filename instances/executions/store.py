@@ -10,10 +10,13 @@ from uuid import UUID
 import asyncpg
 
 from instances.lifecycle import Status
+from instances.runtimes.protocol import RUNTIME_DOCUMENT
+from versions.document import Document, decode_document
 
 # $3: the workspace the caller is restricted to, or null. The workflow may be deleted: its instances go on.
 EXECUTION = """
 select i.key, i.instance_id, i.transaction_id, w.handle, i.version_key, v.runtime, v.source, i.origin_key, i.ended_at,
+       i.trigger_detail, i.error,
        coalesce(l.status, i.status) as status, coalesce(l.run, i.run) as run, coalesce(l.seq, i.seq) as seq
 from instance i
 join workflow w on w.account_id = $1 and w.workflow_key = i.workflow_key
@@ -42,9 +45,16 @@ class Execution:
     source: str
     origin_key: UUID | None
     ended_at: datetime | None
+    trigger_detail: str | None
+    error: str | None
     status: Status
     run: int
     seq: int
+
+    @property
+    def document(self) -> Document | None:
+        """What it runs, unless that is a script."""
+        return decode_document(self.source) if self.runtime == RUNTIME_DOCUMENT else None
 
     @property
     def named(self) -> str:
@@ -71,6 +81,8 @@ def _execution(row: Any) -> Execution:
         row["source"],
         row["origin_key"],
         row["ended_at"],
+        row["trigger_detail"],
+        row["error"],
         Status(row["status"]),
         row["run"],
         row["seq"],

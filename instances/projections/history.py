@@ -241,7 +241,8 @@ def _step_started(family: StepKind) -> Callable[[History, Entry], None]:
         key, told = _key(family, entry), read_start(entry.payload)
         step = StepRun(family, key.name, key.count, entry.seq, entry.at, node_type=told.type, sensitive=told.sensitive)
         step.config = json_text(told.config)
-        step.begin_attempt(entry.attempt or 1, entry.at)
+        if entry.attempt != 0:  # else its result was taken over from another instance
+            step.begin_attempt(entry.attempt or 1, entry.at)
         history.steps.pop(key, None)
         history.steps[key] = step
 

@@ -12,6 +12,7 @@ import asyncpg
 
 from instances.engine.client import EngineClient
 from instances.lifecycle import Kind, Status
+from instances.runtimes.document import known_handlers
 from tenants.auth import Caller
 from tenants.clock import ManualClock
 from tenants.ids import Ids
@@ -52,7 +53,9 @@ class World:
     async def deploy(self, workflow: UUID, definition: Any = None) -> UUID:
         """A new current version of a workflow. Its key."""
         version = self.ids.uuid7()
-        source = "" if definition is None else encode_document(parse_document(definition))
+        source = ""
+        if definition is not None:
+            source = encode_document(parse_document(definition, known_handlers=known_handlers()))
         await self.admin.execute(
             "insert into version (account_id, version_key, workflow_key, no, language, runtime, class_name, source,"
             " source_hash, step_limit, created_at) values ($1, $2, $3, (select 1 + count(*) from version where"

@@ -67,6 +67,8 @@ class Recorded:
     resolutions: list[Resolution] = field(default_factory=list)
     nested: dict[StepKey, Message] = field(default_factory=dict)
     """Results of steps called inside other steps' attempts: handed over when they are called again."""
+    copied: dict[StepKey, Message] = field(default_factory=dict)
+    """Results taken over from another instance: handed over as soon as their steps are called."""
     open: dict[StepKey, OpenStep] = field(default_factory=dict)
     fingerprints: dict[StepKey, str] = field(default_factory=dict)
     given_up: set[StepKey] = field(default_factory=set)
@@ -150,6 +152,7 @@ class _Builder:
         from_seq, past = msgspec.json.decode(row["payload"])["from_seq"], self.past
         dead = {id for id, seq in self._starts.items() if seq >= from_seq}
         past.resolutions = [r for r in past.resolutions if r.id not in dead and r.id not in ("rollback", "stop")]
+        past.copied = {key: message for key, message in past.copied.items() if key not in dead}
         past.nested = {key: message for key, message in past.nested.items() if key not in dead}
         past.open = {key: step for key, step in past.open.items() if key not in dead}
         past.lines = [seq for seq in past.lines if seq < from_seq]
@@ -227,6 +230,8 @@ class _Builder:
             self.past.given_up.add(key)
         elif step.nested:
             self.past.nested[key] = told
+        elif row["attempt"] == 0:
+            self.past.copied[key] = told
         else:
             self._resolve(row, key, told)
 

@@ -22,9 +22,10 @@ class Replay:
     def __init__(self, past: Recorded) -> None:
         self._past = past
         self._results: deque[Resolution] = deque(past.resolutions)
-        self._unheard = {result.id: result.message for result in past.resolutions}
+        self._unheard: dict[StepKey | str, Message] = {result.id: result.message for result in past.resolutions}
         self._called: set[StepKey | str] = {"rollback", "stop"}  # commands from outside: nobody calls for these
         self._nested: list[Message] = []
+        self._given: list[Message] = []
 
     def calls(self, id: StepKey | str, fingerprint: str = "") -> bool:
         """The session calls a step, or a timer; whether that begins it, or goes on with what an earlier life began.
@@ -36,6 +37,10 @@ class Replay:
         recorded = self._past.fingerprints.get(id) if isinstance(id, StepKey) else None
         if recorded is not None and recorded != fingerprint:
             raise _not_deterministic(f'the step "{_shown(id)}" differs from the recorded one of that name')
+        copied = self._past.copied.pop(id, None) if isinstance(id, StepKey) else None
+        if copied is not None:
+            self._given.append(copied)
+            return False
         nested = self._past.nested.pop(id, None) if isinstance(id, StepKey) else None
         if nested is not None:
             self._nested.append(nested)
@@ -45,6 +50,18 @@ class Replay:
     def attempts_of(self, key: StepKey) -> int:
         """Attempts it took to come to the recorded outcome of a step; 0: there is none to be heard."""
         return getattr(self._unheard.get(key) or self._past.nested.get(key), "attempts", 0)
+
+    @property
+    def has_copies(self) -> bool:
+        """Results taken over from another instance are left. While there are any, messages are to be handed over one by
+        one, each followed by :meth:`given`: so every life of the run hears everything in the same order.
+        """
+        return bool(self._past.copied)
+
+    def given(self) -> list[Message]:
+        """Results taken over from another instance of steps called since."""
+        messages, self._given = self._given, []
+        return messages
 
     def next_messages(self, *, over: bool) -> list[Message]:
         """Results whose steps have been called, in journal order, up to the first whose step has not.
@@ -65,7 +82,9 @@ class Replay:
 
     def all_messages(self) -> list[Message]:
         """All results at once, in journal order: for a session that does itself what is done here."""
-        messages = [result.message for result in self._results]
+        messages = [*self._past.copied.values(), *(result.message for result in self._results)]
+        self._unheard |= self._past.copied
+        self._past.copied.clear()
         self._results.clear()
         return messages
 

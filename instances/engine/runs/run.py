@@ -200,6 +200,19 @@ class Run:
         return messages
 
     async def _turn(self, messages: list[Message]) -> None:
+        """Give the session messages, in an order that does not depend on how they came together."""
+        rest = messages
+        while rest and self._replay.has_copies:
+            await self._give(rest[:1])
+            rest = rest[1:]
+            while given := self._replay.given():
+                await self._give(given)
+        if rest or not messages:
+            await self._give(rest)
+        while given := self._replay.given():
+            await self._give(given)
+
+    async def _give(self, messages: list[Message]) -> None:
         """Give the session messages, and carry out what it answers."""
         self._session_calls = False
         self._state.breath.begin()

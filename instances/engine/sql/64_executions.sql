@@ -64,3 +64,55 @@ begin
   end if;
   return query select 0::smallint, r.status, r.owner;
 end $$;
+
+-- Create instance `k`, which repeats the finished instance `origin` on its version, and begins with what that one's journal
+-- says in the entries `kept`: results of steps that are not to run again, with their times, as if no attempt had made them
+-- (attempt 0), and the pieces of streams they returned. Refused when the origin is not as the caller saw it. Repeating
+-- it with the same key is harmless. outcome: 0 created, 3 refused, 4 the queue is full.
+create or replace function retry_instance(acc uuid, origin uuid, seen_run int, seen_seq bigint, k uuid, from_step text, detail text,
+  by_ text, kept bigint[], queue_limit int, t timestamptz)
+returns table (outcome smallint, no bigint) language plpgsql as $$
+#variable_conflict use_column
+declare
+  i instance; rt smallint; made bigint; n bigint;
+begin
+  select x.no into made from instance x where x.account_id = acc and x.key = k;
+  if found then return query select 0::smallint, made; return; end if;
+  select * into i from instance x where x.account_id = acc and x.key = origin for share;
+  if not found or i.status not in (7, 8) or i.deleted_at is not null or i.run <> seen_run or i.seq <> seen_seq then
+    return query select 3::smallint, null::bigint; return;
+  end if;
+  if queue_limit is not null and (select count(*) from (select from live l where l.account_id = acc and l.workflow_key = i.workflow_key
+      and l.phase = 0 limit queue_limit) q) >= queue_limit then
+    return query select 4::smallint, null::bigint; return;
+  end if;
+  select v.runtime into rt from version v where v.account_id = acc and v.version_key = i.version_key;
+  insert into instance (account_id, key, workflow_key, version_key, instance_id, transaction_id, input, trigger_source, trigger_detail,
+    triggered_by, success_retention_ms, error_retention_ms, created_at, dry_run, origin_key, retried_from)
+  values (acc, k, i.workflow_key, i.version_key, k::text, k::text, i.input, 7, detail, by_, i.success_retention_ms, i.error_retention_ms,
+    t, i.dry_run, origin, from_step)
+  on conflict do nothing returning no into made;
+  if not found then  -- made by another try of the same request, at the same time
+    return query select 0::smallint, x.no from instance x where x.account_id = acc and x.key = k; return;
+  end if;
+  insert into journal (account_id, key, seq, run, kind, at) values (acc, k, 1, 1, 0, t);
+  with s as materialized (
+    select j.* from journal j where j.account_id = acc and j.key = origin and j.seq = any (kept)
+  ), entries as (
+    select s.* from s
+    union all
+    select p.* from s cross join lateral (
+      select j.* from journal j where j.account_id = acc and j.key = origin and j.seq < s.seq and j.kind = 48 and j.run = s.run
+        and j.name = s.name and j.count = s.count and j.attempt = s.attempt) p
+    where s.kind = 6 and s.payload like ' %'
+  )
+  insert into journal (account_id, key, seq, run, kind, name, count, attempt, at, payload)
+  select acc, k, 1 + row_number() over (order by e.seq), 1, e.kind, e.name, e.count, 0, e.at, e.payload from entries e;
+  get diagnostics n = row_count;
+  -- What is kept did start: it is undone when this one is rolled back, whether or not it has been claimed by then.
+  insert into live (account_id, key, workflow_key, runtime, ready_at, epoch, seq, started_at, modified_at)
+  values (acc, k, i.workflow_key, rt, t, nextval('epoch_seq'), 1 + n, case when n > 0 then t end, t);
+  insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
+  values (acc, i.workflow_key, array[k], array[1::bigint], array[1 + n], t);
+  return query select 0::smallint, made;
+end $$;

@@ -251,7 +251,9 @@ class ScriptSession:
         }
         if "cron" in run.trigger:
             event["schedule"] = {"cron": run.trigger["cron"], "scheduledTime": run.trigger["scheduledTime"]}
-        seed = hashlib.sha256(f"{run.key}/{run.run}".encode()).hexdigest()
+        # What a retry took over from another instance must come about as it did there.
+        life = run.trigger.get("seed") if run.run == 1 else None
+        seed = hashlib.sha256((life or f"{run.key}/{run.run}").encode()).hexdigest()
         start = {"op": "start", "r": self._run, "cls": self._class_name, "event": event, "seed": seed}
         return encode(start | {"now": _millis(message.at), "workflow": run.workflow})
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
+from instances.engine.client import Repeat
 from instances.engine.runs.failures import decode_failure
+from instances.executions.retries import takeover
 from instances.lifecycle import Kind, Status
+from instances.projections.entries import Entry
 from tests.support.engine import Engine
 from tests.support.guest import GuestError
 from tests.support.guest_runtime import GuestRuntime
@@ -297,3 +301,43 @@ async def test_a_script_that_ends_before_its_deadline(engine: Engine, guests: Gu
     await engine.worker()
     [key] = await engine.create_many("w", 1, trigger_detail='{"timeout":60000}')
     assert (await engine.until(key, Status.COMPLETE))["output"] == "1"
+
+
+async def test_a_retry_keeps_what_started_before_its_first_step(engine: Engine, guests: GuestRuntime) -> None:
+    calls: list[str] = []
+    broken = {"c"}
+
+    async def note(name: str) -> str:
+        calls.append(name)
+        if name in broken:
+            raise GuestError("Error", f"{name} broke")
+        return f"{name}{len(calls)}"
+
+    async def script(event: Any, step: Any) -> Any:
+        a = await step.do("a", lambda *_: note("a"))
+        b = await step.do("b", lambda *_: note("b"))
+        return [a, b, await step.do("c", lambda *_: note("c"), config={"retries": {"limit": 0, "delay": 0, "backoff": "constant"}})]
+
+    await engine.define("w", script)
+    await engine.worker()
+    key = await engine.create("w")
+    row = await engine.until(key, Status.ERRORED)
+    broken.clear()
+    entries = [Entry(*(entry[name] for name in Entry.__dataclass_fields__)) for entry in await engine.journal(key)]
+    for first, expected, called in ((None, ["a1", "b2", "c4"], ["c"]), ("b", ["a1", "b5", "c6"], ["b", "c"])):
+        taken = takeover(entries, None, first, row["error"])
+        repeat = Repeat(
+            account_id=engine.account,
+            origin=key,
+            run=row["run"],
+            seq=row["seq"],
+            key=engine.ids.uuid7(),
+            from_step=taken.first,
+            detail=f'{{"seed":"{key}/1"}}',
+            triggered_by=None,
+            kept=taken.kept,
+        )
+        before = len(calls)
+        assert isinstance(await engine.client.retry(repeat), int)
+        assert json.loads((await engine.until(repeat.key, Status.COMPLETE))["output"]) == expected
+        assert calls[before:] == called
