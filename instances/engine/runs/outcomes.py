@@ -101,7 +101,8 @@ class Outcomes:
             self._steps.write(Kind.ATTEMPT_INTERRUPTED, step, msgspec.json.encode({"died": cause}).decode())
             self._steps.close(step)
             return
-        step.failures += 1
+        if step.state is StepState.RUNNING:  # the failure a delay function is asked about has been counted
+            step.failures += 1
         retry = _based_on(step.do.retry, DEFAULT_DELAY) if step.do.dynamic_delay else step.do.retry
         if step.failures <= retry.limit:
             payload = encode_failure(failure, delay=retry.wait(step.failures))

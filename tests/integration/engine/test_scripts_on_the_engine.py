@@ -154,6 +154,25 @@ async def test_a_delay_function_says_how_long_to_wait(engine: Engine, guests: Gu
     assert delays == [20_000, 40_000]
 
 
+async def test_d10_after_a_delay_function_that_ended_its_sandbox_comes_the_default_delay(
+    engine: Engine, guests: GuestRuntime
+) -> None:
+    async def fails(ctx: Any, _: Any) -> Any:
+        raise GuestError("Error", "no")
+
+    async def script(event: Any, step: Any) -> Any:
+        config = {"retries": {"limit": 1, "delay": "[dynamic]", "backoff": "constant"}}
+        return await step.do("flaky", fails, config=config, delay=lambda attempt, error: 1)
+
+    guests.die_on = lambda message: "cpu" if message["op"] == "delay" else None
+    await engine.define("w", script)
+    await engine.worker()
+    key = await engine.create("w")
+    await engine.written(key, Kind.ATTEMPT_FAILED)
+    [failed] = [row for row in await engine.journal(key) if row["kind"] == Kind.ATTEMPT_FAILED]
+    assert decode_failure(failed["payload"]).delay == 10_000
+
+
 async def test_an_attempt_that_uses_up_its_cpu_time_fails_and_is_retried(engine: Engine, guests: GuestRuntime) -> None:
     async def script(event: Any, step: Any) -> Any:
         config = {"retries": {"limit": 1, "delay": 0, "backoff": "constant"}}

@@ -12,6 +12,12 @@ export class Other extends WorkflowEntrypoint {
   async run(event, step) {
     await step.do("a", async () => 1);
     if (event.payload.wait) return (await step.waitForEvent("w", { type: "go", timeout: "1 hour" })).payload;
+    if (event.payload.name) return event.workflowName;
+    if (event.payload.twice) {
+      const got = [];
+      for (const type of ["one", "two"]) got.push(await step.waitForEvent(type, { type, timeout: "1 hour" }));
+      return got.map(({ type, payload }) => [type, payload]);
+    }
     if (event.payload.fail) throw new Error("failed");
     if (event.payload.self) { await step.do("delete", async () => { await (await this.env.OTHER.get(event.instanceId)).delete(); ran = true; }); ran = true; }
     return event.payload;
@@ -66,6 +72,33 @@ async def test_b03_create_without_arguments(ask):
     assert got == [True, "complete"]
 
 
+async def test_b02_the_workflow_s_name_is_that_of_the_bound_one(ask):
+    got = await ask(
+        "return [await settled(await OTHER.create({ params: { name: true } }), ENDED), this.env.FLOW !== undefined];"
+    )
+    assert got[0]["output"].endswith("-other")
+
+
+async def test_b16_a_batch_of_three_in_order(ask):
+    got = await ask(
+        'const ids = ["c", "a", "b"];\n'
+        "const made = await OTHER.createBatch(ids.map((id) => ({ id, params: { id } })));\n"
+        "const ends = [];\n"
+        "for (const id of ids) ends.push((await settled(await OTHER.get(id), ENDED)).output.id);\n"
+        "return [made.map((one) => one.id), ends];"
+    )
+    assert got == [["c", "a", "b"], ["c", "a", "b"]]
+
+
+async def test_b25_two_waits_get_each_their_own_event(ask):
+    got = await ask(
+        "const one = await OTHER.create({ params: { twice: true } });\n"
+        'await one.sendEvent({ type: "two", payload: 2 });\nawait one.sendEvent({ type: "one", payload: 1 });\n'
+        "return (await settled(one, ENDED)).output;"
+    )
+    assert got == [["one", 1], ["two", 2]]
+
+
 CAUGHT = "const told = async (work) => { try { await work(); return 'nothing'; } catch (error) { return `${error.name}: ${error.message}`; } };\n"
 
 
@@ -80,6 +113,7 @@ CAUGHT = "const told = async (work) => { try { await work(); return 'nothing'; }
         ("b09", 'OTHER.get("*/30 * * * *-1786001400000")', "(instance.not_found)"),
         ("b15 empty", "OTHER.deleteBatch([])", "(body) batchDeleteInstances should have at least 1 instance"),
         ("b15 many", 'OTHER.deleteBatch(Array(101).fill("a"))', "(body) batchDeleteInstances only supports 100 instances at a time"),
+        ("b08 delete", 'OTHER.deleteBatch([""])', "WorkflowError: (instance.invalid_id) Instance ID is invalid"),
         ("b15 id", 'OTHER.deleteBatch(["?"])', "(instance.invalid_id) Instance ID is invalid"),
         ("b17", "OTHER.createBatch([])", "WorkflowError: batchCreate should have at least 1 instance"),
         ("many", "OTHER.createBatch(Array(101).fill({}))", "batchCreate only supports 100 instances at a time"),

@@ -111,6 +111,23 @@ async def test_nested_views_are_stored_without_the_buffer_around_them(js: Script
     assert await run.output() == [1000, 1000, 3]
 
 
+@pytest.mark.parametrize(
+    ("id", "value", "shown"),
+    [
+        ("e11", "new Uint8Array(200_000)", '"[Uint8Array(200000 bytes)]"'),
+        ("e12", "({ deep: [{ view: new Uint8Array(200_000) }] })", '{"deep":[{"view":"[Uint8Array(200000 bytes)]"}]}'),
+        ("buffer", "new ArrayBuffer(3)", '"[ArrayBuffer(3 bytes)]"'),
+        ("shorts", "new Int16Array(3)", '"[Int16Array(6 bytes)]"'),
+    ],
+)
+async def test_views_show_bytes_by_their_size(js: Scripts, id, value, shown):
+    run = await js.run(f'await step.do("a", async () => {value});\nreturn await step.do("b", async () => "end");')
+    assert await run.output() == "end"
+    assert (await run.details())["steps"][0]["output"] == shown
+    messages = [line["message"] for line in await js.call("GET", f"{run.path}/logs?per_page=1000")]
+    assert "Step completed" in messages
+
+
 async def test_c30_c31_sensitive_outputs_are_shown_to_the_code_only(js: Scripts):
     run = await js.run(
         'const secret = await step.do("a", { sensitive: "output" }, async () => "hush");\n'

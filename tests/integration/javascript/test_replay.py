@@ -68,6 +68,23 @@ async def test_clock_and_chance_outside_steps_are_the_same_in_every_life(scripts
     assert (await run.details())["steps"][0] == before["steps"][0], "the step did not run again"
 
 
+async def test_e10_status_and_log_are_there_after_a_restart(scripts: Scripts, restart):
+    await restart()
+    run = await scripts.run(
+        'console.log("before");\nawait step.do("a", async () => { console.log("inside"); });\n'
+        'await step.do("b", { retries: { limit: 9, delay: 0 } }, () => opened("g"));\nreturn "end";'
+    )
+    await run.has("b-1")
+    before = await run.details()
+    await restart()
+    after = await run.until("running")
+    assert after["steps"][0] == before["steps"][0]
+    assert await run.logs() == ["before", "inside"]
+    await run.open("g")
+    assert await run.output() == "end"
+    assert await run.logs() == ["before", "inside"]
+
+
 async def test_e08_an_event_finds_an_instance_no_worker_holds(scripts: Scripts, restart):
     await restart()
     run = await scripts.run('return (await step.waitForEvent("w", { type: "go" })).payload;')

@@ -113,6 +113,31 @@ async def test_d07_a_delay_function_that_never_settles_fails_after_five_seconds(
     assert await run.output() == 'The delay function for step "a-1" did not return within 5 seconds'
 
 
+async def test_e04_the_delay_is_told_with_the_attempt_that_failed(js: Scripts):
+    name = js.name()
+    run = await js.run(
+        'if (event.payload.child) return await step.do("a", { retries: { limit: 1, delay: () => 50 } }, async ({ attempt }) => { if (attempt === 1) throw new Error("no"); });\n'
+        'return await step.do("ask", async () => {\n'
+        '  const feed = await (await this.env.ME.create({ params: { child: true } })).subscribe({ filter: ["attempt_errored"] });\n'
+        "  const { value } = await feed.next();\n"
+        "  return [value.stepName, value.attempt, value.retryDelayMs, value.error, (await feed.next()).done];\n});",
+        name=name,
+        bindings=[{"type": "workflow", "name": "ME", "workflow_name": name, "class_name": "Flow"}],
+    )
+    assert await run.output() == ["a-1", 1, 50, {"name": "Error", "message": "no"}, True]
+
+
+async def test_d07_d08_a_delay_function_that_failed_is_in_the_log(js: Scripts):
+    run = await js.run(
+        'await step.do("a", { retries: { limit: 3, delay: () => { throw new Error("broken"); } } }, async () => { throw new Error("no"); });'
+    )
+    await run.until("errored")
+    lines = await js.call("GET", f"{run.path}/logs?per_page=1000")
+    told = [line["message"] for line in lines if "delay function" in line["message"] and line.get("step") == "a-1"]
+    assert len(told) == 1
+    assert 'The delay function for step "a-1" threw an error: broken' in told[0]
+
+
 async def test_e06_the_context_shows_fixed_delays_only(js: Scripts):
     run = await js.run(
         'const dynamic = await step.do("a", { retries: { limit: 1, delay: () => 1 } }, async (ctx) => "delay" in ctx.config.retries);\n'
@@ -311,6 +336,7 @@ async def test_e29_b30_resume_while_waiting_for_the_pause_takes_it_back(js: Scri
     await run.until("running")
     await run.open("g")
     assert await run.output() == "end"
+    assert [step["success"] for step in (await run.details())["steps"]] == [True, True, True]
 
 
 async def test_e30_a_pause_interrupts_a_sleep(js: Scripts):
@@ -333,6 +359,18 @@ async def test_e31_a_pause_interrupts_a_wait(js: Scripts):
     assert (await run.details())["status"] == "paused"
     await run.command("resume")
     assert await run.output() == "end"
+
+
+async def test_b26_termination_ends_a_wait_and_no_later_step_begins(js: Scripts):
+    run = await js.run('await step.waitForEvent("w", { type: "go" });\nawait step.do("after", async () => 1);')
+    await run.until("waiting")
+    await run.command("terminate")
+    await run.until("terminated")
+    with pytest.raises(Refused):
+        await run.send("go")
+    details = await run.details()
+    assert [step["type"] for step in details["steps"]] == ["waitForEvent", "termination"]
+    assert details["steps"][1]["trigger"] == {"source": "api"}
 
 
 UNDO = "{ rollback: async ({ error, output, ctx }) => { console.log(JSON.stringify([ctx.step.name, ctx.step.count, error.name, error.message, output])); } }"
@@ -374,6 +412,8 @@ async def test_e37_a_failed_step_is_rolled_back_too(js: Scripts):
     run = await js.run(f'await step.do("a", {ONCE}, async () => {{ throw new Error("no"); }}, {UNDO});')
     assert await run.error() == ("Error", "no")
     assert await run.logs() == ['["a",1,"Error","no",null]']
+    forward, undone = (await run.details())["steps"]
+    assert (forward["type"], forward["success"], undone["type"], undone["success"]) == ("step", False, "rollback", True)
 
 
 async def test_e38_only_steps_with_handlers_are_rolled_back(js: Scripts):
