@@ -40,7 +40,7 @@ def channel(account_id: UUID) -> str:
 
 
 class Follower:
-    """Somebody who follows one instance."""
+    """Somebody who follows one instance, or all of an account."""
 
     __slots__ = ("_grown",)
 
@@ -50,8 +50,9 @@ class Follower:
     def wake(self) -> None:
         self._grown.set()
 
-    async def grown(self, timeout: float = LOOK_AGAIN) -> None:
-        """Return when the instance may have grown: at the next news of it, at the latest after `timeout` seconds.
+    async def grown(self, timeout: float | None = LOOK_AGAIN) -> None:
+        """Return when the instance may have grown: at the next news of it, at the latest after `timeout` seconds (None:
+        somebody else looks, and wakes it).
 
         News that came since the last call counts, so nothing is missed between two looks.
         """
@@ -67,7 +68,8 @@ class LiveFeed:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._wanted = asyncio.Event()
-        self._followers: defaultdict[UUID, defaultdict[UUID, set[Follower]]] = defaultdict(lambda: defaultdict(set))
+        self._followers: defaultdict[UUID, defaultdict[UUID | None, set[Follower]]]
+        self._followers = defaultdict(lambda: defaultdict(set))
         self._streams: Counter[object] = Counter()
         self._listener: asyncio.Task[None] | None = None
         self._pubsub: PubSub | None = None
@@ -88,8 +90,10 @@ class LiveFeed:
             await self._redis.aclose()
 
     @asynccontextmanager
-    async def follow(self, account_id: UUID, key: UUID) -> AsyncIterator[Follower]:
-        """Follow an instance: enter, look at what is there, then wait for `grown` and look again."""
+    async def follow(self, account_id: UUID, key: UUID | None) -> AsyncIterator[Follower]:
+        """Follow an instance (None: all of the account): enter, look at what is there, then wait for `grown` and look
+        again.
+        """
         follower = Follower()
         first = account_id not in self._followers
         self._followers[account_id][key].add(follower)
@@ -122,11 +126,11 @@ class LiveFeed:
         followed = self._followers.get(account_id)
         if not followed:
             return
-        for raw in keys:
-            for follower in followed.get(UUID(bytes=raw), ()):
+        for key in (None, *(UUID(bytes=raw) for raw in keys)):
+            for follower in followed.get(key, ()):
                 follower.wake()
 
-    async def _forget(self, account_id: UUID, key: UUID, follower: Follower) -> None:
+    async def _forget(self, account_id: UUID, key: UUID | None, follower: Follower) -> None:
         followed = self._followers[account_id]
         followed[key].discard(follower)
         if not followed[key]:
