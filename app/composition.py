@@ -115,6 +115,7 @@ class Platform:
         feed = LiveFeed.at(settings.redis_url)
         stack.push_async_callback(feed.stop)
         self.instances = InstanceService(db, clock, ids, self.tenants, self.versions, self.engine, self.jobs, feed)
+        stack.push_async_callback(self.instances.follow.stop)
 
     def _sandboxes(self, stack: AsyncExitStack) -> dict[str, SandboxHost]:
         """Where uploads are looked at, by language. Nothing is started before the first."""

@@ -30,7 +30,9 @@ from instances.errors import (
     TooManyEvents,
 )
 from instances.executions.service import Executions
+from instances.figures.service import Figures
 from instances.finding import Finder
+from instances.following.service import Follow
 from instances.lifecycle import Status
 from instances.listing import REACHABLE_ROWS, Cursor, ListQuery
 from instances.live_feed import LiveFeed
@@ -41,6 +43,8 @@ from instances.projections.instance_view import InstanceFacts, InstanceView, ins
 from instances.projections.step_view import StepDetail, find_step, step_detail
 from instances.projections.values import StoredStream
 from instances.schemas import RestartFrom
+from instances.search.executions import ExecutionReader
+from instances.search.service import Searcher
 from instances.streams import StepStream, StreamReader
 from instances.subscriptions import Subscription
 from tenants.auth import Caller
@@ -116,6 +120,10 @@ class InstanceService:
         self.feed = feed
         self.logs = LogReader(db, clock, feed)
         self.streams = StreamReader(db)
+        self.searcher = Searcher(db)
+        self.reader = ExecutionReader(db, versions, self.searcher)
+        self.figures = Figures(db, clock)
+        self.follow = Follow(db, feed)
 
     # --- create ------------------------------------------------------------------------------------------------
 
