@@ -102,6 +102,10 @@ class UserService:
         changes = {"password_hash": hashed, "logins_since": self._clock.now()}
         await self._change(caller, user_id, changes, "user.password")
 
+    async def end_logins(self, caller: Caller, user_id: UUID) -> None:
+        """End every login there is of the user: JWTs, sessions and what they opened. API tokens stay."""
+        await self._change(caller, user_id, {"logins_since": self._clock.now()}, "user.logout")
+
     async def link(self, caller: Caller, user_id: UUID, to_account: UUID, to_user: UUID) -> None:
         """Say that a user of the caller's account is the same person as a user of another account.
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import click
 
 from app.cli.environment import Direct
-from app.cli.operator_options import Text, account_option, operator_command
+from app.cli.operator_options import ACCOUNT, Text, account_option, operator_command
 from app.cli.output import Output
 from app.cli.problems import CommandFailed
 from tenants.auth import ROLE_SCOPES, operator
@@ -105,6 +105,31 @@ async def set_password(at: Direct, out: Output, name: str, account_id: UUID, pas
     row = await at.tenants.users.find(account_id, name)
     password = _read_password() if password_stdin else _ask_password()
     await at.tenants.users.set_password(operator(account_id), row.id, password)
+    await _report(at, out, account_id, row.id)
+
+
+@user.command("logout")
+@click.argument("name", metavar="NAME|ID")
+@account_option
+@operator_command
+async def logout(at: Direct, out: Output, name: str, account_id: UUID) -> None:
+    """End all logins of a user, within a second. API tokens stay."""
+    row = await at.tenants.users.find(account_id, name)
+    await at.tenants.users.end_logins(operator(account_id), row.id)
+    await _report(at, out, account_id, row.id)
+
+
+@user.command("link")
+@click.argument("name", metavar="NAME|ID")
+@account_option
+@click.option("--to-account", required=True, type=ACCOUNT, metavar="ID", help="The account of the other user.")
+@click.option("--to-user", required=True, metavar="NAME|ID", help="The user there who is the same person.")
+@operator_command
+async def link(at: Direct, out: Output, name: str, account_id: UUID, to_account: UUID, to_user: str) -> None:
+    """Say that users of two accounts are one person: who is logged in as one may act as the other."""
+    row = await at.tenants.users.find(account_id, name)
+    other = await at.tenants.users.find(to_account, to_user)
+    await at.tenants.users.link(operator(account_id), row.id, to_account, other.id)
     await _report(at, out, account_id, row.id)
 
 

@@ -162,6 +162,19 @@ def test_a_user_is_made_listed_and_changed(millrace, account_id):
     assert "name or e-mail address already" in millrace("user", "create", "Ada", *at, "--role", "admin", fails=1)
 
 
+def test_a_user_is_one_person_with_a_user_of_another_account(millrace, account_id):
+    other = millrace("account", "create", "other", "--json")["id"]
+    for account in (account_id, other):
+        millrace("user", "create", "ada", "--account", account, "--role", "viewer")
+    link = ("user", "link", "ada", "--account", other, "--to-account", account_id, "--to-user")
+    assert millrace(*link, "ada", "--json")["name"] == "ada"
+    assert "no such user" in millrace(*link, "bob", fails=1)
+    millrace("user", "create", "eve", "--account", other, "--role", "viewer")
+    taken = millrace("user", "link", "eve", *link[3:], "ada", fails=1)
+    assert "another user of this account already" in taken
+    assert millrace("user", "logout", "ada", "--account", other, "--json")["status"] == "active"
+
+
 def test_a_workspace_and_its_members(millrace, account_id):
     at = ("--account", account_id)
     made = millrace("workspace", "create", "team", *at, "--json")

@@ -180,6 +180,7 @@ async def test_what_ends_a_login_ends_it_within_a_second_everywhere(tenants, els
     await refused(elsewhere.authenticate(text))
     clock.advance(1)
     await expire(tenants.users.set_password(boss, ada.id, PASSWORD))
+    await expire(tenants.users.end_logins(boss, ada.id))
     await tenants.authenticate(tenants.logins.issue(await current(), HOUR))
 
 
