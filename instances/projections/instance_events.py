@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from instances.lifecycle import Kind
+from instances.projections import activity
+from instances.projections.activity import Activity
 from instances.projections.entries import Entry, read_failure, read_rollback, read_start, read_timer
 from instances.projections.values import is_tagged, stream_preview
 
 REDACTED = "[REDACTED]"
-PER_ENTRY = 2
-"""Events one entry gives at most: the end of a step is the end of an attempt, too."""
+PER_ENTRY = 4
+"""Events one entry gives at most, and room: the end of a step is that of an attempt, and may change the status."""
 
 TYPES = frozenset(
     {f"workflow_{what}" for what in ("queued", "started", "running", "paused", "waiting_for_pause", "waiting")}
@@ -28,7 +30,7 @@ TYPES = frozenset(
     | {"sleep_started", "sleep_completed", "wait_started", "wait_completed", "wait_timed_out"}
     | {"rollback_started", "rollback_completed", "rollback_errored"}
 )
-"""Every type there is. Instances become `workflow_waiting` without an entry in their journal: it is never told."""
+"""Every type there is."""
 LAST = frozenset({"workflow_completed", "workflow_errored", "workflow_terminated"})
 
 Event = tuple[str, dict[str, Any], str | None]
@@ -40,15 +42,24 @@ class InstanceEvents:
 
     def __init__(self, params: str | None) -> None:
         self._params = params
+        self._activity = Activity()
         self._sensitive: set[tuple[str | None, int | None]] = set()
         self._attempts: dict[tuple[bool, str | None, int | None], int] = {}
 
     def of(self, entry: Entry) -> Iterator[tuple[int, Event]]:
         """What an entry tells: number and event. Numbers grow along the journal, and are the same at every reading."""
+        for index, event in enumerate(self._told(entry)):
+            yield entry.seq * PER_ENTRY + index, event
+
+    def _told(self, entry: Entry) -> Iterator[Event]:
+        waits = self._activity.heed(entry)
+        if waits is False:
+            yield "workflow_running", {}, None
         tell = _TELL.get(Kind(entry.kind))
         if tell is not None:
-            for index, event in enumerate(tell(self, entry)):
-                yield entry.seq * PER_ENTRY + index, event
+            yield from tell(self, entry)
+        if waits:
+            yield "workflow_waiting", {}, None
 
     # --- steps ---------------------------------------------------------------------------------------------------
 
@@ -179,5 +190,5 @@ _TELL: Mapping[Kind, Callable[[InstanceEvents, Entry], Iterator[Event]]] = {
     Kind.ROLLBACK_STEP_FAILED: InstanceEvents._step_failed,
     Kind.ROLLBACK_ENDED: InstanceEvents._rollback_ended,
 }
-KINDS = tuple(int(kind) for kind in _TELL)
+KINDS = tuple(sorted(int(kind) for kind in _TELL.keys() | activity.KINDS))
 """Kinds of entries that tell something."""

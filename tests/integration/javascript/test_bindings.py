@@ -305,6 +305,8 @@ async def test_subscribe_replays_history_then_follows(ask):
         "attempt_completed",
         "step_completed",
         "wait_started",
+        "workflow_waiting",
+        "workflow_running",
         "wait_completed",
         "workflow_completed",
     ]
