@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from litestar import Litestar, Request, Router, get, post
+from litestar import Litestar, Request, Router, WebSocket, get, post, websocket
 from litestar.types import ASGIApp
 
 from app.authentication import (
@@ -347,6 +347,44 @@ async def test_a_limit_is_shown_and_refuses_with_429(client, tenants, boss, make
     assert int(answers[2].headers["retry-after"]) == 30
     other = await make_token()
     assert (await client.get("/f/who", headers=other.headers)).status_code == 200
+
+
+async def test_an_upgrade_is_authenticated_like_a_request(tenants, settings, ada, make_token):
+    platform: Any = SimpleNamespace(tenants=tenants, settings=settings)
+    token = await make_token("executions:read")
+
+    @websocket("/socket", accepts_ticket=True)
+    async def socket(socket: WebSocket[Any, Any, Any]) -> None:
+        await socket.accept()
+        await socket.send_text(socket.scope[CALLER].name)  # type: ignore[typeddict-item]
+        await socket.close()
+
+    def authenticated(app: ASGIApp) -> ASGIApp:
+        return Authenticate(app, platform, ORCHESTRATION)
+
+    app = Litestar([Router("/", route_handlers=[socket], middleware=[authenticated])], openapi_config=None)
+
+    async def upgrade(headers: dict[str, str], query: str = "") -> list[Any]:
+        sent: list[Any] = []
+        heard = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}])
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "websocket", "path": "/socket", "raw_path": b"/socket", "query_string": query.encode()}
+        scope |= {"headers": raw, "subprotocols": [], "scheme": "ws", "client": None, "server": None, "extensions": {}}
+
+        async def receive() -> Any:
+            return next(heard)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await app(scope, receive, send)  # type: ignore[arg-type]
+        return [message.get("text") for message in sent if message["type"] != "websocket.accept"]
+
+    ticket = await tenants.tickets.issue(ada.caller, "/socket")
+    assert (await upgrade(token.headers))[0] == "t"
+    assert (await upgrade({}, f"ticket={ticket}"))[0] == "ada"
+    for headers, query in (({}, ""), ({}, f"ticket={ticket}"), (token.headers, f"x={token.text}")):
+        assert await upgrade(headers, query) == [None]
 
 
 async def test_credentials_in_messages(tenants, ada, jwt_of, make_token):
