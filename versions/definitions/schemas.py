@@ -53,6 +53,8 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     version_created_at: datetime
     last_execution_at: datetime | None = None
     executions: int | None = None
+    retired: bool = False
+    """Whether the workflow was deleted. Only those asked for by version can be."""
 
     @property
     def semver(self) -> str:

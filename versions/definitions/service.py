@@ -7,7 +7,7 @@ id as faces show it (`wf_…`, or its number where `decimal` says so), its UUID,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -133,6 +133,14 @@ class DefinitionService:
             if key is None:
                 raise WorkflowNotFound()
             return await store.versions(connection, caller.account_id, key, no, limit, offset)
+
+    async def of_versions(self, caller: Caller, version_keys: Iterable[UUID]) -> dict[UUID, Definition]:
+        """Versions that instances run, by key, also of workflows that were deleted since; others are left out."""
+        caller.require("workflows:read", "executions:read")
+        keys = sorted(set(version_keys))
+        async with self._db.scope(caller.account_id) as connection:
+            found = await store.by_version(connection, caller.account_id, caller.workspace_id, keys)
+        return {each.version_key: each for each in found}
 
     async def node_figures(self, account_id: UUID, workflow_key: UUID) -> dict[str, NodeFigure]:
         """How long each node of a workflow takes, as far as that is known, by node id. For estimates."""

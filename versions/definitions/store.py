@@ -79,6 +79,12 @@ where {LIVING} and w.workflow_key = $2 and ($3::int is null or v.no = $3)
 order by v.no desc limit $4 offset $5
 """
 
+BY_VERSION = f"""
+select {WORKFLOW_COLUMNS}, {_VERSION_COLUMNS}, w.deleted_at is not null as retired
+from version v join workflow w on w.account_id = $1 and w.workflow_key = v.workflow_key
+where v.account_id = $1 and ($2::uuid is null or w.workspace_id = $2) and v.version_key = any($3::uuid[])
+"""
+
 LOCK = f"select {WORKFLOW_COLUMNS} from workflow w where {LIVING} and w.workflow_key = $2 for update"
 
 SET_PROFILE = f"""
@@ -131,6 +137,7 @@ def _definition(row: asyncpg.Record) -> Definition:
         version_created_at=found["version_created_at"],
         last_execution_at=found.get("last_execution_at"),
         executions=found.get("executions"),
+        retired=found.get("retired", False),
     )
 
 
@@ -181,6 +188,14 @@ async def versions(
 ) -> list[Definition]:
     """A workflow's versions, the newest first; the one numbered `no` where that is given."""
     rows = await connection.fetch(VERSIONS, account_id, workflow_key, no, limit, offset)
+    return [_definition(row) for row in rows]
+
+
+async def by_version(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, version_keys: Sequence[UUID]
+) -> list[Definition]:
+    """Versions of workflows, deleted ones too, in no order."""
+    rows = await connection.fetch(BY_VERSION, account_id, workspace_id, version_keys)
     return [_definition(row) for row in rows]
 
 

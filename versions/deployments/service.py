@@ -284,7 +284,7 @@ class DeploymentService:
         await self._note(connection, caller, base.name, made.id, source, author, annotations)
         for workflow_key, version_key in await store.workflows_on(connection, account_id, base.id):
             await store.move_workflow(
-                connection, account_id, workflow_key, version_key, self._ids.uuid7(), made.id, now
+                connection, account_id, workflow_key, version_key, self._ids.uuid7(), made.id, now, caller.actor
             )
 
     async def change_settings(self, caller: Caller, name: str, patch: SettingsPatch) -> dict[str, Any]:

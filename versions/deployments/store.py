@@ -105,11 +105,11 @@ where w.account_id = $1 and v.script_id = $2 and w.deleted_at is null order by w
 COPY_VERSION = """
 insert into version (account_id, version_key, workflow_key, no, language, runtime, class_name, script_id, source,
                      source_hash, graph, settings, dialect, original, step_limit, success_retention_ms,
-                     error_retention_ms, created_at)
+                     error_retention_ms, created_by, created_at)
 select v.account_id, $3, v.workflow_key,
        (select max(o.no) + 1 from version o where o.account_id = $1 and o.workflow_key = v.workflow_key),
        v.language, v.runtime, v.class_name, $4, v.source, v.source_hash, v.graph, v.settings, v.dialect, v.original,
-       v.step_limit, v.success_retention_ms, v.error_retention_ms, $5
+       v.step_limit, v.success_retention_ms, v.error_retention_ms, $6, $5
 from version v where v.account_id = $1 and v.version_key = $2
 """
 
@@ -207,7 +207,8 @@ async def move_workflow(
     new_key: UUID,
     script_id: UUID,
     now: datetime,
+    by: str,
 ) -> None:
     """Make a copy of the workflow's version that runs another version of its script, and make it current."""
-    await connection.execute(COPY_VERSION, account_id, version_key, new_key, script_id, now)
+    await connection.execute(COPY_VERSION, account_id, version_key, new_key, script_id, now, by)
     await connection.execute(SET_CURRENT_VERSION, account_id, workflow_key, new_key, now)

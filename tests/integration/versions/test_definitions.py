@@ -307,6 +307,22 @@ async def test_deleting_retires_and_frees_the_name(definitions, boss, admin, ver
     assert second.workflow.workflow_key != first.workflow.workflow_key
 
 
+async def test_versions_are_found_by_their_keys_also_when_the_workflow_is_gone(definitions, boss, stranger):
+    first = (await definitions.create(boss, "002", SAMPLE)).definition
+    second = (await definitions.update(boss, "002", "sample-workflow", {"name": "New"})).definition
+    await definitions.create(boss, "004", ACTIONS)
+    keys = [first.version_key, second.version_key, UUID(int=1), first.version_key]
+    found = await definitions.of_versions(boss, keys)
+    assert {key: (each.semver, each.retired) for key, each in found.items()} == {
+        first.version_key: ("1.0.0", False), second.version_key: ("1.0.1", False)
+    }  # fmt: skip
+    assert found[first.version_key].shown("002", boss)["name"] == "Sample Workflow"
+    await definitions.delete(boss, "sample-workflow")
+    assert [each.retired for each in (await definitions.of_versions(boss, keys)).values()] == [True, True]
+    for caller in (stranger, dataclasses.replace(boss, workspace_id=UUID(int=3))):
+        assert await definitions.of_versions(caller, keys) == {}
+
+
 async def test_duplicates(definitions, boss):
     made = (await definitions.create(boss, "004", ACTIONS, profile=Profile(tags=["t"]))).definition
     copy = (await definitions.duplicate(boss, "welcome")).definition
