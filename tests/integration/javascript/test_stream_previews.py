@@ -1,4 +1,4 @@
-"""What views, the step endpoint, subscribers and a later run are shown of streams that steps returned."""
+"""What views and the step endpoint show of streams that steps returned."""
 
 # ruff: noqa: E501 - lines of JavaScript
 from __future__ import annotations
@@ -9,7 +9,6 @@ import pytest
 from tests.support.javascript import Scripts
 
 READ = "const bytes = await new Response(stream).bytes();\n"
-ONCE = "{ retries: { limit: 0, delay: 0 } }"
 
 
 async def shown(js: Scripts, made: str, config: str = "{}"):
@@ -54,48 +53,6 @@ async def test_c18_the_step_endpoint_gives_the_bytes_of_a_stream(js: Scripts):
     for _ in range(2):  # as often as anybody asks
         answer = await raw(js, f"{run.path}/step?name=a-1&type=step")
         assert (answer.headers["content-type"], answer.content) == ("application/octet-stream", b"\x00\xff\n")
-
-
-async def test_subscribers_are_told_the_beginning_of_a_stream(js: Scripts):
-    name = js.name()
-    binding = {"type": "workflow", "name": "ME", "workflow_name": name, "class_name": "Flow"}
-    run = await js.run(
-        'if (event.payload.child) { await step.do("a", async () => new Response("told").body);\n'
-        '  await step.do("b", { sensitive: "output" }, async () => new Response("hush").body); return; }\n'
-        'return await step.do("ask", async () => {\n'
-        '  const feed = await (await this.env.ME.create({ params: { child: true } })).subscribe({ filter: ["step_completed"] });\n'
-        "  const outputs = [];\n"
-        "  for (;;) { const { done, value } = await feed.next(); if (done) return outputs; outputs.push(value.output); }\n});",
-        name=name,
-        bindings=[binding],
-    )
-    assert await run.output() == ["told", "[REDACTED]"]
-
-
-async def test_c15_a_restart_stores_the_stream_anew(js: Scripts):
-    run = await js.run(
-        'const stream = await step.do("a", async () => new Response(crypto.randomUUID()).body);\n'
-        "return await new Response(stream).text();"
-    )
-    first = await run.output()
-    await run.command("restart")
-    while (again := (await run.until("complete"))["output"]) == first:
-        pass
-    answer = await raw(js, f"{run.path}/step?name=a-1&type=step")
-    assert answer.text == again
-
-
-async def test_c23_a_timeout_while_a_stream_is_read_leaves_nothing_of_it(js: Scripts):
-    run = await js.run(
-        'try { await step.do("a", { timeout: 100, retries: { limit: 0, delay: 0 } }, async () =>\n'
-        "  new ReadableStream({ start(controller) { controller.enqueue(new Uint8Array(10)); } })); }\n"
-        "catch (error) { return [error.name, error.message]; }"
-    )
-    assert await run.output() == ["WorkflowTimeoutError", "Execution timed out after 100ms"]
-    step = (await run.details())["steps"][0]
-    assert (step["success"], step["output"]) == (False, None)
-    answer = await raw(js, f"{run.path}/step?name=a-1&type=step")
-    assert "output" not in answer.json()["result"]
 
 
 async def test_a_timeout_while_a_stream_is_read_is_followed_by_a_retry(js: Scripts):

@@ -66,6 +66,23 @@ async def test_c12_a_locked_stream_is_no_result(js: Scripts):
     assert "the stream is locked" in step["attempts"][0]["error"]["message"]
 
 
+async def test_a_stream_that_has_been_read_from_is_no_result(js: Scripts):
+    run = await js.run(
+        """
+        await step.do("a", { retries: { limit: 0, delay: 0 } }, async () => {
+          const stream = new Response("x").body;
+          const reader = stream.getReader();
+          await reader.read();
+          reader.releaseLock();
+          return stream;
+        });
+        """
+    )
+    assert await run.error() == ("WorkflowFatalError", INVALID % "a")
+    [step] = (await run.details())["steps"]
+    assert "the stream has been read from" in step["attempts"][0]["error"]["message"]
+
+
 @pytest.mark.parametrize("chunk", ["'text'", "5", "{}"])
 async def test_c13_chunks_must_be_bytes(js: Scripts, chunk: str):
     config = "{ retries: { limit: 0, delay: 0 } }"

@@ -380,6 +380,7 @@ function drain(life, id, message, stream, answer) {
   const over = () => { if (life.readers.get(id) === reader) life.readers.delete(id); };
   perform(life, id, message, async () => {
     if (stream.locked) return "the stream is locked";
+    if (stream._disturbed === true) return "the stream has been read from";
     reader = stream.getReader();
     life.readers.set(id, reader);
     return keepAll(reader, (bytes) => keep(life, id, attempt, bytes));
