@@ -83,10 +83,16 @@ def _held(parameters: Parameters, held: HeldBack) -> str:
 
 
 class Conditions:
-    """Writes predicates out. `handles` gives, for each comparison of handles, the workflows it holds for."""
+    """Writes predicates out. `handles` gives, for each comparison of handles, the workflows it holds for. `finished`:
+    for rows without a live row, whose own columns say all, so that nobody has to look for one.
+    """
 
-    def __init__(self, parameters: Parameters, held: HeldBack, handles: dict[Compare, list[UUID]]) -> None:
+    def __init__(
+        self, parameters: Parameters, held: HeldBack, handles: dict[Compare, list[UUID]], *, finished: bool = False
+    ) -> None:
         self._parameters = parameters
+        self._finished = finished
+        self._status = "i.status" if finished else STATUS
         self._held_back = held
         self._handles = handles
 
@@ -105,10 +111,12 @@ class Conditions:
                 return self._compare(predicate)
 
     def _facets(self, facets: frozenset[Facet]) -> str:
+        if self._finished:
+            facets = frozenset(facet for facet in facets if facet.status.finished)
         whole = {status for status in Status if facets_of([status]) <= facets}
-        parts = [f"{STATUS} = any ({self._parameters.add(sorted(map(int, whole)), 'int[]')})"] if whole else []
+        parts = [f"{self._status} = any ({self._parameters.add(sorted(map(int, whole)), 'int[]')})"] if whole else []
         for facet in sorted(facet for facet in facets if facet.status not in whole):
-            parts.append(f"({STATUS} = {int(facet.status)} and {self._half(facet)})")
+            parts.append(f"({self._status} = {int(facet.status)} and {self._half(facet)})")
         return f"({' or '.join(parts)})" if parts else "false"
 
     def _half(self, facet: Facet) -> str:
@@ -133,6 +141,8 @@ class Conditions:
         if compare.field is Field.CREATED_AT:
             return self._created(compare)
         column, kind = COLUMNS[compare.field]
+        if self._finished:
+            column = column.replace("l.started_at, ", "").replace("l.modified_at, ", "")
         return written(self._parameters, column, kind, compare.op, compare.value)
 
     def _created(self, compare: Compare) -> str:

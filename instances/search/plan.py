@@ -21,7 +21,8 @@ _ALL = frozenset(Status)
 class Plan:
     """What indexes serve. None: that does not narrow the search.
 
-    `keys` to `ids` name single rows. `exact`: the narrowing alone decides, no row needs a second look.
+    `keys` to `ids` name single rows. `among`: the workflows to look into one by one, all of them when `workflows` does
+    not narrow the search. `exact`: the narrowing alone decides, no row needs a second look.
     """
 
     low: UUID = FIRST_KEY
@@ -35,6 +36,11 @@ class Plan:
     started_since: datetime | None = None
     started_until: datetime | None = None
     exact: bool = True
+    every_workflow: tuple[UUID, ...] | None = None
+
+    @property
+    def among(self) -> list[UUID]:
+        return sorted((self.every_workflow or ()) if self.workflows is None else self.workflows)
 
     @property
     def pointed(self) -> bool:

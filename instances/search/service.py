@@ -207,7 +207,7 @@ class _Page:
 
     async def _by_transaction(self, need: int) -> list[UUID]:
         await self._know_workflows()
-        workflows = await store.in_order(self._connection, self._account, sorted(self._plan.workflows or ()))
+        workflows = await store.in_order(self._connection, self._account, self._plan.among)
         if self._search.descending:
             workflows.reverse()
         found: list[UUID] = []
@@ -270,13 +270,14 @@ class _Page:
 
     async def _know_workflows(self) -> None:
         """Indexes begin with the workflow: without any given, all of the account's."""
-        if self._plan.workflows is None:
-            self._plan.workflows = frozenset(await store.workflows(self._connection, self._account, None))
+        if self._plan.workflows is None and self._plan.every_workflow is None:
+            self._plan.every_workflow = tuple(await store.workflows(self._connection, self._account, None))
 
     def _statement(self) -> Statement:
         parameters = Parameters(self._account)
         conditions = Conditions(parameters, self._held, self._handles)
-        return Statement(self._search, self._plan, parameters, conditions, self._held, SCAN)
+        ended = Conditions(parameters, self._held, self._handles, finished=True)
+        return Statement(self._search, self._plan, parameters, conditions, ended, self._held, SCAN)
 
     async def _run(self, text: str, statement: Statement) -> list[UUID]:
         return await store.keys(self._connection, text, statement.parameters)
@@ -287,7 +288,7 @@ class _Page:
 
 def _rounded(rows: int) -> int:
     """The next power of two: few different statements, so that prepared ones are used again."""
-    return max(128, 1 << (rows - 1).bit_length())
+    return max(32, 1 << (rows - 1).bit_length())
 
 
 def _handles_in(predicate: Predicate) -> list[Compare]:

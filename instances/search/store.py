@@ -99,21 +99,31 @@ class Statement:
     plan: Plan
     parameters: Parameters
     conditions: Conditions
+    conditions_of_ended: Conditions
     held: HeldBack
     scan: int
     """Rows looked at, at most."""
 
     _condition: str = ""
+    _condition_of_ended: str = ""
 
     @property
     def condition(self) -> str:
         """What must hold for a row. Its values become parameters when it is first asked for: all must be used."""
-        if not self._condition:
-            self._condition = self.conditions.of(self.search.where)
-            if self.plan.workflows is not None:
-                mine = self.parameters.add(sorted(self.plan.workflows), "uuid[]")
-                self._condition += f" and i.workflow_key = any ({mine})"
+        self._condition = self._condition or self._written(self.conditions)
         return self._condition
+
+    @property
+    def condition_of_ended(self) -> str:
+        """The same for rows known to be finished."""
+        self._condition_of_ended = self._condition_of_ended or self._written(self.conditions_of_ended)
+        return self._condition_of_ended
+
+    def _written(self, conditions: Conditions) -> str:
+        condition = conditions.of(self.search.where)
+        if self.plan.workflows is None:
+            return condition
+        return f"{condition} and i.workflow_key = any ({self.parameters.add(sorted(self.plan.workflows), 'uuid[]')})"
 
     @property
     def direction(self) -> str:
@@ -156,7 +166,7 @@ class Statement:
         column, values = (
             ("transaction_id", plan.transactions) if plan.transactions is not None else ("instance_id", plan.ids)
         )
-        among = add(sorted(plan.workflows or ()), "uuid[]")
+        among = add(plan.among, "uuid[]")
         return f"""({_OF_ACCOUNT} and i.workflow_key = any ({among})
           and i.{column} = any ({add(sorted(values or ()), "text[]")}) limit {self.scan + 1})"""
 
@@ -172,7 +182,7 @@ class Statement:
             return [self._select(table, most, ordered, joined, limit)]
         found: list[str] = []
         add = self.parameters.add
-        each = f"from unnest({add(sorted(plan.workflows or ()), 'uuid[]')}) e(workflow_key)"
+        each = f"from unnest({add(plan.among, 'uuid[]')}) e(workflow_key)"
         if plan.any_status:
             table = f"from instance i where {_OF_WORKFLOW} and {self.visible} and {self.keys}"
             return [self._lateral(each, self._select(table, most, ordered, joined, limit))]
@@ -180,7 +190,7 @@ class Statement:
             statuses = f"{each} cross join unnest({add(sorted(map(int, plan.finished)), 'smallint[]')}) s(status)"
             table = f"""from instance i where {_OF_WORKFLOW}
               and i.status = s.status and i.status >= 6 and {self.visible} and {self.keys}"""
-            found.append(self._lateral(statuses, self._select(table, most, ordered, joined, limit)))
+            found.append(self._lateral(statuses, self._select(table, most, ordered, joined, limit, ended=True)))
         if plan.unfinished:
             statuses = f"{each} cross join unnest({add(sorted(map(int, plan.unfinished)), 'smallint[]')}) s(status)"
             keys = self.keys.replace("i.key", "u.key")
@@ -192,14 +202,15 @@ class Statement:
     def _lateral(self, each: str, select: str) -> str:
         return f"select b.key {each} cross join lateral ({select}) b"
 
-    def _select(self, table: str, most: int, ordered: bool, joined: bool, limit: int | None) -> str:
+    def _select(
+        self, table: str, most: int, ordered: bool, joined: bool, limit: int | None, *, ended: bool = False
+    ) -> str:
         order = f"order by i.key {self.direction}" if ordered else ""
         if not joined:
             return f"select i.key {table} {order} limit {most}"
-        last = f"{order} limit {limit}"
-        return (
-            f"select i.key from (select {NEEDED} {table} {order} limit {most}) i {_LIVE} where {self.condition} {last}"
-        )
+        condition, live = (self.condition_of_ended, "") if ended else (self.condition, _LIVE)
+        inner = f"select {NEEDED} {table} {order} limit {most}"
+        return f"select i.key from ({inner}) i {live} where {condition} {order} limit {limit}"
 
     def _select_live(self, table: str, most: int, ordered: bool, joined: bool, limit: int | None) -> str:
         order = f"order by u.key {self.direction}" if ordered else ""
@@ -213,7 +224,7 @@ class Statement:
     def window(self, most: int) -> list[str]:
         """Selects of `key` that give the rows started in the plan's time, each of at most `most` rows per workflow."""
         add, plan = self.parameters.add, self.plan
-        each = f"from unnest({add(sorted(plan.workflows or ()), 'uuid[]')}) e(workflow_key)"
+        each = f"from unnest({add(plan.among, 'uuid[]')}) e(workflow_key)"
         since = f"and i.started_at >= {add(plan.started_since, 'timestamptz')}" if plan.started_since else ""
         until = f"and i.started_at <= {add(plan.started_until, 'timestamptz')}" if plan.started_until else ""
         ended = f"""select i.key from instance i where {_OF_WORKFLOW}
@@ -221,9 +232,9 @@ class Statement:
         # What never started is told apart by its creation; it ended without a start.
         never = f"""select i.key from instance i where {_OF_WORKFLOW}
           and i.status >= 6 and i.started_at is null limit {most}"""
-        unfinished = (
-            f"select u.key from live u where u.account_id = $1 and u.workflow_key = e.workflow_key limit {most}"
-        )
+        inside = f"u.started_at is null or (true {since} {until})".replace("i.started_at", "u.started_at")
+        unfinished = f"""select u.key from live u where u.account_id = $1 and u.workflow_key = e.workflow_key
+          and ({inside}) limit {most}"""
         return [self._lateral(each, select) for select in (ended, never, unfinished)]
 
 
@@ -281,7 +292,7 @@ order by e.o, b.transaction_id {d}, b.key {d} limit {need}"""
 def by_start(statement: Statement, need: int) -> str:
     """A table of keys that holds the first `need` by start: of each workflow the first that ended, all others."""
     d, add = statement.direction, statement.parameters.add
-    each = f"from unnest({add(sorted(statement.plan.workflows or ()), 'uuid[]')}) e(workflow_key)"
+    each = f"from unnest({add(statement.plan.among, 'uuid[]')}) e(workflow_key)"
     ended = f"""select i.key from (
     select {NEEDED} from instance i where {_OF_WORKFLOW} and i.status >= 6
       and i.started_at is not null and {statement.visible}
