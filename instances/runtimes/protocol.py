@@ -69,6 +69,8 @@ class StepFailure(Exception):
         super().__init__(failure.message)
 
 
+REQUESTS = "requests"
+"""Name of the notes in which a session that counts outgoing requests itself says how many the run has made (`count`)."""
 STREAM_STORAGE = "STREAM_STORAGE"
 """Code of the failure of an attempt whose stream the instance may not store."""
 
@@ -367,6 +369,8 @@ class RunContext:
     timeout: int | None = None
     """Milliseconds from its start within which the run must end, given when it was created; before what its version
     says. Pauses do not count."""
+    requests: int = 0
+    """Outgoing requests a session has recorded (:data:`REQUESTS`) in earlier lives of the run."""
 
 
 @dataclass(slots=True)

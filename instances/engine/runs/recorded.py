@@ -19,7 +19,17 @@ from instances.engine.runs.pieces import Pieces
 from instances.engine.runs.usage import VALUES, size_of
 from instances.lifecycle import Kind
 from instances.projections.values import stream_size
-from instances.runtimes.protocol import Broken, Done, Message, Raw, RollbackRequested, StepKey, StopRollback, TimerFired
+from instances.runtimes.protocol import (
+    REQUESTS,
+    Broken,
+    Done,
+    Message,
+    Raw,
+    RollbackRequested,
+    StepKey,
+    StopRollback,
+    TimerFired,
+)
 from instances.step_entries import COMPENSATION, LATER, STARTS
 
 
@@ -92,6 +102,11 @@ class Recorded:
     rollback_stopped: bool = False
     rollback_ended: bool = False
     last_at: datetime | None = None
+
+    @property
+    def requests(self) -> int:
+        """Outgoing requests the session has recorded."""
+        return max((count for kind, name, count in self.notes if kind == Kind.NOTE and name == REQUESTS), default=0)
 
     def shifted(self, due: int, since: datetime) -> int:
         """A planned moment (epoch ms) moved by the pauses that began after `since`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -48,6 +49,7 @@ from instances.runtimes.protocol import (
     Message,
     Program,
     Record,
+    RunContext,
     SessionLost,
     Sleep,
     Started,
@@ -139,7 +141,7 @@ class Run:
             for pieces in self._past.litter:
                 self._host.sweep(self.held.context.account_id, self.held.context.key, pieces)
             try:
-                self._state.session = await program.start(self.held.context, self._called_by_session)
+                self._state.session = await program.start(self._context(), self._called_by_session)
             except SessionLost as lost:
                 log.warning("a run cannot be opened now", reason=str(lost), **self.held.log_fields)
                 self._suspicion.clear()
@@ -165,6 +167,11 @@ class Run:
             self._work.fenced = True
         finally:
             self._suspicion.leave()
+
+    def _context(self) -> RunContext:
+        """What the session is told of the run."""
+        requests = self._past.requests
+        return replace(self.held.context, requests=requests) if requests else self.held.context
 
     async def _loop(self) -> None:
         messages = self._first_messages()

@@ -74,7 +74,7 @@ class Fetching:
         :class:`CallFailed`."""
         call = _converted(arguments, _Fetch)
         open_ = _opened(facts)
-        open_.count(facts.request_limit)
+        _count(facts)
         await open_.slots.acquire()
         try:
             response = await self._egress.fetch(
@@ -142,13 +142,6 @@ class _Open:
         self.slots = asyncio.Semaphore(AT_ONCE)
         self.bodies: dict[int, _Body] = {}
         self._numbers = 0
-        self._fetches = 0
-
-    def count(self, limit: int | None) -> None:
-        """One more fetch of this stay in memory. Raises :class:`CallFailed` when it may make no more."""
-        if limit is not None and self._fetches >= limit:
-            raise CallFailed(SUBREQUESTS.name, SUBREQUESTS.message)
-        self._fetches += 1
 
     def add(self, response: OpenResponse) -> int:
         self._numbers += 1
@@ -218,6 +211,16 @@ class _Body:
 
     def close(self) -> None:
         self._task.cancel()
+
+
+def _count(facts: RunFacts) -> None:
+    """One more fetch of the run. Raises :class:`CallFailed` when it may make no more."""
+    if facts.request_limit is None:
+        return
+    if facts.requests >= facts.request_limit:
+        raise CallFailed(SUBREQUESTS.name, SUBREQUESTS.message)
+    facts.requests += 1
+    facts.requested(facts.requests)
 
 
 def _opened(facts: RunFacts) -> _Open:

@@ -46,7 +46,11 @@ class RunFacts:
     workflow: str
     workspace_id: Any = None
     request_limit: int | None = None
-    """Fetches it may make each time it is in memory."""
+    """Fetches it may make."""
+    requests: int = 0
+    """Fetches it has made, in this life and those before."""
+    requested: Callable[[int], None] = lambda _: None
+    """Told of each fetch that counts: how many the run has made with it."""
     kept: dict[str, Any] = field(default_factory=dict)
     """State of handlers, by their own names: open bodies, counters."""
     closing: list[Callable[[], None]] = field(default_factory=list)

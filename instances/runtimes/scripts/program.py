@@ -70,10 +70,18 @@ class ScriptProgram:
             return BrokenScript(Failure(error.name, error.message))
         limits = [limit for limit in (script.subrequests, run.request_limit) if limit is not None]
         facts = RunFacts(
-            run.account_id, run.key, run.instance_id, run.workflow, run.workspace_id, min(limits, default=None)
+            run.account_id,
+            run.key,
+            run.instance_id,
+            run.workflow,
+            run.workspace_id,
+            min(limits, default=None),
+            run.requests,
         )
         operations = Operations(facts, around.handlers, script.cpu_ms, around.now)
-        return ScriptSession(isolate, run, version.class_name, script.flags, operations, wake, lease.release)
+        session = ScriptSession(isolate, run, version.class_name, script.flags, operations, wake, lease.release)
+        facts.requested = session.requested
+        return session
 
     async def _open(self, process: SandboxProcess) -> Isolate:
         """Load the script into a fresh process."""

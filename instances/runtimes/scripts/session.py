@@ -19,7 +19,9 @@ from typing import Any
 
 import msgspec
 
+from instances.lifecycle import Kind
 from instances.runtimes.protocol import (
+    REQUESTS,
     STREAM_STORAGE,
     Attempt,
     BeginRollback,
@@ -35,6 +37,7 @@ from instances.runtimes.protocol import (
     Log,
     Message,
     Raw,
+    Record,
     RollbackRequested,
     RunContext,
     SessionLost,
@@ -372,6 +375,12 @@ class ScriptSession:
     def _fail(self, failure: Failure) -> None:
         self._ended = True
         self._emit(Fail(failure))
+
+    def requested(self, total: int) -> None:
+        """The run has made so many outgoing requests: written down at once, lest its next life begin at none."""
+        if self._lost is None:
+            self._emit(Record(Kind.NOTE, REQUESTS, total))
+            self._wake()
 
     # --- from the sandbox ----------------------------------------------------------------------------------------
 

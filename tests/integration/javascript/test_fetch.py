@@ -111,6 +111,41 @@ async def test_a_script_makes_as_many_calls_as_it_may(js: Scripts, outside: Http
     assert await run.output() == [3, "Error", "Too many subrequests."]
 
 
+async def test_requests_are_counted_over_all_lives_of_a_run(js: Scripts, outside: HttpServer) -> None:
+    outside.answer("/", b"")
+    code = f"""
+        const get = (name) => step.do(name, {{ retries: {{ limit: 0, delay: 0 }} }}, async () => {{
+          try {{ return (await fetch({outside.url("/")!r})).status; }} catch (error) {{ return error.message; }}
+        }});
+        const before = [await get("a"), await get("b")];
+        await step.waitForEvent("go", {{ type: "go" }});
+        return [...before, await get("c"), await get("d")];
+        """
+    run = await js.run(code, limits={"subrequests": 3, "cpu_ms": 30_000})
+    for _ in range(2):
+        await run.until("waiting")
+        await run.send("go")
+        assert await run.output() == [200, 200, 200, "Too many subrequests."]
+        await run.command("restart")  # which begins at none
+    await run.until("waiting")
+    await run.command("terminate")
+
+
+async def test_a_restart_from_a_step_counts_what_was_before_it(js: Scripts, outside: HttpServer) -> None:
+    outside.answer("/", b"")
+    code = f"""
+        const get = async () => {{
+          try {{ return (await fetch({outside.url("/")!r})).status; }} catch (error) {{ return error.message; }}
+        }};
+        const found = [await step.do("a", get), await step.do("b", get)];
+        return [...found, await step.do("c", get)];
+        """
+    run = await js.run(code, limits={"subrequests": 2, "cpu_ms": 30_000})
+    assert await run.output() == [200, 200, "Too many subrequests."]
+    await run.command("restart", **{"from": {"name": "b"}})
+    assert await run.output() == [200, 200, "Too many subrequests."]
+
+
 async def test_a_hundred_calls_at_once_are_made_fifty_at_a_time(js: Scripts, outside: HttpServer) -> None:
     gate = asyncio.Event()
     waiting = 0
