@@ -252,6 +252,17 @@ async def test_a_deleted_workflow_fires_no_more(world, firing, clock, admin) -> 
     assert (await row(world, schedule))["next_at"] is None
 
 
+async def test_a_workflow_that_is_not_active_misses_its_firings(world, firing, clock, admin) -> None:
+    """Whoever deactivates it stops its schedules; one that was about to fire at that moment creates nothing either."""
+    schedule = await add(world)
+    await admin.execute("update workflow set status = 'inactive'")
+    clock.advance(61)
+    await run_all(firing)
+    assert await fired(world) == []
+    assert (await row(world, schedule))["next_at"] == START + 2 * MINUTE
+    assert (await row(world, schedule))["runs"] == 0
+
+
 async def test_a_disabled_account_misses_its_firings_and_goes_on_later(world, firing, clock, admin) -> None:
     schedule = await add(world)
     await admin.execute("update account set disabled_at = now()")
