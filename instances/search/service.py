@@ -29,7 +29,6 @@ SMALL = 2_000
 """Rows that are rather sorted than sought in the order of an index."""
 SCAN = 100_000
 """Rows a search may look at when no index decides about them, and may sort."""
-STATEMENT_TIMEOUT_MS = 5_000
 NARROW = "too many instances to search through; narrow the filter"
 _CHUNK = 8
 """Workflows tried at once when a page is read workflow after workflow."""
@@ -65,7 +64,7 @@ class Searcher:
         caller.require(READ)
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             try:
-                await connection.execute(f"set local statement_timeout = {STATEMENT_TIMEOUT_MS}")
+                await connection.execute(store.CONFINE)
                 found = await _Page(connection, caller, search).read()
                 rows = await store.rows(connection, caller.account_id, found.keys, found.held, payloads=search.payloads)
                 journals = {}

@@ -23,6 +23,15 @@ from instances.search.query import By, Compare, Facet, Field, Search
 
 Connection = asyncpg.Connection
 
+STATEMENT_TIMEOUT_MS = 5_000
+
+# For the transaction. Pages are read in the order of an index, and stop when they are full: a planner that expects many
+# rows would rather read and sort them all.
+CONFINE = f"""
+select set_config('statement_timeout', '{STATEMENT_TIMEOUT_MS}', true), set_config('enable_sort', 'off', true),
+       set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true),
+       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"""
+
 # --- what every search needs to know -----------------------------------------------------------------------------
 
 # What the claim looks at, too: rows held by workers, counted to the limit.
