@@ -105,6 +105,7 @@ class Command(StrEnum):
     TERMINATE_WITH_ROLLBACK = "terminate with rollback"
     RESTART = "restart"
     DELETE = "delete"
+    REOPEN = "retry a failed step"
 
 
 class Control(IntEnum):
@@ -184,6 +185,11 @@ class Kind(IntEnum):
     ROLLBACK_STEP_WAITING = 27
     ROLLBACK_ENDED = 28
     """[{outcome, error}]"""
+    REOPENED = 33
+    """An errored instance goes on: the failure of this step, and what followed from it, are void, and the attempt follows
+    [{from_seq}: where the failure was written]."""
+    STEP_RETRIED = 34
+    """A step that failed, without which the run went on, is tried again; its outcome is recorded, and nobody is told."""
     COMPLETED = 30
     """[output]"""
     ERRORED = 31
@@ -270,6 +276,10 @@ COMMANDS: Mapping[Command, Mapping[Status, Effect]] = {
         **dict.fromkeys(_FINISHED, _RESTARTED),
     },
     Command.DELETE: dict.fromkeys(Status, Effect(None)),
+    Command.REOPEN: {
+        **_stays(Control.REFUSED, *(status for status in Status if status is not Status.ERRORED)),
+        Status.ERRORED: Effect(Status.QUEUED, Kind.REOPENED),
+    },
 }
 """What a command does in a status, of an instance that a worker has held before."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-from instances.errors import CannotPause, CannotRestart, CannotResume, CannotTerminate
+from instances.errors import CannotPause, CannotRestart, CannotResume, CannotRetryStep, CannotTerminate
 from instances.lifecycle import COMMANDS, MOVES, NEVER_STARTED, Command, Control, Effect, Kind, Move, Status
 
 _MEANING = {
@@ -36,6 +36,9 @@ _COMMAND_MEANING = {
     "version it had. Unread events are gone; what was recorded before stays in the journal.",
     Command.DELETE: "Ends it like terminate, with its children and without rollback, and removes all it stored. "
     "Its id is free again.",
+    Command.REOPEN: "Goes on with an errored instance where a step failed it, if nothing was compensated: what "
+    "followed from the failure is void, and the step is tried again. In an unfinished instance, a step that waits for its next "
+    "attempt, or that failed and was passed over, is tried again without a change of status.",
 }
 _MOVE_MEANING = {
     Move.CLAIM: "A worker takes it. The first claim of a run is followed by `STARTED`.",
@@ -56,6 +59,7 @@ _REFUSED_BY = {
     Command.TERMINATE: CannotTerminate,
     Command.TERMINATE_WITH_ROLLBACK: CannotTerminate,
     Command.RESTART: CannotRestart,
+    Command.REOPEN: CannotRetryStep,
 }
 _CHANGING = (Command.PAUSE, Command.RESUME)
 """Commands drawn among the moves; the others have a diagram of their own."""
@@ -87,7 +91,8 @@ Every command in every status. “–” changes nothing and is a success. “re
 the code below on the REST face. Commands to an instance there is not are 404.
 """
 _RULES = """\
-- **Finished is final**, but for `restart` and `delete`. An event to a finished instance is refused (400, 10454).
+- **Finished is final**, but for `restart`, `delete` and retries of steps. An event to a finished instance is refused
+  (400, 10454).
 - **A restart is a new run** of the same instance. Its number grows; journal entries are numbered on, never anew.
 - **A command wins against its worker.** What ends or replaces a run also takes it from the worker that holds it:
   nothing that worker writes afterwards is accepted.

@@ -30,6 +30,7 @@ LATER: Mapping[int, StepKind] = {
     **{kind: StepKind.DO for kind in COMPENSATION if kind not in STARTS},
     **{kind: StepKind.ROLLBACK for kind in COMPENSATION.values() if kind not in STARTS},
     Kind.COMPENSATE_INPUT: StepKind.DO,
+    Kind.STEP_RETRIED: StepKind.DO,
     Kind.STEP_PIECE: StepKind.DO,
     Kind.SLEEP_COMPLETED: StepKind.SLEEP,
     Kind.WAIT_COMPLETED: StepKind.WAIT,

@@ -158,6 +158,8 @@ _STEP_KINDS = frozenset(
         Kind.STEP_COMPLETED,
         Kind.STEP_FAILED,
         Kind.STEP_WAITING,
+        Kind.STEP_RETRIED,
+        Kind.REOPENED,
         Kind.SLEEP_STARTED,
         Kind.SLEEP_COMPLETED,
         Kind.WAIT_STARTED,
@@ -177,7 +179,15 @@ SHOWN = Detail(_kinds(_STEP_KINDS | _ROLLBACK_KINDS | _LIFE_KINDS), cut=PREVIEW 
 """For the instance view: no more of each output than is shown."""
 COUNTED = Detail(
     _kinds(
-        {Kind.QUEUED, Kind.STARTED, Kind.RESTARTED, Kind.STEP_STARTED, Kind.SLEEP_STARTED, Kind.WAIT_STARTED}
+        {
+            Kind.QUEUED,
+            Kind.STARTED,
+            Kind.RESTARTED,
+            Kind.REOPENED,
+            Kind.STEP_STARTED,
+            Kind.SLEEP_STARTED,
+            Kind.WAIT_STARTED,
+        }
         | {Kind.ROLLBACK_STARTED, Kind.ROLLBACK_STEP_STARTED, Kind.ROLLBACK_ENDED}
     )
 )

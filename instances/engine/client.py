@@ -21,6 +21,7 @@ from app.errors import Unavailable
 from instances.engine import faults, store
 from instances.engine.group_commit import LOST, RETRIED, GroupCommit
 from instances.lifecycle import Control, Status, TriggerSource
+from instances.runtimes.protocol import StepKey
 from tenants import metrics
 from tenants.clock import Clock
 from tenants.database import Database
@@ -299,6 +300,14 @@ class EngineClient:
         except ProgramLimitExceededError:
             return Control.TOO_MUCH
         return done.outcome
+
+    async def reopen(
+        self, account_id: UUID, key: UUID, step: StepKey, *, attempt: int, failed_seq: int, run: int, seq: int
+    ) -> Controlled:
+        """Go on with an errored instance, whose run and last seq were these, with this attempt of a step, whose failure
+        was written at `failed_seq`. REFUSED when it is not errored, not as it was seen, or somebody's child.
+        """
+        return await self._command(store.REOPEN, account_id, key, run, seq, step.name, step.count, attempt, failed_seq)
 
     async def retry(self, wanted: Repeat) -> int | Create | None:
         """Create the repetition: its number, QUEUE_FULL, or None when the origin is not any more as it was seen."""

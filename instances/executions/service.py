@@ -19,6 +19,7 @@ from instances.engine.client import Create, EngineClient, Repeat, StepAnswer
 from instances.errors import (
     CannotCancel,
     CannotRetry,
+    CannotRetryStep,
     InstanceNotFound,
     NotFinished,
     StepAnswered,
@@ -29,12 +30,14 @@ from instances.errors import (
 from instances.executions import answers, store
 from instances.executions.answers import Phase
 from instances.executions.retries import takeover
+from instances.executions.step_retries import plan_retry
 from instances.executions.waiting import Until, Waited, wait_for
 from instances.lifecycle import Control, Status
 from instances.live_feed import LiveFeed
 from instances.payloads import check_size
 from instances.projections.history import fold
 from instances.projections.steps import StepRun
+from instances.runtimes.protocol import StepKey, StepKind
 from tenants.auth import Caller
 from tenants.database import Database
 from tenants.ids import Ids
@@ -166,6 +169,37 @@ class Executions:
         await self._find(caller, key)
         async with self._db.scope(caller.account_id) as connection:
             return await store.retries_of(connection, caller.account_id, key)
+
+    async def retry_step(self, caller: Caller, key: UUID, step: str, *, count: int = 1) -> None:
+        """Try a step again, in place; back when that is durable. `step` is the plain name.
+
+        One that waits for its next attempt gets it now. One that failed gets an attempt with a policy of retries that
+        begins anew: passed over, in an unfinished instance, without its dependents running again; or, when it failed
+        its instance and nothing was compensated, with the instance going on from there. Raises :class:`StepNotFound`,
+        :class:`CannotRetryStep`, :class:`RolledBack`.
+        """
+        caller.require(WRITE)
+        execution = await self._find(caller, key)
+        async with self._db.scope(caller.account_id) as connection:
+            record = await instances.read_by_key(connection, caller.account_id, key, instances.WHOLE)
+        if record is None:
+            raise InstanceNotFound()
+        found = plan_retry(record.entries, execution, StepKey(StepKind.DO, step, count))
+        if isinstance(found, StepAnswer):
+            outcome = await self._engine.answer(caller.account_id, key, found)
+        else:
+            seen = {"run": execution.run, "seq": execution.seq}
+            asked = await self._engine.reopen(
+                caller.account_id, key, found.key, attempt=found.attempt, failed_seq=found.failed_seq, **seen
+            )
+            outcome = asked.outcome
+        if outcome is Control.TOO_MUCH:
+            raise TooManyEvents(retry_after=1)
+        if outcome is not Control.DONE:
+            raise CannotRetryStep(
+                f'the step "{step}" is retried already, or its execution was changed at the same time'
+            )
+        await self._audit(caller, "retry_step", execution, {"step": step})
 
     # --- answers from outside ------------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ from versions.document import Document, decode_document
 
 # $3: the workspace the caller is restricted to, or null. The workflow may be deleted: its instances go on.
 EXECUTION = """
-select i.key, i.instance_id, i.transaction_id, w.handle, i.version_key, v.runtime, v.source, i.origin_key, i.ended_at,
-       i.trigger_detail, i.error,
+select i.key, i.instance_id, i.transaction_id, w.handle, i.version_key, v.runtime, v.source,
+       i.origin_key, i.parent_key, i.ended_at, i.trigger_detail, i.error,
        coalesce(l.status, i.status) as status, coalesce(l.run, i.run) as run, coalesce(l.seq, i.seq) as seq
 from instance i
 join workflow w on w.account_id = $1 and w.workflow_key = i.workflow_key
@@ -44,6 +44,7 @@ class Execution:
     runtime: int
     source: str
     origin_key: UUID | None
+    parent_key: UUID | None
     ended_at: datetime | None
     trigger_detail: str | None
     error: str | None
@@ -80,6 +81,7 @@ def _execution(row: Any) -> Execution:
         row["runtime"],
         row["source"],
         row["origin_key"],
+        row["parent_key"],
         row["ended_at"],
         row["trigger_detail"],
         row["error"],

@@ -190,6 +190,29 @@ def _restarted(history: History, entry: Entry) -> None:
         history.queued_at = entry.at
 
 
+def _reopened(history: History, entry: Entry) -> None:
+    """The failure of a step is void, and what followed from it: what was given up for it has not begun."""
+    from_seq = read_restart(entry.payload).from_seq
+    void = (Outcome.CANCELLED, Outcome.SKIPPED)
+    history.steps = {
+        key: step for key, step in history.steps.items() if step.outcome not in void or (step.end_seq or 0) < from_seq
+    }
+    for step in history.steps.values():
+        if not step.outside:
+            step.end_attempt(Outcome.INTERRUPTED, entry.at)
+    history.milestones = [mark for mark in history.milestones if mark.seq < from_seq]
+    history.sync_points = [mark for mark in history.sync_points if mark.seq < from_seq]
+    history.rollback = history.end = None
+    _step_retried(history, entry)
+
+
+def _step_retried(history: History, entry: Entry) -> None:
+    step = history.steps.get(_key(StepKind.DO, entry))
+    if step is not None:
+        step.outcome = step.end_seq = step.ended_at = step.error = step.error_code = step.output = None
+        step.begin_attempt(entry.attempt or 1, entry.at)
+
+
 def _rollback_started(history: History, entry: Entry) -> None:
     history.rollback = Rollback(entry.seq, entry.at, read_error(entry.payload))
 
@@ -373,6 +396,8 @@ _HANDLERS: dict[int, Callable[[History, Entry], None]] = {
     Kind.PAUSED: _paused,
     Kind.RESUMED: _resumed,
     Kind.RESTARTED: _restarted,
+    Kind.REOPENED: _reopened,
+    Kind.STEP_RETRIED: _step_retried,
     Kind.ROLLBACK_STARTED: _rollback_started,
     Kind.ROLLBACK_STEP_STARTED: _step_started(StepKind.ROLLBACK),
     Kind.ROLLBACK_ATTEMPT_STARTED: _on_step(StepKind.ROLLBACK, _attempt_started),

@@ -165,6 +165,7 @@ def _error(entry: Entry) -> dict[str, str]:
 _TELL: Mapping[Kind, Callable[[InstanceEvents, Entry], Iterator[Event]]] = {
     Kind.QUEUED: _plain("workflow_queued"),
     Kind.RESTARTED: _plain("workflow_queued"),
+    Kind.REOPENED: _plain("workflow_queued"),
     Kind.STARTED: InstanceEvents._started,
     Kind.PAUSE_REQUESTED: _plain("workflow_waiting_for_pause"),
     Kind.PAUSED: _plain("workflow_paused"),
@@ -174,6 +175,7 @@ _TELL: Mapping[Kind, Callable[[InstanceEvents, Entry], Iterator[Event]]] = {
     Kind.TERMINATED: _plain("workflow_terminated"),
     Kind.STEP_STARTED: InstanceEvents._step_started,
     Kind.ATTEMPT_STARTED: InstanceEvents._attempt_started,
+    Kind.STEP_RETRIED: InstanceEvents._attempt_started,
     Kind.ATTEMPT_FAILED: InstanceEvents._attempt_failed,
     Kind.STEP_COMPLETED: InstanceEvents._step_completed,
     Kind.STEP_FAILED: InstanceEvents._step_failed,

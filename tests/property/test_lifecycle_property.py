@@ -87,6 +87,8 @@ class Expected:
             self.started = self.ends_terminated = False
             self.fenced = True
             self.run += 1
+        elif command is Command.REOPEN:
+            self.fenced = True
         self._to(done.status, done.entry)
         return done.outcome, done.status
 

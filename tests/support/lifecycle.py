@@ -16,6 +16,7 @@ import asyncpg
 from instances.engine.client import Controlled
 from instances.engine.journal_writer import Next
 from instances.lifecycle import Command, Control, Kind, Status
+from instances.runtimes.protocol import StepKey, StepKind
 from tenants.clock import ManualClock
 from tenants.database import Database
 from tenants.ids import Ids
@@ -158,6 +159,11 @@ class Subject:
                 return await client.terminate(account, self.key, rollback=True)
             case Command.RESTART:
                 return await client.restart(account, self.key)
+            case Command.REOPEN:
+                ended = await self.engine.admin.fetchrow("select run, seq from instance where key = $1", self.key)
+                seen = {"run": ended["run"], "seq": ended["seq"]} if ended is not None else {"run": 1, "seq": 1}
+                key = StepKey(StepKind.DO, "step")
+                return await client.reopen(account, self.key, key, attempt=2, failed_seq=2, **seen)
             case Command.DELETE:
                 gone = await client.delete(account, [self.key])
                 return Controlled(Control.DONE if gone else Control.NOT_LIVE, None)

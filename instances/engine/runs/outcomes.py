@@ -35,14 +35,19 @@ DEFAULT_DELAY = 10_000
 
 
 class Outcomes:
-    """Ends the attempts of one run's open steps. `again` begins the next attempt of one, when its time has come."""
+    """Ends the attempts of one run's open steps. `again` begins the next attempt of one, when its time has come;
+    `failed` hears of those that have failed.
+    """
 
-    def __init__(self, state: RunState, steps: OpenSteps, again: Callable[[Step], None]) -> None:
+    def __init__(
+        self, state: RunState, steps: OpenSteps, again: Callable[[Step], None], failed: Callable[[Step], None]
+    ) -> None:
         self._state = state
         self._clock = state.clock
         self._usage = state.usage
         self._steps = steps
         self._again = again
+        self._failed = failed
 
     def complete(self, step: Step, output: Raw | None) -> None:
         """The step has its output, if the instance may store it."""
@@ -57,7 +62,7 @@ class Outcomes:
             self._steps.write(Kind.COMPENSATE_INPUT, step, step.compensate_input)
         now = self._clock.now()
         message = Done(do.key, value, now, step.attempts, step.started_at, step.compensate_input)
-        self._steps.write(Kind.STEP_COMPLETED, step, value, message)
+        self._steps.write(Kind.STEP_COMPLETED, step, value, None if step.aside else message)
 
     def fail(self, step: Step, failure: Failure, *, timed_out: bool = False) -> None:
         """An attempt failed: another one follows, or the step has failed."""
@@ -81,7 +86,9 @@ class Outcomes:
         told = replace(failure, permanent=False, retry_after=None)  # those were for us, and are not in the journal
         message = Broken(step.do.key, told, self._clock.now(), step.attempts, timed_out, step.started_at)
         self._steps.close(step)
-        self._steps.write(Kind.STEP_FAILED, step, encode_failure(failure, timed_out=timed_out), message)
+        payload = encode_failure(failure, timed_out=timed_out)
+        self._steps.write(Kind.STEP_FAILED, step, payload, None if step.aside else message)
+        self._failed(step)
 
     def wait_for_retry(self, step: Step, delay: int, failed_at: datetime) -> None:
         """The next attempt begins `delay` ms after the last one failed."""

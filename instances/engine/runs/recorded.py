@@ -27,6 +27,7 @@ from instances.runtimes.protocol import (
     Raw,
     RollbackRequested,
     StepKey,
+    StepKind,
     StopRollback,
     TimerFired,
 )
@@ -55,6 +56,10 @@ class OpenStep:
     failed_at: datetime | None = None
     """When the last attempt failed; a retry follows `delay` ms later."""
     delay: int = 0
+    since: datetime | None = None
+    """Since when its time counts, if not since it started."""
+    due_now: bool = False
+    """It was asked for another attempt: that one follows at once."""
     waiting_at: datetime | None = None
     """Since when completion is awaited from outside."""
     compensate_input: Raw | None = None
@@ -81,8 +86,12 @@ class Recorded:
     """Results taken over from another instance: handed over as soon as their steps are called."""
     open: dict[StepKey, OpenStep] = field(default_factory=dict)
     fingerprints: dict[StepKey, str] = field(default_factory=dict)
-    given_up: set[StepKey] = field(default_factory=set)
-    """Steps the run itself cancelled: they have no outcome to hand over and must not begin again."""
+    failed: dict[StepKey, OpenStep] = field(default_factory=dict)
+    """Steps that have failed."""
+    aside: dict[StepKey, OpenStep] = field(default_factory=dict)
+    """Steps that have failed, and are tried again although the run went on."""
+    given_up: dict[StepKey, int] = field(default_factory=dict)
+    """Steps the run itself cancelled, and where: they have no outcome to hand over and must not begin again."""
     notes: set[tuple[int, str, int]] = field(default_factory=set)
     """(kind, name, count) of records written once."""
     timers: dict[str, tuple[int, datetime]] = field(default_factory=dict)
@@ -175,15 +184,45 @@ class _Builder:
         past.timers = {name: timer for name, timer in past.timers.items() if "timer:" + name not in dead}
         past.notes = {note for note in past.notes if self._noted[note] < from_seq}
         past.given_up.clear()
-        past.deaths_alone = 0
-        past.rolling_back = past.rollback_stopped = past.rollback_ended = False
-        for step in past.open.values():
-            if step.attempt_open:  # cut off by the restart, not by a fault
-                step.attempt_open, step.failed_at, step.delay = False, step.started_at, 0
+        past.failed = {key: step for key, step in past.failed.items() if key not in dead}
+        past.aside = {key: step for key, step in past.aside.items() if key not in dead}
+        self._go_on_anew()
         self.kept = {pieces: key for pieces, key in self.kept.items() if key not in dead}
         for id in dead:
             del self._starts[id]
         self._paused_at = None
+
+    def reopened(self, row: Any) -> None:
+        """Forget the failure of a step and what followed from it; the step is open again, with an attempt to make."""
+        failed_seq, past = msgspec.json.decode(row["payload"])["from_seq"], self.past
+        key = StepKey(StepKind.DO, row["name"], row["count"])
+        void = {key, "rollback", "stop", "timer:timeout"}
+        past.resolutions = [
+            r for r in past.resolutions if r.id not in void and not (isinstance(r.id, str) and r.seq > failed_seq)
+        ]
+        past.timers.clear()
+        past.given_up = {id: seq for id, seq in past.given_up.items() if seq < failed_seq}
+        past.notes = {note for note in past.notes if self._noted[note] < failed_seq}
+        self._go_on_anew()
+        step = past.failed.pop(key, None)
+        if step is not None:
+            past.open[key] = _again(step, row)
+            past.open[key].due_now = True
+
+    def _go_on_anew(self) -> None:
+        """The run was over, and is not any more: no command to it counts, and no worker died on what it was doing."""
+        past = self.past
+        past.deaths_alone = 0
+        past.rolling_back = past.rollback_stopped = past.rollback_ended = False
+        for step in (*past.open.values(), *past.aside.values()):
+            if step.attempt_open:
+                step.attempt_open, step.failed_at, step.delay = False, step.started_at, 0
+
+    def step_retried(self, row: Any) -> None:
+        key = StepKey(StepKind.DO, row["name"], row["count"])
+        step = self.past.failed.pop(key, None)
+        if step is not None:
+            self.past.aside[key] = _again(step, row)
 
     def rollback_started(self, row: Any) -> None:
         told = decode_failure(row["payload"])
@@ -230,19 +269,28 @@ class _Builder:
         self.past.litter.add(_pieces(row))
 
     def step_completed(self, row: Any) -> None:
-        if self.past.litter:
+        if row["attempt"] == 0:  # taken over from another instance, with the pieces of one attempt, by its number there
+            key = _key(row)
+            self.kept |= {p: key for p in self.past.litter if (p.name, p.count) == (key.name, key.count)}
+        elif self.past.litter:
             self.kept[_pieces(row)] = _key(row)
         self.step_ended(row, _done)
 
     def step_ended(self, row: Any, message: Callable[[StepKey, OpenStep, Any], Message | None]) -> None:
         """`message` is what the session was told; None: nothing, it had given the step up."""
         key = _key(row)
-        step = self.past.open.pop(key, None)
+        aside = self.past.aside.pop(key, None)
+        step = aside or self.past.open.pop(key, None)
         if step is None:
             return
         told = message(key, step, row)
+        if isinstance(told, Broken):
+            step.attempts = told.attempts
+            self.past.failed[key] = step
+        if aside is not None:
+            return
         if told is None:
-            self.past.given_up.add(key)
+            self.past.given_up[key] = row["seq"]
         elif step.nested:
             self.past.nested[key] = told
         elif row["attempt"] == 0:
@@ -269,7 +317,8 @@ def _on_step(apply: Callable[[OpenStep, Any], None]) -> Handler:
     """A handler of entries about a step that is open."""
 
     def handle(builder: _Builder, row: Any) -> None:
-        step = builder.past.open.get(_key(row))
+        key = _key(row)
+        step = builder.past.open.get(key) or builder.past.aside.get(key)
         if step is not None:
             apply(step, row)
 
@@ -278,6 +327,12 @@ def _on_step(apply: Callable[[OpenStep, Any], None]) -> Handler:
 
 def _attempt_started(step: OpenStep, row: Any) -> None:
     step.attempts, step.attempt_open, step.failed_at, step.waiting_at = row["attempt"], True, None, None
+    step.due_now = False
+
+
+def _again(step: OpenStep, row: Any) -> OpenStep:
+    """A step that had failed, with a policy of retries that begins anew."""
+    return OpenStep(step.started_at, attempts=row["attempt"], nested=step.nested, since=row["at"])
 
 
 def _attempt_failed(step: OpenStep, row: Any) -> None:
@@ -344,6 +399,8 @@ _HANDLERS: dict[int, Handler] = {
     Kind.PAUSED: _Builder.paused,
     Kind.RESUMED: _Builder.resumed,
     Kind.RESTARTED: _Builder.restarted,
+    Kind.REOPENED: _Builder.reopened,
+    Kind.STEP_RETRIED: _Builder.step_retried,
     Kind.ROLLBACK_STARTED: _Builder.rollback_started,
     Kind.ROLLBACK_STOPPED: _Builder.rollback_stopped,
     Kind.ROLLBACK_ENDED: _Builder.rollback_ended,

@@ -185,7 +185,7 @@ class Run:
                 continue
             await self._heed()
             self._suspicion.clear()
-            if self._control.final is not None:
+            if self._control.final is not None and not self._steps.aside:
                 if await self._end():
                     return
                 messages = self._work.deliveries()
@@ -297,6 +297,7 @@ class Run:
         if due is None and not awaits:
             self._fail(STUCK)
             return False
+        awaits += self._steps.retriable()
         if due is None:
             return await self._commit(Next.PARK, awaits=awaits)
         if due - self._clock.millis() <= GRACE_MS and not self._host.crowded:

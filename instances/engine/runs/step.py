@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from instances.facts import completes, fails
+from instances.facts import completes, fails, retries
 from instances.runtimes.protocol import Do, Raw, StepKind
 
 
@@ -48,6 +48,8 @@ class Step:
     child: str = ""
     """Type of the fact that tells the end of its child."""
     compensate_input: Raw | None = None
+    aside: bool = False
+    """It had failed, the run went on, and it is tried again: nobody is told what becomes of it."""
     streamed: int | None = None
     """Bytes of a stream the attempt in flight has stored; None: there is none."""
 
@@ -71,6 +73,8 @@ class Step:
         """Types of the outside facts that would end it, or its attempt, now."""
         if self.state is StepState.CHILD:
             return (self.child,)
+        if self.state is StepState.RETRYING and not self.compensates:
+            return (retries(self.do.key),)
         return self.outside_types if self.state is StepState.OUTSIDE else ()
 
     @property

@@ -29,7 +29,7 @@ from instances.engine.runs.outcomes import Outcomes
 from instances.engine.runs.recorded import OpenStep
 from instances.engine.runs.state import RunState
 from instances.engine.runs.step import Step, StepState
-from instances.facts import gives_input
+from instances.facts import gives_input, retries
 from instances.lifecycle import Kind
 from instances.runtimes.protocol import (
     Attempt,
@@ -61,7 +61,9 @@ class Steps:
         self._notes = notes
         self._host = host
         self._open = OpenSteps(state)
-        self._outcomes = Outcomes(state, self._open, self._retry)
+        self._outcomes = Outcomes(state, self._open, self._retry, self._has_failed)
+        self._failed: dict[StepKey, Step] = {}
+        """Steps that have failed, and may be asked for another attempt."""
         self.held_back: list[Do] = []
         """Called while no new step may start."""
 
@@ -81,6 +83,7 @@ class Steps:
         if do.outgoing:
             self._usage.made_requests(self._state.replay.attempts_of(do.key))
         if not self._state.replay.calls(do.key, do.fingerprint) or self._control.final is not None:
+            self._remember(do)
             return
         past = self._state.past.open.pop(do.key, None)
         if past is not None:
@@ -105,12 +108,14 @@ class Steps:
         self._limit_total(step)
         self._start(step, Kind.STEP_STARTED, _start_payload(do), step.started_at)
 
-    def _reopen(self, do: Do, past: OpenStep) -> None:
+    def _reopen(self, do: Do, past: OpenStep, *, aside: bool = False) -> None:
         """Go on where the journal ends: with a wait, a retry, or an attempt that nobody saw ending."""
-        step = Step(do, past.started_at, past.attempts, past.failures, past.deaths, reopened=True)
+        step = Step(do, past.started_at, past.attempts, past.failures, past.deaths, reopened=True, aside=aside)
         self._open.add(step)
-        self._limit_total(step)
-        if past.waiting_at is not None:
+        self._limit_total(step, past.since)
+        if past.due_now:
+            self._start(step, Kind.ATTEMPT_STARTED, None)
+        elif past.waiting_at is not None:
             self._await_outside(step, past.waiting_at)
         elif (do.child is not None or do.immediate or do.repeatable) and past.failed_at is None:
             self._dispatch(step)
@@ -119,9 +124,10 @@ class Steps:
         else:
             self._outcomes.wait_for_retry(step, past.delay, past.failed_at or past.started_at)
 
-    def _limit_total(self, step: Step) -> None:
+    def _limit_total(self, step: Step, since: datetime | None = None) -> None:
         if step.do.total_timeout is not None:
-            self._open.set_timer("total", step, step.do.total_timeout, step.started_at, self._total_timed_out)
+            since = since or step.started_at
+            self._open.set_timer("total", step, step.do.total_timeout, since, self._total_timed_out)
 
     def _total_timed_out(self, step: Step) -> None:
         """The whole step took too long: final, whatever it is doing."""
@@ -280,6 +286,8 @@ class Steps:
 
     def match(self) -> None:
         """Give unread facts to the steps that wait for them."""
+        if self._failed and self._control.final is None and not self._control.rolling_back:
+            self._match_failed()
         for step in self._open:
             types = step.awaits
             if types and (fact := self._state.inbox.take(types)) is not None:
@@ -287,6 +295,10 @@ class Steps:
                 self._receive(step, fact)
 
     def _receive(self, step: Step, fact: Fact) -> None:
+        if step.state is StepState.RETRYING:
+            self._open.clear_timer("retry", step)
+            self._retry(step)
+            return
         if step.state is StepState.CHILD:
             outcome = outcome_of(fact.payload)
         elif fact.type.startswith("step-failed:"):
@@ -318,6 +330,42 @@ class Steps:
 
     def _outside_timed_out(self, step: Step) -> None:
         self._outcomes.fail(step, attempts.timed_out(step.do.timeout).failure, timed_out=True)
+
+    # --- failed, and tried again although the run went on ---------------------------------------------------------
+
+    @property
+    def aside(self) -> bool:
+        """Whether any are: the run does not end before them."""
+        return any(step.aside for step in self._open)
+
+    def retriable(self) -> list[str]:
+        """Types of the facts that ask for another attempt of steps that have failed. Nothing waits for them."""
+        return [retries(key) for key in self._failed]
+
+    def _has_failed(self, step: Step) -> None:
+        """Its command is kept, unless the session is a script's: that has caught the error, or ends of it."""
+        if not (step.compensates or step.do.nested or self._state.session.takes_past):
+            self._failed[step.do.key] = step
+
+    def _remember(self, do: Do) -> None:
+        """A step is called whose outcome is recorded: another attempt may be under way, or may be asked for."""
+        past = self._state.past
+        aside, failed = past.aside.pop(do.key, None), past.failed.get(do.key)
+        if aside is not None:
+            self._reopen(do, aside, aside=True)
+        elif failed is not None:
+            self._has_failed(Step(do, failed.started_at, failed.attempts, state=StepState.ENDED))
+
+    def _match_failed(self) -> None:
+        for key, failed in list(self._failed.items()):
+            fact = self._state.inbox.take((retries(key),))
+            if fact is not None:
+                self._work.consume(fact)
+                del self._failed[key]
+                step = Step(failed.do, failed.started_at, failed.attempts + 1, reopened=True, aside=True)
+                self._open.add(step)
+                self._limit_total(step, self._clock.now())
+                self._start(step, Kind.STEP_RETRIED, None)
 
     # --- ending --------------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ end $$;
 
 -- Create instance `k`, which repeats the finished instance `origin` on its version, and begins with what that one's journal
 -- says in the entries `kept`: results of steps that are not to run again, with their times, as if no attempt had made them
--- (attempt 0), and the pieces of streams they returned. Refused when the origin is not as the caller saw it. Repeating
+-- (attempt 0), and the pieces of streams they returned, which are found by run and attempt. Refused when the origin is not as the caller saw it. Repeating
 -- it with the same key is harmless. outcome: 0 created, 3 refused, 4 the queue is full.
 create or replace function retry_instance(acc uuid, origin uuid, seen_run int, seen_seq bigint, k uuid, from_step text, detail text,
   by_ text, kept bigint[], queue_limit int, t timestamptz)
@@ -107,7 +107,8 @@ begin
     where s.kind = 6 and s.payload like ' %'
   )
   insert into journal (account_id, key, seq, run, kind, name, count, attempt, at, payload)
-  select acc, k, 1 + row_number() over (order by e.seq), 1, e.kind, e.name, e.count, 0, e.at, e.payload from entries e;
+  select acc, k, 1 + row_number() over (order by e.seq), case when e.kind = 48 then e.run else 1 end, e.kind, e.name, e.count,
+    case when e.kind = 48 then e.attempt else 0 end, e.at, e.payload from entries e;
   get diagnostics n = row_count;
   -- What is kept did start: it is undone when this one is rolled back, whether or not it has been claimed by then.
   insert into live (account_id, key, workflow_key, runtime, ready_at, epoch, seq, started_at, modified_at)
@@ -115,4 +116,36 @@ begin
   insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
   values (acc, i.workflow_key, array[k], array[1::bigint], array[1 + n], t);
   return query select 0::smallint, made;
+end $$;
+
+-- Go on with an errored instance where it failed: the failure of a step, written at `failed_seq`, and what followed from it
+-- are void, and the step is tried again. Conditional on what the caller looked at, when given. What a child's parent was
+-- told cannot be taken back: children are not reopened.
+create or replace function reopen_run(acc uuid, k uuid, seen_run int, seen_seq bigint, name_ text, count_ int, attempt_ int,
+  failed_seq bigint, t timestamptz)
+returns table (outcome smallint, status smallint, owner int) language plpgsql as $$
+#variable_conflict use_column
+declare
+  i instance; r live; rt smallint;
+begin
+  select * into r from live l where l.account_id = acc and l.key = k for no key update;
+  if found then return query select 3::smallint, r.status, r.owner; return; end if;
+  select * into i from instance s where s.account_id = acc and s.key = k for no key update;
+  if not found or i.deleted_at is not null then return query select 2::smallint, null::smallint, null::int; return; end if;
+  if i.status <> 7 or i.parent_key is not null or seen_run <> i.run or seen_seq <> i.seq then
+    return query select 3::smallint, i.status, null::int; return;
+  end if;
+  -- In a slot that is locked after instances, as in `delete_instances`.
+  insert into counter (account_id, workflow_key, slot, status, n) values (acc, i.workflow_key, 16 + pg_backend_pid() % 15, 7, -1)
+  on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n;
+  update instance s set status = 0, output = null, error = null, rollback = null, ended_at = null, retain_until = null
+  where s.account_id = acc and s.key = k;
+  select v.runtime into rt from version v where v.account_id = acc and v.version_key = i.version_key;
+  insert into live (account_id, key, workflow_key, runtime, prio, ready_at, epoch, seq, run, live_from, started_at, modified_at)
+  values (acc, k, i.workflow_key, rt, 0, t, nextval('epoch_seq'), i.seq + 1, i.run, i.live_from, i.started_at, t);
+  insert into journal (account_id, key, seq, run, kind, name, count, attempt, at, payload)
+  values (acc, k, i.seq + 1, i.run, 33, name_, count_, attempt_, t, json_build_object('from_seq', failed_seq)::text);
+  insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
+  values (acc, i.workflow_key, array[k], array[i.seq + 1], array[i.seq + 1], t);
+  return query select 0::smallint, 0::smallint, null::int;
 end $$;

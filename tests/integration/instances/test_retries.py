@@ -29,9 +29,12 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.broken: set[str] = set()
+        self.instead: Any = None
 
     async def __call__(self, action: Any, context: Any) -> Any:
         self.calls.append(action["id"])
+        if self.instead is not None:
+            return await self.instead(action, context)
         if action["id"] in self.broken:
             return {"success": False, "error": f"{action['id']} broke"}
         return {"success": True, "output": {"of": action["id"], "call": len(self.calls)}}
