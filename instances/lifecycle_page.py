@@ -37,8 +37,8 @@ _COMMAND_MEANING = {
     Command.DELETE: "Ends it like terminate, with its children and without rollback, and removes all it stored. "
     "Its id is free again.",
     Command.REOPEN: "Goes on with an errored instance where a step failed it, if nothing was compensated: what "
-    "followed from the failure is void, and the step is tried again. In an unfinished instance, a step that waits for its next "
-    "attempt, or that failed and was passed over, is tried again without a change of status.",
+    "followed from the failure is void, and the step is tried again. In an unfinished instance, a step that waits for "
+    "its next attempt, or that failed and was passed over, is tried again without a change of status.",
 }
 _MOVE_MEANING = {
     Move.CLAIM: "A worker takes it. The first claim of a run is followed by `STARTED`.",
