@@ -21,6 +21,7 @@ RETRIES_MAX = 100
 MULTIPLIER = 2.0
 MAX_BACKOFF_MS = 60_000
 _DELAY_MS = 1_000
+_RESOURCES = ("cpu", "memory", "storage", "custom")
 _TASKS, _POINTS = "tasks", "synchronizationPoints"
 
 
@@ -56,7 +57,7 @@ def _node(draft: Draft, value: Any, at: int, installation: Installation) -> dict
         **given({"name": name or None}, "name"),
         "description": reader.text("description", most=4096),
         "depends_on": reader.array("dependencies"),
-        "resources": reader.take("resourceRequirements"),
+        "resources": _said_of(reader.take("resourceRequirements")),
         "timeout": optional_integer(reader, "timeout", 1, DAY_MS),
         "retries": _retries(reader),
         "type": reader.take("type"),
@@ -66,6 +67,13 @@ def _node(draft: Draft, value: Any, at: int, installation: Installation) -> dict
     if node["type"] is None and reader.readable:
         _choose_type(reader, node, name, installation)
     return {key: value for key, value in node.items() if value is not None}
+
+
+def _said_of(resources: Any) -> Any:
+    """Without what is null: it is shown so when nothing was said."""
+    if not isinstance(resources, dict):
+        return resources
+    return {key: value for key, value in resources.items() if value is not None or key not in _RESOURCES}
 
 
 def _choose_type(reader: Reader, node: dict[str, Any], name: str, installation: Installation) -> None:
@@ -155,7 +163,7 @@ def _task(node: Node, said: Mapping[str, Any] | None, hidden: set[str]) -> dict[
 
 
 def _resources(resources: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if resources is None else {key: resources.get(key) for key in ("cpu", "memory", "storage", "custom")}
+    return None if resources is None else {key: resources.get(key) for key in _RESOURCES}
 
 
 def _policy_of(retries: Retries) -> dict[str, Any] | None:
