@@ -683,6 +683,20 @@ async def test_a_callback_need_not_be_async(js: Scripts):
     assert await (await js.run('return await step.do("a", () => 5);')).output() == 5
 
 
+async def test_functions_given_to_a_step_have_no_this(js: Scripts):
+    """They would find what the run keeps of the step."""
+    run = await js.run(
+        "const seen = [];\n"
+        "const config = { retries: { limit: 1, delay() { seen.push(this); return 0; } } };\n"
+        'await step.do("a", config, function ({ attempt }) { seen.push(this); if (attempt === 1) throw new Error("no"); },\n'
+        "  { rollback: function () { console.log(this === undefined); } });\n"
+        'await step.do("b", async () => { console.log(seen.length, seen.every((one) => one === undefined)); });\n'
+        'throw new Error("undo");'
+    )
+    await run.until("errored")
+    assert await run.logs() == ["3 true", "true"]
+
+
 async def test_a_run_that_can_never_go_on_says_so(js: Scripts):
     run = await js.run('await step.do("a", async () => 1);\nawait new Promise(() => {});')
     _, message = await run.error()

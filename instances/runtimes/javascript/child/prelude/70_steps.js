@@ -253,7 +253,7 @@ function onAttempt(life, message) {
   const answer = (op, rest) => post({ op, r: life.number, id, attempt, ...rest });
   step.ctx = { ...message.ctx, config: shownConfig(message.ctx.config) };
   const ctx = contextOf(step);
-  perform(life, id, message, () => step.callback(ctx), (value) => {
+  perform(life, id, message, () => apply(step.callback, undefined, [ctx]), (value) => {
     if (isStream(value)) {
       drain(life, id, message, value, answer);
       return;
@@ -278,7 +278,7 @@ function onUndo(life, message) {
   const output = step.stored === undefined ? step.output : decode(step.stored); // a stream of its own
   const input = { ctx: contextOf(step), error: errorFrom(message.error), output, stepName: `${step.name}-${step.count}` };
   const answer = (op, rest) => post({ op, r: life.number, id, attempt, ...rest });
-  perform(life, id, message, () => step.undo(input), () => answer("undo_ok", {}),
+  perform(life, id, message, () => apply(step.undo, undefined, [input]), () => answer("undo_ok", {}),
     (error) => answer("undo_failed", { error: told(error, false) }));
 }
 
@@ -287,7 +287,7 @@ function onDelay(life, message) {
   const step = life.steps[id - 1];
   const input = { ctx: contextOf(step), error: errorFrom(message.error) };
   const answer = (op, rest) => post({ op, r: life.number, id, attempt, ...rest });
-  perform(life, id, { ...message, entropy: "" }, () => step.delay(input), (delay) => {
+  perform(life, id, { ...message, entropy: "" }, () => apply(step.delay, undefined, [input]), (delay) => {
     const wait = millis(delay);
     answer("delay_ok", { delay: wait <= YEAR ? floor(wait) : "invalid" });
   }, (error) => answer("delay_failed", { error: told(error, false) }));
