@@ -49,10 +49,12 @@ class SandboxHost:
     async def close(self) -> None:
         """Kill all children, end the zygotes, wait for both. The host can not be used again."""
         self._closed = True
+        endings: list[asyncio.Task[Any]] = [zygote.end() for zygote in self._zygotes]
         if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.gather(self._starting, return_exceptions=True)
-        await asyncio.gather(*(zygote.close() for zygote in list(self._zygotes)))
+            self._starting.cancel()  # the zygote it is starting is among them, if it has come that far
+            endings.append(self._starting)
+        if endings:
+            await asyncio.wait(endings)
 
     async def _current(self) -> Zygote:
         """A zygote to fork from, tested. Many may ask at once; one is started."""
@@ -107,7 +109,7 @@ class SandboxHost:
         return zygote
 
     def _over(self, zygote: Zygote) -> None:
-        self._zygotes.discard(zygote)
+        zygote.end().add_done_callback(lambda _: self._zygotes.discard(zygote))
         if self._zygote is zygote:
             self._zygote = None
             if not self._closed:

@@ -52,7 +52,7 @@ class Zygote:
         self.forks = 0
         self.alive = True
         self._retired = False
-        self._closing: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._language = language
         self._options = options
         self._when_over = when_over
@@ -112,23 +112,38 @@ class Zygote:
         self._process.kill()
 
     async def close(self) -> None:
-        """End it with all its children and wait until none of them exists any more."""
+        """End it with all its children and wait until none of them exists any more.
+
+        It ends even when nobody waits for that any longer.
+        """
+        await asyncio.shield(self.end())
+
+    def end(self) -> asyncio.Task[None]:
+        """Begin to end it, if nobody has. The task is done when its process and all children are gone."""
+        if self._ending is None:
+            self._ending = self._loop.create_task(self._end())
+        return self._ending
+
+    async def _end(self) -> None:
         if self.alive:
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_WR)  # it takes its children along, waits for them, and ends
-        if self._process.returncode is None:
-            try:
-                await asyncio.to_thread(self._process.wait, ANSWER_SECONDS)
-            except subprocess.TimeoutExpired:
+        try:
+            await asyncio.to_thread(self._process.wait, ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.abort()
+            await asyncio.to_thread(self._process.wait)
+        finally:
+            if self._process.returncode is None:  # the loop itself ends: there will be no other moment
                 self.abort()
-                await asyncio.to_thread(self._process.wait)
-        self._over()
+                self._process.wait()
+            self._over()
 
     def retire(self) -> None:
         """Close it as soon as it has no children. Nothing forks from it any more."""
         self._retired = True
-        if not self._children and self._closing is None:
-            self._closing = self._loop.create_task(self.close())
+        if not self._children:
+            self.end()
 
     def _send(self, record: bytes, descriptors: tuple[int, ...] = ()) -> None:
         """Now, or as soon as there is room. Descriptors that have to wait are duplicated."""
@@ -206,7 +221,7 @@ class Zygote:
         self._forking.clear()
         self._children.clear()
         self.abort()
-        self._loop.run_in_executor(None, self._process.wait)
+        self.end()
         self._when_over(self)
 
 

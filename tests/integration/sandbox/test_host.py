@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,96 @@ async def test_a_spawn_that_is_cancelled_leaves_no_process(make):
     left = {int(pid) for pid in Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()}
     assert await asyncio.to_thread(await_death, [*left - {keep.pid}])
     assert await do(keep, "1") == [1]
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[subprocess.Popen[bytes]]:
+    """Every zygote process that was started."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    class Noted(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            processes.append(self)
+
+    monkeypatch.setattr(zygotes.subprocess, "Popen", Noted)
+    return processes
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 10])
+async def test_a_host_that_is_closed_while_it_starts_leaves_nothing(make, started, turns):
+    host = make()
+    starting = asyncio.create_task(host.start())
+    for _ in range(turns):  # of the loop: before the process is there, and after
+        await asyncio.sleep(0)
+    await host.close()
+    with pytest.raises(SandboxUnavailable):
+        await starting
+    assert bool(started) is (turns > 1)
+    assert all(process.returncode is not None for process in started)
+
+
+async def test_a_host_that_is_closed_while_the_canary_is_out_leaves_nothing(make, started, monkeypatch):
+    out = asyncio.Event()
+
+    async def canary(_zygote):
+        out.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("instances.sandbox.host.release_canary", canary)
+    host = make()
+    starting = asyncio.create_task(host.start())
+    await out.wait()
+    await host.close()
+    with pytest.raises(SandboxUnavailable):
+        await starting
+    assert [process.returncode is not None for process in started] == [True]
+
+
+async def test_a_close_that_is_given_up_still_ends_everything(make, started):
+    host = make()
+    child = await host.spawn()
+    closing = asyncio.create_task(host.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    await host.close()
+    assert all(process.returncode is not None for process in started)
+    assert not exists(child.pid)
+
+
+async def test_a_zygote_that_died_is_waited_for(make, started, monkeypatch):
+    may_be_seen = threading.Event()
+    wait = subprocess.Popen.wait
+
+    def late(process, timeout=None):
+        may_be_seen.wait(10)
+        return wait(process, timeout)
+
+    host = make()
+    child = await host.spawn()
+    monkeypatch.setattr(subprocess.Popen, "wait", late)
+    started[0].kill()
+    await child.ended()
+    closing = asyncio.create_task(host.close())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    may_be_seen.set()
+    await closing
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+
+
+async def test_a_loop_that_ends_takes_its_zygote_along(make, started):
+    """The end of a loop cancels every task there is."""
+    host = make()
+    await host.start()
+    assert host._zygote is not None
+    ending = host._zygote.end()
+    await asyncio.sleep(0)
+    ending.cancel()
+    await asyncio.gather(ending, return_exceptions=True)
+    assert [process.returncode is not None for process in started] == [True]
 
 
 async def test_no_descriptors_and_no_processes_are_left(make):
