@@ -99,6 +99,7 @@ class Days:
         kids = await self.create("create children", n, parents=[row["key"] for row in parents])
         await self.flush("flush that gives up", parents[:1], given_up=[(kids[0], False)])
         await self.flush("flush that ends parents", parents, Next.ERRORED, body='"failed"')
+        await self.executions(n, [row["key"] for row in parents])
         await self.lose(lost[: n // 2], lost[n // 2 :])
         self.engine.clock.advance(1)  # type: ignore[attr-defined]
         await self.ask("retention", retention_store._RETIRE, now(), n, 50_000)
@@ -132,6 +133,37 @@ class Days:
         ]
         await self.ask(name, store.CREATE, *arguments)
         return keys
+
+    async def executions(self, n: int, failed: list[UUID]) -> None:
+        """What is done to single executions; `failed` have just ended so."""
+        now, engine = self.engine.clock.now, self.engine
+        for _ in range(max(1, n // 40)):
+            text = str(engine.ids.uuid7())
+            made = (self.account, "w", text, True, engine.ids.uuid7(), text, "1", 1, None, None, 1, 1, None)
+            await self.ask("create under a transaction id", store.CREATE_TRANSACTION, *made, now())
+            await self.ask("find a transaction id", store.CREATE_TRANSACTION, *made, now())
+        for index, key in enumerate(failed[: 4 * max(1, n // 40)]):
+            row = await engine.admin.fetchrow("select run, seq, status from instance where key = $1", key)
+            if row["status"] != 7:
+                continue
+            seen = row["run"], row["seq"]
+            match index % 4:
+                case 0:
+                    await self.ask("hide", store.HIDE, self.account, key, now())
+                case 1:
+                    new = engine.ids.uuid7()
+                    kept = [2, 3]
+                    await self.ask(
+                        "retry", store.RETRY, self.account, key, *seen, new, "s", None, None, kept, None, now()
+                    )
+                    await self.ask("cancel", store.CANCEL, self.account, new, False, "1", now())
+                case _:
+                    await self.ask("reopen", store.REOPEN, self.account, key, *seen, "s", 1, 2, 2, now())
+                    about = (seen[0], 2, [3], "s", 1, ["step:s"], ["1"], "answer", 1000, 1 << 24)
+                    await self.ask("answer", store.ANSWER, self.account, key, *about, now())
+                    await self.ask("cancel and undo", store.CANCEL, self.account, key, True, "1", now())
+                    # It would be claimed before all others.
+                    await self.connection.fetch(store.DELETE, self.account, [key], now())
 
     async def send(self, name: str, keys: list[UUID]) -> None:
         n = len(keys)
