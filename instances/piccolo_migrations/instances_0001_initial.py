@@ -46,7 +46,8 @@ create table instance (
   dry_run boolean,
   deleted_at timestamptz,
   origin_key uuid,
-  retried_from text
+  retried_from text,
+  reverted boolean generated always as (starts_with(rollback, '{"outcome":"complete"')) stored  -- lists filter by it
 ) with (fillfactor = 90);
 alter table instance alter input set storage external, alter output set storage external;
 -- Order matters: while a table is empty all index scans cost the same, and the planner takes the index made last.
@@ -55,7 +56,8 @@ create index instance_parent on instance (account_id, parent_key) where parent_k
 create index instance_retain on instance (retain_until) where retain_until is not null;             -- retention
 create index instance_transaction on instance (account_id, workflow_key, transaction_id, key);
 create index instance_origin on instance (account_id, origin_key, key) where origin_key is not null;         -- retries
-create index instance_status on instance (account_id, workflow_key, status, key desc) where status >= 6 and deleted_at is null;
+create index instance_status on instance (account_id, workflow_key, status, key desc) include (reverted)
+  where status >= 6 and deleted_at is null;
 create index instance_list on instance (account_id, workflow_key, key desc) where deleted_at is null;        -- newest first
 create index instance_started on instance (account_id, workflow_key, started_at desc, key desc)
   include (status, ended_at, dry_run) where status >= 6;                                            -- figures

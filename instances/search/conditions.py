@@ -15,7 +15,7 @@ from instances.lifecycle import Kind, Status
 from instances.listing import FIRST_KEY, LAST_KEY
 from instances.search.query import AnyOf, Compare, Every, Facet, Field, InFacets, Not, Op, Predicate, facets_of
 
-_REVERTED = 'starts_with(i.rollback, \'{"outcome":"complete"\')'
+_REVERTED = "i.reverted"
 _COMPENSATING = f"""exists (select from journal c where c.account_id = $1 and c.key = i.key and c.seq >= l.live_from
     and c.run = l.run and c.kind = {int(Kind.ROLLBACK_STEP_STARTED)})"""
 STATUS = "coalesce(l.status, i.status)"
@@ -36,7 +36,7 @@ COLUMNS = {
     Field.DELETED_AT: ("i.deleted_at", "timestamptz"),
 }
 NEEDED = """i.key, i.no, i.workflow_key, i.transaction_id, i.instance_id, i.trigger_source, i.triggered_by,
-    i.version_key, i.parent_key, i.origin_key, i.status, i.rollback, i.created_at, i.started_at,
+    i.version_key, i.parent_key, i.origin_key, i.status, i.reverted, i.created_at, i.started_at,
     i.ended_at, i.deleted_at"""
 """Columns of an instance that conditions and orders look at."""
 
