@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -208,6 +208,29 @@ class ScriptService:
         variables = _variables(bindings.plain) | self._opened(account_id, name, sealed)
         exports = await self._checker.check(compiled, upload.metadata.flags_in_force, variables)
         return msgspec.structs.replace(compiled, exports=exports)
+
+    async def checked(
+        self,
+        account_id: UUID,
+        script_id: UUID,
+        name: str,
+        flags: Iterable[str],
+        bindings: Sequence[dict[str, Any]],
+        sealed: dict[str, str],
+    ) -> str | None:
+        """The compiled form of an upload, after it was loaded once with other flags, bindings and secrets. None: as it
+        was.
+
+        Raises :class:`ScriptInvalid`.
+        """
+        async with self._db.scope(account_id) as connection:
+            row = await store.runnable_script(connection, account_id, script_id)
+        if self._checker is None or row is None or row["compiled"] is None:
+            return None
+        compiled = msgspec.json.decode(row["compiled"], type=CompiledScript)
+        variables = _variables(bindings) | self._opened(account_id, name, sealed)
+        exports = await self._checker.check(compiled, flags, variables)
+        return _text(msgspec.structs.replace(compiled, exports=exports))
 
     async def runnable(self, account_id: UUID, script_id: UUID) -> RunnableScript:
         """An upload as its runs need it. Secrets have their present values: one that was replaced since reaches

@@ -259,10 +259,11 @@ class DeploymentService:
         *,
         source: str,
         author: str | None,
+        compiled: str | None = None,
     ) -> UploadRow:
         """A version with the code of `base`."""
         made = self._ids.uuid7()
-        values = (_text(metadata), _text(bindings), _text(sealed), source, author, self._clock.now())
+        values = (_text(metadata), _text(bindings), _text(sealed), source, author, self._clock.now(), compiled)
         await store.derive(connection, caller.account_id, base.id, made, *values)
         row = await store.upload(connection, caller.account_id, base.name, made)
         assert row is not None
@@ -299,7 +300,8 @@ class DeploymentService:
         return settings
 
     async def change_version(self, caller: Caller, name: str, patch: VersionSettings, source: str) -> UploadRow:
-        """Change bindings and compatibility: a new version, deployed. Bindings that are not named go.
+        """Change bindings and compatibility: a new version, deployed. Bindings that are not named go. The script is
+        loaded with them before, as an upload is.
 
         Raises :class:`ScriptNotFound`, :class:`ScriptInvalid`, :class:`UnresolvedBinding`.
         """
@@ -307,30 +309,44 @@ class DeploymentService:
         author = await self._scripts.author(caller)
         given = {key: value for key, value in msgspec.structs.asdict(patch).items() if value is not msgspec.UNSET}
         annotations = {"workers/triggered_by": "settings"}
-        async with self._db.scope(caller.account_id, transaction=True) as connection:
-            await versions_store.lock_script(connection, caller.account_id, name)
-            base = await self._deployed(connection, caller.account_id, name)
+        made = None
+        while made is None:
+            base = await self.deployed(caller, name)
             if not given:
                 return base
-            before: list[dict[str, Any]] = msgspec.json.decode(base.bindings)
-            inherited = [{"type": "inherit", "name": binding["name"]} for binding in before]
-            raw = msgspec.json.decode(base.metadata) | given | {"annotations": annotations}
-            try:
-                metadata = msgspec.convert(raw | {"bindings": given.get("bindings", inherited)}, Metadata)
-            except msgspec.ValidationError as error:
-                raise ScriptInvalid(f"the settings are not valid: {error}") from None
-            sealed: dict[str, str] = msgspec.json.decode(base.secrets)
-            bindings = read_bindings(metadata, before, frozenset(sealed), strict=True)
-            sealed = {key: sealed[key] for key in sorted(bindings.kept)} | {
-                key: self._scripts.seal(caller.account_id, name, key, text) for key, text in bindings.secrets.items()
-            }
-            raw["bindings"] = bindings.plain
-            made = await self._derive(
-                connection, caller, base, raw, bindings.plain, sealed, source=source, author=author
-            )
-            await self._replace(connection, caller, base, made, source, author, annotations)
+            changed = self._changed(caller.account_id, base, given | {"annotations": annotations})
+            raw, metadata, bindings, sealed = changed
+            # Loading takes seconds, during which others may deploy: then it was the wrong version.
+            flags = metadata.flags_in_force
+            compiled = await self._scripts.checked(caller.account_id, base.id, name, flags, bindings, sealed)
+            async with self._db.scope(caller.account_id, transaction=True) as connection:
+                await versions_store.lock_script(connection, caller.account_id, name)
+                if (await self._deployed(connection, caller.account_id, name)).id == base.id:
+                    made = await self._derive(
+                        connection, caller, base, raw, bindings, sealed, source=source, author=author, compiled=compiled
+                    )
+                    await self._replace(connection, caller, base, made, source, author, annotations)
         await self._tenants.audit(caller, "script.settings", name, {"changed": sorted(given)})
         return made
+
+    def _changed(
+        self, account_id: UUID, base: UploadRow, given: dict[str, Any]
+    ) -> tuple[dict[str, Any], Metadata, list[dict[str, Any]], dict[str, str]]:
+        """The metadata of `base` with `given` in place, as it is stored and as it is read, its bindings and its
+        secrets, encrypted. Raises :class:`ScriptInvalid`, :class:`UnresolvedBinding`."""
+        before: list[dict[str, Any]] = msgspec.json.decode(base.bindings)
+        inherited = [{"type": "inherit", "name": binding["name"]} for binding in before]
+        raw = msgspec.json.decode(base.metadata) | given
+        try:
+            metadata = msgspec.convert(raw | {"bindings": given.get("bindings", inherited)}, Metadata)
+        except msgspec.ValidationError as error:
+            raise ScriptInvalid(f"the settings are not valid: {error}") from None
+        secrets: dict[str, str] = msgspec.json.decode(base.secrets)
+        bindings = read_bindings(metadata, before, frozenset(secrets), strict=True)
+        sealed = {key: secrets[key] for key in sorted(bindings.kept)}
+        sealed |= {key: self._scripts.seal(account_id, base.name, key, text) for key, text in bindings.secrets.items()}
+        raw["bindings"] = bindings.plain
+        return raw, metadata, list(bindings.plain), sealed
 
     async def references(self, caller: Caller, name: str) -> list[str]:
         """Workflows whose code is in the script, the first few by name. Raises :class:`ScriptNotFound`."""

@@ -46,7 +46,7 @@ select {_UPLOAD} from script s where {_OF} and s.deployed_at is not null order b
 DERIVE = """
 insert into script (account_id, id, name, metadata, modules, compiled, bindings, secrets, etag, size_bytes, source,
                     author, created_at)
-select account_id, $3, name, $4, modules, compiled, $5, $6, etag, size_bytes, $7, $8, $9
+select account_id, $3, name, $4, modules, coalesce($10, compiled), $5, $6, etag, size_bytes, $7, $8, $9
 from script where account_id = $1 and id = $2
 """
 
@@ -144,7 +144,8 @@ def _upload(row: asyncpg.Record | None) -> UploadRow | None:
 
 
 async def derive(connection: Connection, account_id: UUID, base: UUID, script_id: UUID, *values: Any) -> None:
-    """A version with the code of `base`. `values`: metadata, bindings, secrets, source, author, time."""
+    """A version with the code of `base`. `values`: metadata, bindings, secrets, source, author, time, compiled form
+    (None: that of `base`)."""
     await connection.execute(DERIVE, account_id, base, script_id, *values)
 
 

@@ -230,3 +230,33 @@ async def test_a_new_upload_is_a_new_version_and_runs_keep_theirs(js: Scripts):
     assert await new.output() == 2
     await old.send("go")
     assert await old.output() == 1
+
+
+async def test_changed_bindings_are_tried_before_they_are_deployed(js: Scripts):
+    name = js.name()
+    code = """
+    import { env, WorkflowEntrypoint } from "cloudflare:workers";
+    const { level } = env.MODE;
+    if (!globalThis.Buffer && level > 1) throw new Error("a level needs Buffer");
+    export class Flow extends WorkflowEntrypoint { async run(event, step) { return await step.do("a", async () => level); } }
+    """
+    mode = {"type": "json", "name": "MODE", "json": {"level": 1}}
+    await js.upload(name, {"index.js": code}, bindings=[mode])
+    await js.bind(name, name, "Flow")
+
+    async def change(**settings) -> str | None:
+        try:
+            await js.call("PATCH", f"/workers/scripts/{name}/settings", json=settings)
+        except Refused as refused:
+            assert (refused.status, refused.code) == (400, 10021)
+            return refused.message
+        return None
+
+    assert "index.js:3" in (await change(bindings=[]) or "")
+    higher = [mode | {"json": {"level": 2}}]
+    assert "a level needs Buffer" in (await change(bindings=higher) or "")
+    assert len((await js.call("GET", f"/workers/scripts/{name}/versions"))["items"]) == 1
+    assert await (await js.create(name)).output() == 1
+    assert await change(bindings=higher, compatibility_flags=["nodejs_compat"]) is None
+    assert len((await js.call("GET", f"/workers/scripts/{name}/versions"))["items"]) == 2
+    assert await (await js.create(name)).output() == 2
