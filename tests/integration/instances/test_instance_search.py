@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -401,3 +402,68 @@ async def test_reading_needs_the_scope(searcher: Searcher, filled: World):
         await searcher.search(replace(filled.caller, scopes=frozenset()), Search())
     with pytest.raises(NotAllowed):
         await searcher.one(replace(filled.caller, scopes=frozenset()), UUID(int=1))
+
+
+# --- at scale ----------------------------------------------------------------------------------------------------
+
+MANY = """
+with n as (
+  select g, ($2::uuid[])[1 + g % 3] as workflow, g % 100 as f,
+         (lpad(to_hex(1767225600000 + 1000 * g), 12, '0') || '7000' || '8' || lpad(to_hex(g), 15, '0'))::uuid as key,
+         timestamptz '2026-01-01 00:00:00Z' + g * interval '1 second' as at
+  from generate_series(1::bigint, 30000) g
+)
+insert into instance (account_id, key, workflow_key, version_key, instance_id, transaction_id, status, rollback,
+  success_retention_ms, error_retention_ms, created_at, started_at, ended_at)
+select $1, key, workflow, workflow, 'I_' || g, 'T' || g, case when f < 80 then 6 when f < 95 then 7 else 8 end,
+  case when f > 85 then '{"outcome":"complete","error":null}' end, 1, 1, at, at, at
+from n
+"""
+ENDED = InFacets(facets_of([Status.COMPLETE]))
+REVERTED = InFacets(frozenset({Facet.ERRORED_REVERTED}))
+ALPHA = Compare(Field.HANDLE, Op.EQ, "alpha")
+
+
+@pytest.mark.parametrize(
+    ("search", "pages"),
+    [
+        (Search(counted=False), 40),
+        (Search(where=ALPHA, counted=False), 40),
+        (Search(where=ENDED, by=By.TRANSACTION, descending=False, counted=False), 100),
+        (Search(where=ALPHA, by=By.STARTED, counted=False), 40),
+        (Search(where=every(ALPHA, REVERTED)), 60),
+        (Search(where=Compare(Field.TRANSACTION_ID, Op.EQ, "T7")), 40),
+        (Search(where=Compare(Field.INSTANCE_ID, Op.CONTAINS, "I_"), counted=False), 40),
+    ],
+)
+async def test_a_page_reads_little_of_a_large_table(
+    searcher: Searcher, world: World, admin, monkeypatch, search: Search, pages: int
+):
+    """Counted in rows fetched from the table, per statement of the search."""
+    workflows = [await world.workflow(handle) for handle in ("alpha", "beta_x", "gamma")]
+    await admin.execute(MANY, world.account, workflows)
+    await admin.execute("vacuum analyze instance, live, workflow")
+    monkeypatch.setattr(service, "SMALL", 200)
+    asked: list[tuple[str, list[Any]]] = []
+
+    async def keys(connection, statement, parameters):
+        asked.append((statement, parameters.values))
+        return await real(connection, statement, parameters)
+
+    real = service.store.keys
+    monkeypatch.setattr(service.store, "keys", keys)
+    found = await searcher.search(world.caller, replace(search, limit=20))
+    assert len(found.rows) == (1 if search.where == Compare(Field.TRANSACTION_ID, Op.EQ, "T7") else 20)
+    await admin.execute("begin")
+    await admin.execute(service.store.CONFINE)
+    for statement, values in asked:
+        plan = await admin.fetchval(f"explain (analyze, format json) {statement}", *values)
+        assert sum(fetched(json.loads(plan)[0]["Plan"])) < pages * 20
+    await admin.execute("rollback")
+
+
+def fetched(plan: dict[str, Any]) -> list[float]:
+    """Rows each scan of instances gave, or threw away."""
+    own = plan.get("Relation Name") == "instance" or plan.get("Index Name", "").startswith("instance_")
+    rows = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"] if own else 0
+    return [rows, *(row for part in plan.get("Plans", ()) for row in fetched(part))]
