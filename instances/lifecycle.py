@@ -186,10 +186,11 @@ class Kind(IntEnum):
     ROLLBACK_ENDED = 28
     """[{outcome, error}]"""
     REOPENED = 33
-    """An errored instance goes on: the failure of this step, and what followed from it, are void, and the attempt follows
-    [{from_seq}: where the failure was written]."""
+    """An errored instance goes on: the failure of this step, and what followed from it, are void, and the attempt
+    follows [{from_seq}: where the failure was written]."""
     STEP_RETRIED = 34
-    """A step that failed, without which the run went on, is tried again; its outcome is recorded, and nobody is told."""
+    """A step that failed, without which the run went on, is tried again; its outcome is recorded, and nobody is told
+    [{due}: the attempt follows, of an instance that had ended]."""
     COMPLETED = 30
     """[output]"""
     ERRORED = 31

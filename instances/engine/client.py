@@ -302,12 +302,23 @@ class EngineClient:
         return done.outcome
 
     async def reopen(
-        self, account_id: UUID, key: UUID, step: StepKey, *, attempt: int, failed_seq: int, run: int, seq: int
+        self,
+        account_id: UUID,
+        key: UUID,
+        step: StepKey,
+        *,
+        attempt: int,
+        failed_seq: int,
+        aside: bool,
+        run: int,
+        seq: int,
     ) -> Controlled:
         """Go on with an errored instance, whose run and last seq were these, with this attempt of a step, whose failure
-        was written at `failed_seq`. REFUSED when it is not errored, not as it was seen, or somebody's child.
+        was written at `failed_seq`. `aside`: the instance did not end of that, and its end stands. REFUSED when it is
+        not errored, not as it was seen, or somebody's child.
         """
-        return await self._command(store.REOPEN, account_id, key, run, seq, step.name, step.count, attempt, failed_seq)
+        about = step.name, step.count, attempt, failed_seq, aside
+        return await self._command(store.REOPEN, account_id, key, run, seq, *about)
 
     async def retry(self, wanted: Repeat) -> int | Create | None:
         """Create the repetition: its number, QUEUE_FULL, or None when the origin is not any more as it was seen."""

@@ -175,7 +175,8 @@ class Executions:
 
         One that waits for its next attempt gets it now. One that failed gets an attempt with a policy of retries that
         begins anew: passed over, in an unfinished instance, without its dependents running again; or, when it failed
-        its instance and nothing was compensated, with the instance going on from there. Raises :class:`StepNotFound`,
+        its instance and nothing was compensated, with the instance going on from there. Of a failed instance, one that
+        was passed over is tried again, and then the instance is over as before. Raises :class:`StepNotFound`,
         :class:`CannotRetryStep`, :class:`RolledBack`.
         """
         caller.require(WRITE)
@@ -188,9 +189,15 @@ class Executions:
         if isinstance(found, StepAnswer):
             outcome = await self._engine.answer(caller.account_id, key, found)
         else:
-            seen = {"run": execution.run, "seq": execution.seq}
             asked = await self._engine.reopen(
-                caller.account_id, key, found.key, attempt=found.attempt, failed_seq=found.failed_seq, **seen
+                caller.account_id,
+                key,
+                found.key,
+                attempt=found.attempt,
+                failed_seq=found.failed_seq,
+                aside=found.aside,
+                run=execution.run,
+                seq=execution.seq,
             )
             outcome = asked.outcome
         if outcome is Control.TOO_MUCH:

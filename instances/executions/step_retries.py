@@ -21,11 +21,14 @@ _MOVED_ON = (Kind.ATTEMPT_STARTED, Kind.STEP_RETRIED, Kind.STEP_COMPLETED, Kind.
 
 @dataclass(frozen=True, slots=True)
 class Reopening:
-    """The instance goes on with this attempt of the step, whose failure was written at `failed_seq`."""
+    """The instance goes on with this attempt of the step, whose failure was written at `failed_seq`; `aside`: it did
+    not end of that.
+    """
 
     key: StepKey
     attempt: int
     failed_seq: int
+    aside: bool
 
 
 def plan_retry(entries: Sequence[Entry], execution: Execution, key: StepKey) -> StepAnswer | Reopening:
@@ -66,9 +69,7 @@ def _reopening(history: History, execution: Execution, step: StepRun, *, passed_
         raise RolledBack("the execution was rolled back: retry all of it")
     if execution.parent_key is not None:
         raise CannotRetryStep("the execution is a child, whose parent went on: retry the parent")
-    if passed_over:
-        raise CannotRetryStep("the execution went on after the failure, and ended of another one")
     failed_seq = step.end_seq or 0
     if execution.document is None and any(one.start_seq > failed_seq for one in history.steps.values()):
         raise CannotRetryStep("the script went on after the failure: retry the execution from the step")
-    return Reopening(step.key, max((a.number for a in step.attempts), default=0) + 1, failed_seq)
+    return Reopening(step.key, max((a.number for a in step.attempts), default=0) + 1, failed_seq, passed_over)

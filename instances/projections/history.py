@@ -202,11 +202,12 @@ def _reopened(history: History, entry: Entry) -> None:
             step.end_attempt(Outcome.INTERRUPTED, entry.at)
     history.milestones = [mark for mark in history.milestones if mark.seq < from_seq]
     history.sync_points = [mark for mark in history.sync_points if mark.seq < from_seq]
-    history.rollback = history.end = None
+    history.rollback = None
     _step_retried(history, entry)
 
 
 def _step_retried(history: History, entry: Entry) -> None:
+    history.end = None
     step = history.steps.get(_key(StepKind.DO, entry))
     if step is not None:
         step.outcome = step.end_seq = step.ended_at = step.error = step.error_code = step.output = None

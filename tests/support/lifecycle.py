@@ -163,7 +163,7 @@ class Subject:
                 ended = await self.engine.admin.fetchrow("select run, seq from instance where key = $1", self.key)
                 seen = {"run": ended["run"], "seq": ended["seq"]} if ended is not None else {"run": 1, "seq": 1}
                 key = StepKey(StepKind.DO, "step")
-                return await client.reopen(account, self.key, key, attempt=2, failed_seq=2, **seen)
+                return await client.reopen(account, self.key, key, attempt=2, failed_seq=2, aside=False, **seen)
             case Command.DELETE:
                 gone = await client.delete(account, [self.key])
                 return Controlled(Control.DONE if gone else Control.NOT_LIVE, None)

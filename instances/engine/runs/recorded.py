@@ -223,6 +223,7 @@ class _Builder:
         step = self.past.failed.pop(key, None)
         if step is not None:
             self.past.aside[key] = _again(step, row)
+            self.past.aside[key].due_now = row["payload"] is not None
 
     def rollback_started(self, row: Any) -> None:
         told = decode_failure(row["payload"])

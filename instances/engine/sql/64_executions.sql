@@ -119,10 +119,11 @@ begin
 end $$;
 
 -- Go on with an errored instance where it failed: the failure of a step, written at `failed_seq`, and what followed from it
--- are void, and the step is tried again. Conditional on what the caller looked at, when given. What a child's parent was
--- told cannot be taken back: children are not reopened.
+-- are void, and the step is tried again. `aside`: the instance had gone on without that step and ended of something else,
+-- which stands; only the step is tried again. Conditional on what the caller looked at. What a child's parent was told
+-- cannot be taken back: children are not reopened.
 create or replace function reopen_run(acc uuid, k uuid, seen_run int, seen_seq bigint, name_ text, count_ int, attempt_ int,
-  failed_seq bigint, t timestamptz)
+  failed_seq bigint, aside boolean, t timestamptz)
 returns table (outcome smallint, status smallint, owner int) language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -144,7 +145,8 @@ begin
   insert into live (account_id, key, workflow_key, runtime, prio, ready_at, epoch, seq, run, live_from, started_at, modified_at)
   values (acc, k, i.workflow_key, rt, 0, t, nextval('epoch_seq'), i.seq + 1, i.run, i.live_from, i.started_at, t);
   insert into journal (account_id, key, seq, run, kind, name, count, attempt, at, payload)
-  values (acc, k, i.seq + 1, i.run, 33, name_, count_, attempt_, t, json_build_object('from_seq', failed_seq)::text);
+  values (acc, k, i.seq + 1, i.run, case when aside then 34 else 33 end, name_, count_, attempt_, t,
+    case when aside then '{"due":true}' else json_build_object('from_seq', failed_seq)::text end);
   insert into feed (account_id, workflow_key, keys, first_seqs, last_seqs, at)
   values (acc, i.workflow_key, array[k], array[i.seq + 1], array[i.seq + 1], t);
   return query select 0::smallint, 0::smallint, null::int;

@@ -144,7 +144,7 @@ class Days:
             await self.ask("find a transaction id", store.CREATE_TRANSACTION, *made, now())
         for index, key in enumerate(failed[: 4 * max(1, n // 40)]):
             row = await engine.admin.fetchrow("select run, seq, status from instance where key = $1", key)
-            if row["status"] != 7:
+            if row is None or row["status"] != 7:
                 continue
             seen = row["run"], row["seq"]
             match index % 4:
@@ -158,7 +158,7 @@ class Days:
                     )
                     await self.ask("cancel", store.CANCEL, self.account, new, False, "1", now())
                 case _:
-                    await self.ask("reopen", store.REOPEN, self.account, key, *seen, "s", 1, 2, 2, now())
+                    await self.ask("reopen", store.REOPEN, self.account, key, *seen, "s", 1, 2, 2, False, now())
                     about = (seen[0], 2, [3], "s", 1, ["step:s"], ["1"], "answer", 1000, 1 << 24)
                     await self.ask("answer", store.ANSWER, self.account, key, *about, now())
                     await self.ask("cancel and undo", store.CANCEL, self.account, key, True, "1", now())

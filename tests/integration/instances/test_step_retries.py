@@ -41,6 +41,7 @@ async def test_a_failed_instance_goes_on(desk: Desk, recorder: Recorder) -> None
     await desk.executions.retry_step(desk.world.caller, key, "b")
     assert await counters(desk) == {}
     live = await desk.world.admin.fetchrow("select * from instance where key = $1", key)
+    assert live is not None
     assert live["status"] == 6 or (live["ended_at"], live["retain_until"], live["error"]) == (None, None, None)
     await desk.until(key, Status.WAITING)  # the sleep begins anew, and time stands still here
     facts, history = await desk.instances.history(desk.world.caller, key)
@@ -128,6 +129,30 @@ async def test_a_failure_that_was_passed_over_is_made_good(desk: Desk, recorder:
     await desk.executions.complete_step(desk.world.caller, key, "e", "1")
     assert (await ended(desk, key))[0] is Status.COMPLETE
     assert recorder.calls == ["a", "a"]
+
+
+async def test_one_that_was_passed_over_in_a_failed_instance(desk: Desk, recorder: Recorder) -> None:  # noqa: F811
+    """It is made good, and what failed the instance stands; that can be retried after it."""
+    recorder.broken = {"a", "c"}
+    nodes = [works("a", on_error="continue"), works("b", "a"), works("c", "b"), wait("s", config={"durationMs": 9000})]
+    key = await desk.run(nodes, limits={"timeout": "1 hour"})
+    before = (await ended(desk, key))[0]
+    desk.world.clock.advance(7200)
+    recorder.broken, recorder.calls = {"c"}, []
+    await desk.executions.retry_step(desk.world.caller, key, "a")
+    await until(desk, key, Kind.ERRORED, 2)
+    status, history = await ended(desk, key)
+    assert (before, status) == (Status.ERRORED, Status.ERRORED)
+    assert (step(history, "a").outcome, step(history, "c").outcome) == (Outcome.COMPLETED, Outcome.FAILED)
+    assert len(step(history, "a").counted_attempts) == 2
+    assert (await desk.until(key, Status.ERRORED))["error"] == '{"name":"Error","message":"c broke"}'
+    assert await counters(desk) == {7: 1}
+    recorder.broken = set()
+    await desk.executions.retry_step(desk.world.caller, key, "c")
+    await desk.until(key, Status.WAITING)
+    desk.world.clock.advance(10)
+    assert (await ended(desk, key))[0] is Status.COMPLETE
+    assert recorder.calls == ["a", "c"]
 
 
 async def test_the_end_waits_for_it(desk: Desk, recorder: Recorder) -> None:  # noqa: F811
