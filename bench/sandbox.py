@@ -1,7 +1,7 @@
 """Sandboxes by themselves: how long a script takes from nothing to its first step, and to be replayed.
 
-`python -m bench.sandbox` prints the figures as JSON. No database: what is measured is the process, V8, the prelude and
-the frames between them.
+`python -m bench.sandbox` prints the figures as JSON, those of Python as `python_…`. No database: what is measured is
+the process, the engine in it and the frames between them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from uuid import UUID, uuid4
 
 import uvloop
 
-from instances.runtimes.javascript.runtime import sandbox_options
+from instances.runtimes.javascript import runtime as javascript
 from instances.runtimes.protocol import Done, RunContext, Started, StepKey, StepKind, StoredVersion
+from instances.runtimes.python import runtime as python
 from instances.runtimes.scripts.isolate import Isolate
 from instances.runtimes.scripts.loading import LoadedScript
 from instances.runtimes.scripts.program import ScriptProgram, Surroundings
 from instances.sandbox.host import SandboxHost
 from instances.sandbox.pool import SandboxPool
 from tenants.clock import Clock
-from versions.compilation import Code
+from versions.compilation import JAVASCRIPT, PYTHON, Code
 from versions.javascript.modules import translate
 
 STARTS = 20
@@ -33,7 +34,7 @@ STEPS = 1_000
 REPLAYS = 10
 RUNS = 200
 ACCOUNT = UUID(int=1)
-SCRIPT = """
+JAVASCRIPT_SCRIPT = """
 import { WorkflowEntrypoint } from "cloudflare:workers";
 export class Bench extends WorkflowEntrypoint {
   async run(event, step) {
@@ -43,19 +44,48 @@ export class Bench extends WorkflowEntrypoint {
   }
 }
 """
+PYTHON_SCRIPT = """
+from workers import WorkflowEntrypoint
+
+class Bench(WorkflowEntrypoint):
+    async def run(self, event, step):
+        total = 0
+        for i in range(event["payload"]["steps"]):
+            @step.do("add")
+            async def add():
+                return i
+            total += await add()
+        return total
+"""
+
+
+def _javascript() -> LoadedScript:
+    code = [Code("main.js", translate("main.js", JAVASCRIPT_SCRIPT).text)]
+    return LoadedScript(main="main.js", code=code, modules=[{"name": "main.js", "type": "js"}])
+
+
+def _python() -> LoadedScript:
+    code, modules = [Code("main.py", PYTHON_SCRIPT)], [{"name": "main.py", "type": "python"}]
+    flags = frozenset({"python_workflows", "python_workflows_implicit_dependencies"})
+    return LoadedScript(language=PYTHON, main="main.py", code=code, modules=modules, flags=flags)
+
+
+LANGUAGES = {
+    JAVASCRIPT: (javascript.sandbox_options, _javascript, ""),
+    PYTHON: (python.sandbox_options, _python, "python_"),
+}
 
 
 class Sandboxes:
     """Runs of the script, each version key with a process of its own."""
 
-    def __init__(self, pool: SandboxPool[Isolate]) -> None:
-        code = [Code("main.js", translate("main.js", SCRIPT).text)]
-        self._script = LoadedScript(main="main.js", code=code, modules=[{"name": "main.js", "type": "js"}])
+    def __init__(self, pool: SandboxPool[Isolate], script: LoadedScript) -> None:
+        self._script = script
         self._around = Surroundings(pool=pool, handlers={}, now=lambda: datetime.now(UTC))
 
     def program(self) -> ScriptProgram:
         version = StoredVersion(
-            ACCOUNT, uuid4(), uuid4(), "bench", "bench", 1, 1, "javascript", "Bench", "", "{}", 25_000, uuid4()
+            ACCOUNT, uuid4(), uuid4(), "bench", "bench", 1, 1, self._script.language, "Bench", "", "{}", 25_000, uuid4()
         )
         return ScriptProgram(version, self._script, self._around)
 
@@ -89,10 +119,11 @@ async def _first_step(program: ScriptProgram) -> float:
     return taken
 
 
-async def measure() -> dict[str, float]:
-    host = SandboxHost("javascript", sandbox_options())
+async def measure(language: str) -> dict[str, float]:
+    options, script, prefix = LANGUAGES[language]
+    host = SandboxHost(language, options())
     pool: SandboxPool[Isolate] = SandboxPool(host, Clock(datetime.now(UTC)))
-    sandboxes = Sandboxes(pool)
+    sandboxes = Sandboxes(pool, script())
     try:
         await pool.warm()
         fresh = []
@@ -121,11 +152,11 @@ async def measure() -> dict[str, float]:
         await pool.close()
         await host.close()
     return {
-        "fresh_ms": 1000 * _median([spawned + first for spawned, first in fresh]),
-        "warm_ms": 1000 * _median([first for _, first in fresh]),
-        "hot_ms": 1000 * _median(hot),
-        "replay_ms": 1000 * _median(replays),
-        "memory_mb": memory / 1e6,
+        f"{prefix}fresh_ms": 1000 * _median([spawned + first for spawned, first in fresh]),
+        f"{prefix}warm_ms": 1000 * _median([first for _, first in fresh]),
+        f"{prefix}hot_ms": 1000 * _median(hot),
+        f"{prefix}replay_ms": 1000 * _median(replays),
+        f"{prefix}memory_mb": memory / 1e6,
     }
 
 
@@ -148,4 +179,4 @@ def _median(values: list[float]) -> float:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.stdout.write(json.dumps(runner.run(measure())))
+        sys.stdout.write(json.dumps({**runner.run(measure(JAVASCRIPT)), **runner.run(measure(PYTHON))}))

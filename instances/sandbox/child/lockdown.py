@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import platform
 import resource
@@ -41,6 +42,7 @@ class CannotLock(Exception):
     """This platform lacks a wall that must stand; one sentence for a person."""
 
 
+@functools.cache
 def arch() -> Arch:
     """This machine's. Raises :class:`CannotLock` where there is no table for it."""
     found = ARCHES.get(platform.machine())

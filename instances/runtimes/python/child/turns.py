@@ -16,29 +16,15 @@ from chance import loop_time
 MAX_MS = 2**31
 
 
-class _Turns:
-    """What the loop takes for a selector."""
-
-    def __init__(self, advance: Callable[[], None]) -> None:
-        self._advance = advance
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        if timeout != 0:
-            self._advance()
-        return []
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
 class TurnLoop(asyncio.BaseEventLoop):
     """`advance` is called when nothing is ready; when it returns, something is."""
 
     _ready: Any
+    _stopping: bool
 
     def __init__(self, advance: Callable[[], None]) -> None:
         super().__init__()
-        self._selector = _Turns(advance)
+        self._advance = advance
         self._timers: dict[int, int] = {}
         """Numbers of calls, by handle (by identity: handles of equal times compare equal)."""
         self.set_task_factory(_task)
@@ -49,8 +35,26 @@ class TurnLoop(asyncio.BaseEventLoop):
     def idle(self) -> bool:
         return not self._ready
 
-    def _process_events(self, event_list: list[Any]) -> None:
-        """There are none."""
+    def _run_once(self) -> None:
+        """One pass: what is ready when it begins. (The original asks for events and for the time, too; there are no
+        events, and the time is asked for by whoever wants it.)"""
+        ready = self._ready
+        if not ready and not self._stopping:
+            self._advance()
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+    def call_soon(
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
 
     def _write_to_self(self) -> None:
         """Nobody else could wake it."""

@@ -103,13 +103,15 @@ function handOver(life) {
 
 const DEFAULT_RETRIES = freeze({ limit: 5, delay: 10_000, backoff: "exponential" });
 const DEFAULT_TIMEOUT = "10 minutes";
+/** What comes of no configuration, which most steps have. */
+const DEFAULTS = freeze({ merged: freeze({ retries: DEFAULT_RETRIES, timeout: DEFAULT_TIMEOUT }), delay: undefined });
 
 const isObject = (value) => typeof value === "object" && value !== null && !isArray(value);
 const onlyKeys = (value, allowed) => ownKeys(value).every((key) => allowed.includes(key));
 
 /** A configuration, checked and merged with the defaults; a text says what is wrong with it. */
 function checkConfig(config, allowed) {
-  if (config === undefined) config = {};
+  if (config === undefined) return DEFAULTS;
   if (!isObject(config)) return "it must be an object";
   if (!onlyKeys(config, allowed)) return `only ${allowed.join(", ")} are known`;
   const { retries, timeout = DEFAULT_TIMEOUT, sensitive } = config;
@@ -181,7 +183,7 @@ class WorkflowStep {
     const message = { op: "step", config: checked.merged };
     if (checked.delay !== undefined) message.dynamic = true;
     if (undo !== undefined) message.rollback = rollback;
-    const kept = { callback, undo, delay: checked.delay, config: shownConfig(checked.merged), ctx: undefined, output: undefined, stored: undefined };
+    const kept = { callback, undo, delay: checked.delay, config: checked.merged, ctx: undefined, output: undefined, stored: undefined };
     return enter(life, "do", name, kept, message);
   }
 
@@ -243,7 +245,7 @@ function shownConfig({ retries, ...rest }) {
 
 /** A copy of the step's context: of its last attempt here, or, when it comes from the record, of its first. */
 function contextOf(step) {
-  const { step: { name, count }, attempt, config } = step.ctx ?? { step, attempt: 1, config: step.config };
+  const { step: { name, count }, attempt, config } = step.ctx ?? { step, attempt: 1, config: shownConfig(step.config) };
   return { step: { name, count }, attempt, config: { ...config, retries: { ...config.retries } } };
 }
 
