@@ -33,6 +33,7 @@ from jobs.termination.terminator import Terminator
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.limits import Limits
+from versions.deployments.pruning import PruneScripts
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +103,7 @@ class WorkerProcess:
             *due.values(),
             Loop("look", LookForWork(db, clock, due).tick, interval=SOON),
             Loop("expiry", ExpireRows(db, clock, services.tenants).tick, interval=SELDOM),
+            Loop("scripts", PruneScripts(db, clock).tick, interval=SELDOM),
             Loop("counters", FoldCounters(db).tick, interval=SELDOM, rest=REST),
             Loop("node_statistics", MeasureNodes(db).tick, interval=5 * SOON),
             Loop("backlog", ReportBacklog(db, clock).tick, interval=10 * SOON, rest=REST),

@@ -41,6 +41,8 @@ SAFE_INTEGER = 2**53
 # ---- quantities
 BATCH = 100
 """Instances per batch create, terminate or delete."""
+SCRIPT_VERSIONS_KEPT = 100
+"""Versions of a script, and deployments, that are kept whatever becomes of them; see `versions.deployments.pruning`."""
 UNREAD_EVENTS = 1_000
 UNREAD_EVENT_BYTES = 16 * MIB
 """Events one instance may hold that no step has waited for yet."""

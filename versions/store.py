@@ -416,10 +416,14 @@ DEPLOYED_NOW = (
     " where d.account_id = $1 and d.name = {name}))"
 )
 
+NEXT_NUMBER = """coalesce((select f.number from script f where f.account_id = $1 and f.name = {name}
+  and f.deleted_at is null order by f.no desc limit 1), 0) + 1"""
+"""Of a script's next upload. The newest one is never deleted by itself; the script is locked."""
+
 INSERT_SCRIPT = f"""
 insert into script (account_id, id, name, metadata, modules, bindings, secrets, etag, size_bytes, source, author,
-                    compiled, created_at, deployed_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+                    compiled, created_at, number, deployed_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, {NEXT_NUMBER.format(name="$3")},
         case when $14::boolean then {DEPLOYED_NOW.format(now="$13", name="$3")} end)
 """
 

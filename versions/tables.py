@@ -12,11 +12,12 @@ from piccolo.table import Table
 
 
 class Script(Table, tablename="script"):
-    """One upload of a script; all uploads are kept, because versions point at theirs."""
+    """One upload of a script; those that versions point at are kept."""
 
     account_id = UUID()
     id = UUID(primary_key=True)
     name = Text()
+    number = Integer()
     metadata = Text()
     modules = Text()
     bindings = Text()

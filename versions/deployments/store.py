@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
+from tenants.database import Database
+from tenants.limits import SCRIPT_VERSIONS_KEPT
 from versions.deployments.schemas import DeploymentRow, UploadRow
+from versions.store import NEXT_NUMBER
 
 Connection = asyncpg.Connection
 
@@ -24,9 +27,7 @@ DEPLOYMENTS_SHOWN = 10
 
 _UPLOAD = (
     "s.id, s.name, s.metadata, s.bindings, s.secrets, s.etag, s.size_bytes, s.source, s.author, s.created_at,"
-    " s.deployed_at,"
-    " (select count(*) from script f where f.account_id = $1 and f.name = s.name and f.deleted_at is null"
-    "  and f.no <= s.no) as number"
+    " s.deployed_at, s.number"
 )
 _OF = "s.account_id = $1 and s.name = $2 and s.deleted_at is null"
 
@@ -43,11 +44,12 @@ select {_UPLOAD} from script s where {_OF} and s.deployed_at is not null order b
 """
 
 # The same code with other bindings, not deployed yet.
-DERIVE = """
+DERIVE = f"""
 insert into script (account_id, id, name, metadata, modules, compiled, bindings, secrets, etag, size_bytes, source,
-                    author, created_at)
-select account_id, $3, name, $4, modules, coalesce($10, compiled), $5, $6, etag, size_bytes, $7, $8, $9
-from script where account_id = $1 and id = $2
+                    author, created_at, number)
+select account_id, $3, name, $4, modules, coalesce($10, compiled), $5, $6, etag, size_bytes, $7, $8, $9,
+       {NEXT_NUMBER.format(name="s.name")}
+from script s where account_id = $1 and id = $2
 """
 
 # --- deployments -------------------------------------------------------------------------------------------------
@@ -116,6 +118,69 @@ from version v where v.account_id = $1 and v.version_key = $2
 SET_CURRENT_VERSION = """
 update workflow set current_version = $3, modified_at = $4 where account_id = $1 and workflow_key = $2
 """
+
+
+# --- what nobody can come back to ----------------------------------------------------------------------------------
+
+# Of all accounts, engine role. $1, $2: behind this script; $3 now; $4 scripts; $5 versions. A version that is deployed
+# at this moment has another `deployed_at` when its row is locked, and stays.
+PRUNE = f"""
+with recursive walk as (
+  (select account_id, name, 1 as n from script where (account_id, name) > ($1::uuid, $2::text)
+   order by account_id, name limit 1)
+  union all
+  select s.account_id, s.name, p.n + 1 from walk p cross join lateral (
+    select s.account_id, s.name from script s where (s.account_id, s.name) > (p.account_id, p.name)
+    order by s.account_id, s.name limit 1) s
+  where p.n < $4
+), old_deployments as (
+  delete from script_deployment d using (
+    select o.account_id, o.id from walk p cross join lateral (
+      select account_id, id from script_deployment where account_id = p.account_id and name = p.name
+      order by no desc offset {SCRIPT_VERSIONS_KEPT} limit $5) o) o
+  where d.account_id = o.account_id and d.id = o.id
+  returning d.account_id, d.id
+), versions as (
+  select v.account_id, v.id from walk p cross join lateral (
+    select s.account_id, s.id, s.deleted_at, s.deployed_at, s.created_at,
+           row_number() over (partition by s.deleted_at is null order by s.no desc) as back,
+           row_number() over (partition by s.deleted_at is null order by s.deployed_at desc nulls last) as deployed
+    from script s where s.account_id = p.account_id and s.name = p.name) v
+  where (v.deleted_at is not null or v.back > {SCRIPT_VERSIONS_KEPT} and (v.deployed > 1 or v.deployed_at is null))
+    and v.created_at < $3::timestamptz - interval '1 day'
+    and (v.deployed_at is null or v.deployed_at < $3::timestamptz - interval '1 day')
+    and not exists (select from version x where x.account_id = v.account_id and x.script_id = v.id)
+    and not exists (select from script_deployment d where d.account_id = p.account_id and d.name = p.name
+                    and d.script_id = v.id)
+  limit $5
+), idle as (
+  select s.account_id, s.id from versions v join script s on s.account_id = v.account_id and s.id = v.id
+  where (s.deployed_at is null or s.deployed_at < $3::timestamptz - interval '1 day')
+  for update of s skip locked
+), gone as (
+  delete from script s using idle i where s.account_id = i.account_id and s.id = i.id returning s.id
+)
+select (select count(*) from gone) as versions, (select count(*) from old_deployments) as deployments,
+       w.account_id, w.name
+from (select 1) one left join lateral (select account_id, name from walk where n = $4) w on true
+"""
+
+
+class Pruned(NamedTuple):
+    """What one look deleted. `last`: the last script it looked at, None when there are no more behind it."""
+
+    versions: int
+    deployments: int
+    last: tuple[UUID, str] | None
+
+
+async def prune(db: Database, account_id: UUID, name: str, now: datetime, scripts: int, versions: int) -> Pruned:
+    """Delete up to `versions` versions of the next `scripts` scripts of all accounts behind this one: those that no
+    workflow's version runs, that are not deployed, and that are not among the latest ones, uploaded or deployed."""
+    async with db.fresh_plans() as connection:
+        row = await connection.fetchrow(PRUNE, account_id, name, now, scripts, versions)
+    last = None if row["account_id"] is None else (row["account_id"], row["name"])
+    return Pruned(row["versions"], row["deployments"], last)
 
 
 async def uploads(

@@ -7,12 +7,13 @@ VERSION = "1.38.0"
 DESCRIPTION = "initial schema"
 
 SCHEMA = """
--- One row per upload of a script (every upload is kept: versions point at theirs).
+-- One row per upload of a script. Those versions point at are kept.
 create table script (
   account_id uuid not null,
   id uuid not null,
   no bigint generated always as identity,
   name text not null,
+  number int not null,                     -- among the uploads of this name, from 1
   metadata text not null,
   modules text not null,
   compiled text,
@@ -98,6 +99,7 @@ create table version (
   created_at timestamptz not null,
   primary key (account_id, version_key)
 );
+create index version_script on version (account_id, script_id) where script_id is not null;
 create unique index version_no on version (account_id, workflow_key, no);
 
 create table schedule (
