@@ -38,6 +38,7 @@ from tenants.service import TenantService
 from versions.document import stored_idempotent, stored_schema, validate_inputs
 from versions.durations import parse_duration
 from versions.errors import WorkflowInactive, WorkflowNotFound
+from versions.schemas import VersionRow
 from versions.service import VersionService
 
 REMEMBERED_WORKFLOWS = 10_000
@@ -68,7 +69,7 @@ class Wanted:
     variables: Mapping[str, Any] | None = None
     """Initial values over those of its document."""
     dry_run: bool = False
-    """Actions of its document only say what they would give, and waits are over at once. Scripts have none."""
+    """Actions of its document only say what they would give, and waits are over at once. Scripts cannot do that."""
     pointer: str = ""
 
 
@@ -90,6 +91,8 @@ class Creator:
         nothing. Raises :class:`InvalidInstanceId`, :class:`app.errors.InvalidRequest`, `PayloadTooLarge`,
         :class:`WorkflowNotFound`, :class:`WorkflowInactive`, :class:`TooManyQueued`, `CreationRateExceeded`.
         """
+        if any(one.dry_run for one in wanted):
+            await self._require_document(caller, handle, next(one for one in wanted if one.dry_run))
         if any(one.transaction_id is not None for one in wanted):
             [one] = wanted
             return [await self._create_transaction(caller, handle, one, key_of(0))]
@@ -126,13 +129,23 @@ class Creator:
         return created
 
     async def _is_idempotent(self, caller: Caller, handle: str) -> bool:
-        """What the current version says. Raises :class:`WorkflowNotFound`, also outside the caller's workspace."""
+        """What the current version says. Raises :class:`WorkflowNotFound`."""
+        version = await self._current(caller, handle)
+        return version.runtime == RUNTIME_DOCUMENT and stored_idempotent(version.source)
+
+    async def _require_document(self, caller: Caller, handle: str, wanted: Wanted) -> None:
+        """A script would do what it does for real. Raises :class:`app.errors.InvalidRequest`."""
+        if (await self._current(caller, handle)).runtime != RUNTIME_DOCUMENT:
+            rule = "only workflows that are definition documents can be run dry"
+            raise InvalidRequest(rule, pointer=f"{wanted.pointer}/dryRun")
+
+    async def _current(self, caller: Caller, handle: str) -> VersionRow:
+        """The current version. Raises :class:`WorkflowNotFound`, also outside the caller's workspace."""
         async with self._db.scope(caller.account_id) as connection:
             found = await store.find_workflow(connection, caller.account_id, handle, caller.workspace_id)
         if found is None or found[1] is None:
             raise WorkflowNotFound()
-        version = await self._inputs.versions.load(caller.account_id, found[1])
-        return version.runtime == RUNTIME_DOCUMENT and stored_idempotent(version.source)
+        return await self._inputs.versions.load(caller.account_id, found[1])
 
     async def _require_workflow(self, caller: Caller, handle: str) -> None:
         """A caller restricted to a workspace may only start what is in it; the engine knows nothing of workspaces."""

@@ -115,7 +115,10 @@ async def test_what_else_may_be_wanted(instances: InstanceService, world: World)
     wanted = Wanted(
         instance_id="all", dry_run=True, variables={"a": [1]}, timeout_ms=5_000, face="001", triggered_by="somebody"
     )
-    made = await row(world, (await instances.create(world.caller, "orders", wanted)).key)
+    await world.workflow("documents", definition=IDEMPOTENT)
+    with pytest.raises(InvalidRequest, match="run dry"):  # a script would do everything for real
+        await instances.create(world.caller, "orders", wanted)
+    made = await row(world, (await instances.create(world.caller, "documents", wanted)).key)
     assert made["dry_run"] is True
     assert made["trigger_detail"] == '{"dryRun":true,"timeout":5000,"face":"001","variables":{"a":[1]}}'
     assert made["triggered_by"] == "somebody"
