@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import platform
 import re
@@ -86,6 +87,15 @@ def node_clients(cache: Path) -> NodeClients:
     lock = hashlib.sha256((PROJECT / "package-lock.json").read_bytes()).hexdigest()[:16]
     folder = _installed(cache / f"clients-{lock}", "ci", project=PROJECT)
     return NodeClients(_node(cache), folder)
+
+
+def wrangler_with_runtime(cache: Path) -> NodeClients:
+    """The same wrangler with what it runs workers in, which the clients do without: for `wrangler dev`."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed: there is no wrangler to compare with")
+    versions = json.loads((PROJECT / "package.json").read_bytes())["dependencies"]
+    package = f"wrangler@{versions['wrangler']}"
+    return NodeClients(_node(cache), _installed(cache / package, "install", "--no-package-lock", package))
 
 
 def _installed(folder: Path, *command: str, project: Path | None = None) -> Path:
