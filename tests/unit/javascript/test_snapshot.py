@@ -163,3 +163,17 @@ def test_code_that_throws_or_never_rests_does_not_stop_the_record(either: Engine
         {"kind": "do", "name": "b", "count": 1, "error": {"name": "Error", "message": "failed"}, "at": 2001},
     ]
     assert either.run(body, past=past).value == [1, "failed"]
+
+
+def test_what_the_zygote_rehearses_is_what_sandboxes_do() -> None:
+    text = """
+import rehearsal
+said = []
+rehearsal.Frame.reply = lambda frame, body: said.extend(message["op"] for message in json.loads(body)["out"])
+made = main.engine()
+made.prepare()
+print(json.dumps([said, len(os.listdir("/proc/self/task"))]))
+"""
+    said, threads = program(text)
+    assert said == ["loaded", *["step", "attempt_ok", "return"] * 8]
+    assert threads == 1
