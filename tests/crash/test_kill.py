@@ -56,7 +56,7 @@ async def chain(site: Installation, point: str) -> None:
     """Steps one after the other, several instances side by side, killed in the middle."""
     await site.deploy("chain", [mark("a"), mark("b", "a"), mark("c", "b")])
     created = await site.create("chain", INSTANCES)
-    passes = {"after-claim": 1, "step-not-journaled": 8, "before-acknowledgement": 8}.get(point, 3)
+    passes = {"after-claim": 1, "step-not-journaled": 8, "before-acknowledgement": 8}.get(point, 2)
     await (await site.start("worker", crash=f"{point}:{passes}", ready=False)).killed()
     before = await site.snapshot()
     if point == "after-claim":

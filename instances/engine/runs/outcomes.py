@@ -7,6 +7,7 @@ replay will tell it.
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -46,8 +47,8 @@ class Outcomes:
         self._clock = state.clock
         self._usage = state.usage
         self._steps = steps
-        self._again = again
-        self._failed = failed
+        # Weakly, because whoever is to be called holds this: a circle would outlive the run.
+        self._again, self._failed = weakref.WeakMethod(again), weakref.WeakMethod(failed)
 
     def complete(self, step: Step, output: Raw | None) -> None:
         """The step has its output, if the instance may store it."""
@@ -88,12 +89,16 @@ class Outcomes:
         self._steps.close(step)
         payload = encode_failure(failure, timed_out=timed_out)
         self._steps.write(Kind.STEP_FAILED, step, payload, None if step.aside else message)
-        self._failed(step)
+        failed = self._failed()
+        assert failed is not None
+        failed(step)
 
     def wait_for_retry(self, step: Step, delay: int, failed_at: datetime) -> None:
         """The next attempt begins `delay` ms after the last one failed."""
         step.state = StepState.RETRYING
-        self._steps.set_timer("retry", step, delay, failed_at, self._again)
+        again = self._again()
+        assert again is not None
+        self._steps.set_timer("retry", step, delay, failed_at, again)
 
     def die(self, step: Step, failure: Failure | None, cause: str) -> None:
         """The sandbox died on this attempt. It fails with `failure`, if that is known; else it is made again by whoever

@@ -59,6 +59,8 @@ from instances.runtimes.protocol import (
 
 log = structlog.get_logger(__name__)
 
+MOMENT = 0.01
+"""Seconds for which the record of a start waits for the end of what it started, to be committed with it."""
 GRACE_MS = 200
 """A run that is due again this soon stays in memory, unless others wait for its slot."""
 DEATH_NOTE = "sandbox-died"
@@ -87,20 +89,8 @@ class Run:
         """The inbox must be read again."""
         self._session_calls = False
         """The session has commands although no message came."""
-        self._carry_out: dict[type[CommandMessage], Callable[[Any], None]] = {
-            Do: self._steps.do,
-            Sleep: self._waits.sleep,
-            Wait: self._waits.wait,
-            Timer: self._waits.set_timer,
-            CancelTimer: self._waits.cancel_timer,
-            Cancel: self._cancel,
-            Record: self._notes.record,
-            Log: self._notes.say,
-            BeginRollback: self._control.begin_rollback,
-            EndRollback: self._control.end_rollback,
-            Finish: self._control.end,
-            Fail: self._control.end,
-        }
+        self._gathered = False
+        """What was written has waited for more."""
 
     # --- what the worker tells it --------------------------------------------------------------------------------
 
@@ -160,7 +150,7 @@ class Run:
                 raise
             finally:
                 self._steps.drop()
-                self._state.deadlines.close()
+                self._state.close()
                 with contextlib.suppress(Exception):
                     await self._state.session.close()
         except RunLost:
@@ -190,8 +180,11 @@ class Run:
                     return
                 messages = self._work.deliveries()
             elif self._work:
-                await self._commit(self._control.transition())
-                messages = self._work.deliveries()
+                if self._gathered or self._work.urgent or not self._steps.running:
+                    await self._commit(self._control.transition())
+                    messages = self._work.deliveries()
+                else:
+                    await self._gather()
             elif not await self._moves() and await self._rest():
                 return
 
@@ -227,7 +220,7 @@ class Run:
         await self._state.breathe()
         for command in commands:
             try:
-                self._carry_out[type(command)](command)
+                _CARRY_OUT[type(command)](self, command)
             except RunFailed as error:
                 self._fail(error.failure)
             await self._state.breathe()
@@ -318,6 +311,17 @@ class Run:
             async with asyncio.timeout(max(0.0, (due - self._clock.millis()) / 1000)):
                 await state.mail.wait()
 
+    async def _gather(self) -> None:
+        """Nobody waits for the next commit, and attempts are in flight: if one ends at once, that goes with it."""
+        self._gathered = True
+        state = self._state
+        state.mail.clear()
+        if self._session_calls or state.session_lost is not None:
+            return
+        timer = asyncio.get_running_loop().call_later(MOMENT, state.mail.set)
+        await state.mail.wait()
+        timer.cancel()
+
     async def _refresh(self) -> None:
         """Read what outside has to say: the wishes with an empty commit, then the inbox."""
         self._outside_changed = False
@@ -329,6 +333,7 @@ class Run:
 
     async def _commit(self, next: Next = Next.KEEP, **fields: Any) -> bool:
         """Commit what was written; whether the transition asked for took place. Raises :class:`RunLost`."""
+        self._gathered = False
         seen = self._work.signal
         answer = await self._work.commit(next, **fields)
         if answer.signal != seen:
@@ -374,3 +379,19 @@ class Run:
         self._steps.drop()
         self._replay.stop()
         self._control.final = Fail(failure)
+
+
+_CARRY_OUT: dict[type[CommandMessage], Callable[[Run, Any], None]] = {
+    Do: lambda run, command: run._steps.do(command),
+    Sleep: lambda run, command: run._waits.sleep(command),
+    Wait: lambda run, command: run._waits.wait(command),
+    Timer: lambda run, command: run._waits.set_timer(command),
+    CancelTimer: lambda run, command: run._waits.cancel_timer(command),
+    Cancel: Run._cancel,
+    Record: lambda run, command: run._notes.record(command),
+    Log: lambda run, command: run._notes.say(command),
+    BeginRollback: lambda run, command: run._control.begin_rollback(command),
+    EndRollback: lambda run, command: run._control.end_rollback(command),
+    Finish: lambda run, command: run._control.end(command),
+    Fail: lambda run, command: run._control.end(command),
+}

@@ -50,6 +50,11 @@ class RunState:
         if self.work.fenced:
             raise RunLost
 
+    def close(self) -> None:
+        """The run leaves memory. What still refers to its parts would keep them, and all that they hold."""
+        self.deadlines.close()
+        self.timetable.close()
+
     def lose_session(self, lost: SessionLost) -> None:
         self.session_lost = self.session_lost or lost
         self.mail.set()

@@ -27,6 +27,11 @@ class Timetable:
     def clear(self, name: Hashable) -> None:
         self._timers.pop(name, None)
 
+    def close(self) -> None:
+        """Fire nothing more."""
+        self._timers.clear()
+        self._heap.clear()
+
     def next_due(self) -> int | None:
         """The earliest moment anything is due."""
         while self._heap:

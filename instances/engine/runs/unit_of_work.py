@@ -56,6 +56,11 @@ class UnitOfWork:
         """Whether there is anything to commit."""
         return bool(self._entries or self._consumed)
 
+    @property
+    def urgent(self) -> bool:
+        """Whether anybody waits for the commit: the session for a result, a step for its start."""
+        return bool(self._then or self._consumed or self._given_up or self._awaited)
+
     def write(
         self,
         kind: Kind,

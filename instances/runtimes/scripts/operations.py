@@ -112,3 +112,8 @@ class Operations:
         for close in self._facts.closing:
             close()
         self._facts.closing.clear()
+        self._facts.requested = _nobody  # the session, which has these operations
+
+
+def _nobody(_requests: int) -> None:
+    """Hears of fetches when nobody does any more."""

@@ -237,6 +237,7 @@ class ScriptSession:
         self._ended = True
         self._operations.close()
         self._isolate.detach(self._run)
+        self._wake = _nobody  # the run holds this session: both would wait for the garbage collector
         self._fail_pending(SessionLost("closed"))
         self._on_close()
 
@@ -594,6 +595,10 @@ _RECEIVE: dict[type, Callable[[ScriptSession, Any], None]] = {
     said.Thrown: ScriptSession._thrown,
     said.Mismatch: ScriptSession._mismatch,
 }
+
+
+def _nobody() -> None:
+    """Wakes no run: it is over."""
 
 
 def _value(text: Raw | None) -> dict[str, Any]:

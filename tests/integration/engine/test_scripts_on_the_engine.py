@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -335,7 +337,13 @@ async def test_a_retry_keeps_what_started_before_its_first_step(engine: Engine, 
     async def script(event: Any, step: Any) -> Any:
         a = await step.do("a", lambda *_: note("a"))
         b = await step.do("b", lambda *_: note("b"))
-        return [a, b, await step.do("c", lambda *_: note("c"), config={"retries": {"limit": 0, "delay": 0, "backoff": "constant"}})]
+        return [
+            a,
+            b,
+            await step.do(
+                "c", lambda *_: note("c"), config={"retries": {"limit": 0, "delay": 0, "backoff": "constant"}}
+            ),
+        ]
 
     await engine.define("w", script)
     await engine.worker()
@@ -360,3 +368,68 @@ async def test_a_retry_keeps_what_started_before_its_first_step(engine: Engine, 
         assert isinstance(await engine.client.retry(repeat), int)
         assert json.loads((await engine.until(repeat.key, Status.COMPLETE))["output"]) == expected
         assert calls[before:] == called
+
+
+async def test_a_run_that_is_over_leaves_nothing_to_the_garbage_collector(engine: Engine, guests: GuestRuntime) -> None:
+    """Parts that hold each other in a circle would fill the memory of a busy worker, and take its time."""
+    seen: list[weakref.ref[Any]] = []
+
+    async def look() -> None:
+        [run] = engine.workers[0]._runs
+        session = run._state.session
+        seen.extend(weakref.ref(part) for part in (run, session, run._steps, run._waits))
+
+    async def script(event: Any, step: Any) -> Any:
+        await step.do("look", lambda *_: look())
+        await step.wait("go", "go", 60_000)
+
+    await engine.define("w", script)
+    await engine.worker()
+    gc.collect()
+    gc.disable()
+    try:
+        key = await engine.create("w")
+        await engine.until(key, Status.WAITING)
+        await engine.eventually(lambda: all(part() is None for part in seen))
+        assert len(seen) == 4
+    finally:
+        gc.enable()
+
+
+async def test_a_step_that_ends_at_once_is_one_commit_with_its_start(
+    engine: Engine, guests: GuestRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instances.engine.runs.run.MOMENT", 60)
+
+    async def script(event: Any, step: Any) -> Any:
+        for number in range(5):
+            await step.do("quick", lambda *_, number=number: give(number))
+
+    await engine.define("w", script)
+    await engine.worker()
+    key = await engine.create("w")
+    await engine.until(key, Status.COMPLETE)
+    commits = {row["xmin"] for row in await engine.admin.fetch("select xmin::text from journal where key = $1", key)}
+    assert len(commits) == 1 + 5 + 1  # the create, a commit for each step, the end
+
+
+async def test_a_step_that_takes_its_time_shows_as_begun(engine: Engine, guests: GuestRuntime) -> None:
+    end = asyncio.Event()
+
+    async def ask(facts: Any, args: Any) -> dict[str, Any]:
+        await end.wait()
+        return {"v": 1}
+
+    async def script(event: Any, step: Any) -> Any:
+        async def slow(_: Any, inside: Any) -> Any:
+            return await inside.call("ask", {})
+
+        return await step.do("slow", slow)
+
+    guests.handlers["ask"] = ask
+    await engine.define("w", script)
+    await engine.worker()
+    key = await engine.create("w")
+    await engine.written(key, Kind.STEP_STARTED)
+    end.set()
+    await engine.until(key, Status.COMPLETE)
