@@ -119,7 +119,6 @@ async def test_code_that_calls_other_steps_than_before_says_so(scripts: Scripts,
     await run.command("pause")
     await run.until("paused")
     await run.command("resume")
-    await run.send("go")
     name, message = await run.error()
     assert name == "NonDeterministicError"
     assert "only the first time-1" in message
