@@ -3,9 +3,13 @@
 # ruff: noqa: E501 - lines of JavaScript
 from __future__ import annotations
 
+import httpx
 import pytest
 
+from tenants.auth import operator
+from tests.support.api import new_tenant
 from tests.support.javascript import Refused, Scripts
+from tests.support.live import Live
 
 OTHER = """
 export class Other extends WorkflowEntrypoint {
@@ -133,6 +137,32 @@ CAUGHT = "const told = async (work) => { try { await work(); return 'nothing'; }
 )  # fmt: skip
 async def test_what_is_refused(ask, id, call, message):
     assert message in await ask(f"{CAUGHT}return await told(() => {call});")
+
+
+TYPED = """
+const told = async (work) => { try { await work(); } catch (error) { return [error.message.split(" ")[0], error.retryable ?? "unsaid"]; } };
+const seen = [];
+for (const id of ["a", "(rate_limit.workflow_instance_creation) b", "?"]) seen.push(await told(() => OTHER.get(id)));
+for (let i = 0; i < 2; i++) seen.push(await told(() => OTHER.create()));
+return seen;
+"""
+
+
+@pytest.mark.parametrize(("flags", "said"), [([], ["unsaid"] * 4), (["workflows_typed_errors"], [False] * 3 + [True])])
+async def test_n11_errors_say_whether_another_try_may_help(running: Live, flags, said):
+    tenant = await new_tenant(running.platform)
+    limits = {"concurrency": 1, "queued": 1}  # the run that asks has the one, the first it creates the other
+    await running.platform.tenants.accounts.set_limits(operator(tenant.id), changes=limits)
+    async with httpx.AsyncClient(timeout=60) as client:
+        js = Scripts(running, tenant, client)
+        name = js.name()
+        binding = {"type": "workflow", "name": "OTHER", "workflow_name": f"{name}-other", "class_name": "Other"}
+        code = f"const OTHER = this.env.OTHER;\nreturn await step.do('ask', async () => {{{TYPED}}});"
+        handle = await js.flow(code, name=name, outside=OTHER, bindings=[binding], flags=flags)
+        await js.bind(f"{name}-other", name, "Other")
+        seen = await (await js.create(handle)).output()
+    codes = ["(instance.not_found)", "(instance.invalid_id)", "(instance.invalid_id)", "(instance.too_many_queued)"]
+    assert seen == [*map(list, zip(codes[:3], said[:3], strict=True)), None, [codes[3], said[3]]]
 
 
 async def test_b06_get_gives_a_handle(ask):

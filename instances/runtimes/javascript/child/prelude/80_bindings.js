@@ -4,10 +4,26 @@ const INSTANCE_ID = /^[a-zA-Z0-9_][a-zA-Z0-9-_]*$/;
 const ADDRESSABLE = /^[a-zA-Z0-9, */#_-]{1,271}$/;
 const BATCH = 100;
 const INVALID_ID = "(instance.invalid_id) Instance ID is invalid";
-const workflowError = (message) => fault("WorkflowError", message);
+const CODE = /^\s*\(([a-zA-Z._-]+)\) /;
+/** Codes of what may go well another time. */
+const RETRYABLE = ["instance.too_many_queued", "rate_limit.workflow_instance_creation", "rate-limit.workflows_control_plane",
+  "rate_limit.instance_step_output", "migration.in_progress"];
+const workflowError = (message) => typed(fault("WorkflowError", message));
 
-function ask(handle, method, args) {
-  return hostCall("workflow", { workflow: handle, method, ...args });
+/** The error of a binding; under `workflows_typed_errors` it says whether another try may help. Only a code at the very
+ * beginning counts: the rest may be a caller's words. */
+function typed(error) {
+  if (!flags.has("workflows_typed_errors") || !isError(error)) return error;
+  const message = textOf(error.message);
+  const found = execute(CODE, [message]);
+  const retryable = found === null ? message === "too many requests" : RETRYABLE.includes(found[1]);
+  return defineProperty(error, "retryable", { value: retryable, enumerable: true, configurable: true, writable: true });
+}
+
+async function ask(handle, method, args) {
+  try {
+    return await hostCall("workflow", { workflow: handle, method, ...args });
+  } catch (error) { throw typed(error); }
 }
 
 /** Options of a create as the worker takes them. Throws for what is no valid id. */
