@@ -143,6 +143,21 @@ class ScriptVersionNotFound(MillraceError):
         super().__init__(message)
 
 
+class NotOffered(MillraceError):
+    """400: something Cloudflare has for scripts and Millrace has not; the message says what there is instead."""
+
+    code, key, status = 10101, "", 400
+
+
+class DeploymentHolds(MillraceError):
+    """400: the deployment that holds cannot be deleted."""
+
+    code, key, status = 10102, "", 400
+
+    def __init__(self) -> None:
+        super().__init__("this deployment is the one that holds: deploy another version, then delete it")
+
+
 class NoTail(MillraceError):
     """400: the console of scripts is not streamed by script."""
 

@@ -39,6 +39,10 @@ BODIES: dict[str, Any] = {
     "putSecret": {"name": "KEY", "text": "x"},
     "changeSecrets": {"secrets": {"KEY": None}},
     "putScriptSchedules": [],
+    "putUsageModel": {"usage_model": "standard"},
+    "putWorkersAccountSettings": {},
+    "putEventTriggers": [],
+    "addEventTriggers": [],
     "putSubdomain": {"subdomain": "x"},
 }
 UPLOADS = ("uploadScript", "uploadScriptVersion", "replaceScriptCode")

@@ -23,6 +23,7 @@ from tenants.paging import page_of
 from tenants.results import Envelope, ok
 from tenants.workspaces import uuid_of
 from versions.deployments import views
+from versions.deployments.besides import BesidesController
 from versions.deployments.schemas import (
     AccountSubdomainBody,
     CronBody,
@@ -147,6 +148,14 @@ class ScriptController(Controller):
         caller.require("scripts:read")
         found = await deployments.deployment(caller, script_name, _id(deployment_id, "deployment"))
         return ok(views.shown_deployment(found))
+
+    @delete(SCRIPT + "/deployments/{deployment_id:str}", status_code=200)
+    async def delete_deployment(
+        self, script_name: Name, deployment_id: FromPath[str], caller: Who, deployments: Deployments
+    ) -> Envelope:
+        caller.require("scripts:write")
+        await deployments.delete_deployment(caller, script_name, _id(deployment_id, "deployment"))
+        return ok(None)
 
     # --- secrets -----------------------------------------------------------------------------------------------
 
@@ -349,7 +358,12 @@ async def kv_namespaces(caller: Who) -> Envelope:
     return ok([], info=_none())
 
 
-route_handlers: list[ControllerRouterHandler] = [ScriptController, ServiceController, kv_namespaces]
+route_handlers: list[ControllerRouterHandler] = [
+    ScriptController,
+    ServiceController,
+    BesidesController,
+    kv_namespaces,
+]
 
 
 def _none() -> dict[str, int]:

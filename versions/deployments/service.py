@@ -35,6 +35,7 @@ from versions.deployments.schemas import (
     VersionSettings,
 )
 from versions.errors import (
+    DeploymentHolds,
     NoScriptVersions,
     ScriptInvalid,
     ScriptNotFound,
@@ -158,6 +159,22 @@ class DeploymentService:
             )
         await self._tenants.audit(caller, "script.deploy", name, {"version": str(version_id)})
         return row
+
+    async def delete_deployment(self, caller: Caller, name: str, deployment_id: UUID) -> None:
+        """Forget that something was deployed; the version stays.
+
+        Raises :class:`ScriptNotFound`, :class:`ScriptVersionNotFound`, :class:`DeploymentHolds` for the latest one.
+        """
+        caller.require("scripts:write")
+        async with self._db.scope(caller.account_id, transaction=True) as connection:
+            await versions_store.lock_script(connection, caller.account_id, name)
+            await self._require(connection, caller.account_id, name)
+            if await store.deployment(connection, caller.account_id, name, deployment_id) is None:
+                raise ScriptVersionNotFound("This Worker has no such deployment.")
+            if (await store.deployments(connection, caller.account_id, name))[0].id == deployment_id:
+                raise DeploymentHolds()
+            await store.delete_deployment(connection, caller.account_id, name, deployment_id)
+        await self._tenants.audit(caller, "script.deployment.delete", name, {"deployment": str(deployment_id)})
 
     async def _note(
         self,

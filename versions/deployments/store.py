@@ -62,6 +62,8 @@ select {_DEPLOYMENT} from script_deployment d where d.account_id = $1 and d.name
 
 DEPLOYMENT = f"select {_DEPLOYMENT} from script_deployment d where d.account_id = $1 and d.name = $2 and d.id = $3"
 
+DELETE_DEPLOYMENT = "delete from script_deployment where account_id = $1 and name = $2 and id = $3"
+
 INSERT_DEPLOYMENT = """
 insert into script_deployment (account_id, id, name, script_id, source, author, annotations, created_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -223,6 +225,10 @@ async def deployments(connection: Connection, account_id: UUID, name: str) -> li
 async def deployment(connection: Connection, account_id: UUID, name: str, deployment_id: UUID) -> DeploymentRow | None:
     row = await connection.fetchrow(DEPLOYMENT, account_id, name, deployment_id)
     return None if row is None else msgspec.convert(dict(row), DeploymentRow)
+
+
+async def delete_deployment(connection: Connection, account_id: UUID, name: str, deployment_id: UUID) -> None:
+    await connection.execute(DELETE_DEPLOYMENT, account_id, name, deployment_id)
 
 
 async def insert_deployment(connection: Connection, account_id: UUID, *values: Any) -> None:

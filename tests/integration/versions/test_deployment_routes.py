@@ -133,6 +133,8 @@ async def test_what_is_not_there(api):
         ("GET", "/versions", None), ("GET", "/deployments", None), ("GET", "/secrets", None),
         ("GET", "/settings", None),
         ("GET", "/script-settings", None), ("GET", "/schedules", None), ("GET", "/subdomain", None),
+        ("GET", "/usage-model", None), ("PUT", "/usage-model", {"usage_model": "standard"}),
+        ("POST", "/assets-upload-session", {}), ("DELETE", f"/deployments/{NOWHERE}", None),
         ("GET", "/references", None), ("GET", "/tails", None), ("POST", "/tails", {}), ("GET", "/content/v2", None),
         ("PUT", "/secrets", {"name": "A", "text": "a"}), ("DELETE", "/secrets/A", None), ("DELETE", "", None),
         ("PATCH", "/settings", {}), ("PATCH", "/script-settings", {}), ("POST", "/subdomain", {"enabled": False}),
@@ -429,3 +431,47 @@ async def test_walls_and_quotas(api, make_api, boss, stranger, admin):
     assert (await deploy(reader, version))[0] == 403
     status, _, envelope = await upload_version(api, name="two")
     assert (status, envelope["errors"][0]["code"]) == (403, 10461)
+
+
+async def test_deployments_can_be_forgotten_but_for_the_one_that_holds(api, sdk, boss):
+    first = (await upload_version(api))[1]["id"]
+    second = (await upload_version(api))[1]["id"]
+    made = [(await deploy(api, version))[1]["id"] for version in (first, second, first)]
+    status, _, envelope = await api("DELETE", f"{ROOT}/deployments/{made[2]}")
+    assert (status, envelope["errors"][0]["code"]) == (400, 10102)
+    account = boss.account_id.hex
+    await sdk.workers.scripts.deployments.delete(made[0], account_id=account, script_name="worker")
+    shown = (await api("GET", f"{ROOT}/deployments"))[1]["deployments"]
+    assert [each["id"] for each in shown] == [made[2], made[1]]
+    for gone in (made[0], NOWHERE, "x"):
+        status, _, envelope = await api("DELETE", f"{ROOT}/deployments/{gone}")
+        assert (status, envelope["errors"][0]["code"]) == (404, 10212)
+    assert await deployed(api) == first
+    assert len((await api("GET", f"{ROOT}/versions"))[1]["items"]) == 2
+
+
+async def test_what_workers_have_besides(api, sdk, boss):
+    await upload(api, modules=MODULES)
+    standard = {"usage_model": "standard"}
+    assert (await api("GET", f"{ROOT}/usage-model"))[:2] == (200, standard)
+    assert (await api("PUT", f"{ROOT}/usage-model", json=standard))[:2] == (200, standard)
+    assert (await api("PUT", f"{ROOT}/usage-model", json={"usage_model": "bundled"}))[0] == 400
+    settings = await sdk.workers.account_settings.get(account_id=boss.account_id.hex)
+    assert settings.default_usage_model == "standard"
+    changed = await sdk.workers.account_settings.update(account_id=boss.account_id.hex, default_usage_model="standard")
+    assert changed.green_compute is False
+    assert (await api("PUT", "/workers/account-settings", json={"default_usage_model": "unbound"}))[0] == 400
+    status, _, envelope = await api("POST", f"{ROOT}/assets-upload-session", json={"manifest": {}})
+    assert (status, envelope["errors"][0]["code"]) == (400, 10101)
+    none = {"script_name": "worker", "triggers": []}
+    path = "/triggers/worker"
+    assert (await api("GET", path))[:2] == (200, none)
+    assert (await api("DELETE", path))[:2] == (200, {"deleted": 0})
+    wanted = [{"type": "r2", "targets": [{"type": "workflow", "script_name": "worker", "workflow_name": "w"}]}]
+    for method in ("PUT", "PATCH"):
+        assert (await api(method, path, json=[]))[:2] == (200, none)
+        status, _, envelope = await api(method, path, json=wanted)
+        assert (status, envelope["errors"][0]["code"]) == (400, 10101)
+        assert "schedules" in envelope["errors"][0]["message"]
+        assert (await api(method, path, json={}))[0] == 400
+    assert (await api("GET", "/triggers/other"))[2]["errors"][0]["code"] == 10007
