@@ -23,7 +23,7 @@ from app import contract, health
 from app.authentication import Authenticate, caller_of
 from app.composition import Platform
 from app.errors import MethodNotAllowed, NoRoute
-from app.faces import FACES
+from app.faces import FACES, face_of
 from app.failures import understand
 from app.health import ReadinessCheck
 from app.middleware.clients import Proxies
@@ -76,6 +76,7 @@ def create_app(settings: Settings | None = None, *, platform: Platform | None = 
         request_id=RequestIds(),
         refuse=refusals.answer,
         allowed=_allowed_methods(app),
+        headers=_headers_of_faces(platform),
     )
     app.asgi_handler = gateway
     platform.on_drain.append(gateway.streams.end_all)
@@ -124,6 +125,14 @@ def _resolve_dependencies_in_turn(app: Litestar) -> None:
         if isinstance(route, HTTPRoute):
             for _, model in route.route_handler_map.values():
                 model.dependency_batches = [{one} for batch in model.dependency_batches for one in batch]
+
+
+def _headers_of_faces(platform: Platform) -> Callable[[Any], dict[str, str]]:
+    def headers(scope: Any) -> dict[str, str]:
+        face = face_of(scope["path"])
+        return {} if face is None else face.headers(scope, platform.clock.now())
+
+    return headers
 
 
 def _allowed_methods(app: Litestar) -> Callable[[str], str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from app.faces import jobsprint
 from app.faces.face import Face
 
-FACES: tuple[Face, ...] = ()
+FACES: tuple[Face, ...] = (jobsprint.FACE,)
 """In the order they are asked whether a path is theirs; whatever none of them owns is the Cloudflare face's."""
 
 

@@ -42,6 +42,8 @@ class Face:
     prefixes: tuple[str, ...]
     refuse: Refusal
     routers: Callable[[Platform], list[Router]]
+    headers: Callable[[Any, datetime], dict[str, str]] = lambda _scope, _now: {}
+    """Headers of every answer, refusals included: made of the ASGI scope as the request left it, and the time."""
 
     def owns(self, path: str) -> bool:
         """Whether a canonical path is this face's, existing or not."""

@@ -40,7 +40,7 @@ class Gateway:
 
     `refuse` answers a request that failed before routing, in the shape of the face the path belongs to; `request_id`
     makes the id of a request that brings none; `allowed` names the methods of a canonical path, or raises
-    :class:`app.errors.NoRoute`.
+    :class:`app.errors.NoRoute`; `headers` are those the face adds to every answer.
     """
 
     def __init__(
@@ -51,12 +51,14 @@ class Gateway:
         request_id: Callable[[], str],
         refuse: Callable[[Exception, Scope], Answer],
         allowed: Callable[[str], str],
+        headers: Callable[[Scope], dict[str, str]] = lambda _scope: {},
     ) -> None:
         self._app = app
         self._proxies = proxies
         self._request_id = request_id
         self._refuse = refuse
         self._allowed = allowed
+        self._headers = headers
         self.streams = Streams()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -186,7 +188,12 @@ class _Exchange:
             self._status = message["status"]
             if any(name == b"content-type" and kind.startswith(KIND) for name, kind in message["headers"]):
                 self._begin_stream()
-            message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
+            further = self._gateway._headers(self._scope)
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", self._request_id),
+                *((name.encode(), value.encode()) for name, value in further.items()),
+            ]
         elif message["type"] == "http.response.body":
             if self._body_less:
                 message = {**message, "body": b""}

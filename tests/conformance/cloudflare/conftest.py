@@ -12,23 +12,14 @@ import httpx
 import pytest
 from cloudflare import AsyncCloudflare
 
-from app.embedded.valkey import EmbeddedValkey
 from tests.support import openapi
 from tests.support.api import Tenant, new_tenant
-from tests.support.databases import Databases
-from tests.support.live import Live, live_for_tests
+from tests.support.live import Live
 
 from .node_clients import NodeClients, node_clients
 from .wrangler import Wrangler, wrangler_of
 
 PATIENCE = 20.0
-
-
-@pytest.fixture(scope="session")
-async def server(databases: Databases, valkey: EmbeddedValkey) -> AsyncIterator[Live]:
-    """One Millrace for the whole folder; each test has an account of its own."""
-    async with live_for_tests(databases, valkey) as running:
-        yield running
 
 
 @dataclass

@@ -53,8 +53,9 @@ def test_operation_ids_are_unique() -> None:
 
 
 def test_path_parameters_are_declared() -> None:
+    shared = contract()["components"]["parameters"]
     for path, item in contract()["paths"].items():
-        declared = {each["$ref"].rpartition("/")[2] for each in item.get("parameters", [])}
+        declared = {shared[each["$ref"].rpartition("/")[2]]["name"] for each in item.get("parameters", [])}
         assert declared == set(re.findall(r"\{(\w+)\}", path)), path
 
 
