@@ -56,6 +56,8 @@ class Settings:
     """`json`, `console`, or `auto`: console on a terminal, else json."""
     worker_slots: int = 2000
     """Runs one worker process holds in memory at most."""
+    sandboxes: int = 64
+    """Sandboxes of each language a worker process uses at the same time."""
     lease_seconds: float = 6.0
     """A worker that has not renewed its lease for this long is taken over."""
     drain_seconds: float = 20.0
@@ -87,7 +89,7 @@ def _bytes(secret: str) -> bytes:
     return secret.encode("utf-8", "surrogateescape")
 
 
-_LEAST = {"worker_slots": 1, "lease_seconds": 2.0, "drain_seconds": 0.0, "db_pool_size": 1}
+_LEAST = {"worker_slots": 1, "sandboxes": 1, "lease_seconds": 2.0, "drain_seconds": 0.0, "db_pool_size": 1}
 """The smallest value that makes sense; a lease is renewed every second."""
 _MOST = 1_000_000
 

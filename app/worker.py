@@ -26,7 +26,7 @@ from instances.runtimes.scripts.streams import IncomingStreams
 from instances.runtimes.scripts.waiting import timer_handlers
 from instances.sandbox.errors import SandboxUnavailable
 from instances.sandbox.host import SandboxHost
-from instances.sandbox.pool import SandboxPool
+from instances.sandbox.pool import PoolLimits, SandboxPool
 from jobs.feed_publisher import FeedPublisher
 from jobs.worker import WorkerServices, run
 
@@ -60,7 +60,7 @@ async def worker_services(platform: Platform) -> AsyncIterator[WorkerServices]:
             platform.tenants.accounts.limits_of,
         )
         for language in SCRIPTS:
-            offering = asyncio.create_task(_offer_scripts(platform, stack, engine, language))
+            offering = asyncio.create_task(_offer_scripts(platform, stack, engine, language, settings.sandboxes))
             stack.push_async_callback(_cancelled, offering)
         yield WorkerServices(
             db=platform.db,
@@ -84,11 +84,13 @@ async def _runtimes(platform: Platform) -> AsyncIterator[list[Runtime]]:
         await documents.close()
 
 
-async def _offer_scripts(platform: Platform, stack: AsyncExitStack, engine: EngineWorker, language: str) -> None:
+async def _offer_scripts(
+    platform: Platform, stack: AsyncExitStack, engine: EngineWorker, language: str, sandboxes: int
+) -> None:
     """Add a language's runtime once its sandboxes stand: documents need not wait for that, nor fail with it."""
     host = SandboxHost(language, SANDBOXES[language]())
     stack.push_async_callback(host.close)
-    pool: SandboxPool[Isolate] = SandboxPool(host, platform.clock)
+    pool: SandboxPool[Isolate] = SandboxPool(host, platform.clock, PoolLimits.of(sandboxes))
     stack.push_async_callback(pool.close)
     try:
         await pool.warm()

@@ -37,6 +37,11 @@ class PoolLimits:
     grown: int = 96 * MIB
     """Bytes of memory gained, after which it is not leased again."""
 
+    @classmethod
+    def of(cls, processes: int) -> PoolLimits:
+        """For a pool of this many processes; the shares of it are as of the usual size."""
+        return cls(processes=processes, per_account=max(1, processes // 4), idle=max(1, processes // 2))
+
 
 @dataclass(frozen=True, slots=True)
 class _Key:

@@ -603,14 +603,31 @@ async def test_nested_steps(js: Scripts):
     assert {step["name"] for step in (await run.details())["steps"]} == {"outer-1", "inner-1", "nap-1", "inner-2"}
 
 
-async def test_nested_steps_are_not_made_twice_when_the_outer_one_is_tried_again(js: Scripts):
+async def test_nested_steps_are_counted_on_when_the_outer_one_is_tried_again(js: Scripts):
+    """As the n-th call of a name: those of the second attempt are other steps than those of the first."""
     run = await js.run(
         "const made = [];\n"
         'await step.do("outer", { retries: { limit: 1, delay: 0 } }, async (ctx) => {\n'
         '  await step.do("inner", async () => { made.push(ctx.attempt); });\n'
-        '  if (ctx.attempt === 1) throw new Error("again");\n});\nreturn made.length;'
+        '  if (ctx.attempt === 1) throw new Error("again");\n});\nreturn made;'
     )
-    await run.until("complete", "errored")
+    assert await run.output() == [1, 2]
+    assert [step["name"] for step in (await run.details())["steps"]] == ["outer-1", "inner-1", "inner-2"]
+
+
+async def test_nested_steps_are_not_made_twice_when_the_outer_one_is_tried_again_in_another_life(js: Scripts):
+    """What the first attempt had recorded before its sandbox died is handed to the second."""
+    run = await js.run(
+        'return await step.do("outer", { retries: { limit: 1, delay: 0 } }, async (ctx) => {\n'
+        '  const inner = await step.do("inner", async () => `made in attempt ${ctx.attempt}`);\n'
+        "  await new Promise((done) => setTimeout(done, 1));\n"
+        "  if (ctx.attempt === 1) for (;;);\n"
+        "  return [ctx.attempt, inner];\n});",
+        limits={"cpu_ms": 100},
+    )
+    assert (await run.until("complete", seconds=20))["output"] == [2, "made in attempt 1"]
+    steps = (await run.details())["steps"]
+    assert [(step["name"], len(step["attempts"])) for step in steps] == [("outer-1", 2), ("inner-1", 1)]
 
 
 async def test_sleeps_and_sleep_until(js: Scripts):

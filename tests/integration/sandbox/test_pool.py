@@ -303,3 +303,12 @@ async def test_closing_the_pool_while_a_version_is_loaded(make):
     await pool.close()
     with pytest.raises(SandboxUnavailable, match="closed"):
         await waiting
+
+
+@pytest.mark.parametrize("processes", [1, 2, 64, 200])
+async def test_a_pool_of_any_size_leaves_room_for_others(processes: int) -> None:
+    limits = PoolLimits.of(processes)
+    assert limits.processes == processes
+    assert 1 <= limits.per_account <= max(1, processes // 2)
+    assert 1 <= limits.idle <= processes
+    assert PoolLimits.of(PoolLimits().processes) == PoolLimits()

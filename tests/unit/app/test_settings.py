@@ -34,6 +34,7 @@ def test_what_is_no_switch(text):
         ("WORKER_SLOTS", "1.5", "a whole number from 1"),
         ("WORKER_SLOTS", "1000001", "a whole number from 1"),
         ("DB_POOL_SIZE", "-1", "a whole number from 1"),
+        ("SANDBOXES", "0", "a whole number from 1"),
         ("LEASE_SECONDS", "1.9", "a number from 2.0"),
         ("LEASE_SECONDS", "nan", "a number from 2.0"),
         ("DRAIN_SECONDS", "-0.1", "a number from 0.0"),
