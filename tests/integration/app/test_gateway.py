@@ -102,7 +102,7 @@ async def test_a_client_that_leaves_before_the_answer_is_499(
     async def cancelled(*_: object) -> None:
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(platform.tenants, "authenticate_headers", cancelled)
+    monkeypatch.setattr(platform.tenants, "authenticate", cancelled)
     counted: list[str] = []
     monkeypatch.setattr(HTTP, "count", lambda _method, _route, status, _seconds: counted.append(status))
     with structlog.testing.capture_logs() as lines, pytest.raises(asyncio.CancelledError):
