@@ -165,6 +165,15 @@ def test_code_that_throws_or_never_rests_does_not_stop_the_record(either: Engine
     assert either.run(body, past=past).value == [1, "failed"]
 
 
+def test_what_is_told_of_a_stack_names_the_scripts_own_functions(either: Engine) -> None:
+    body = "await null; const thrower = () => { throw new TypeError('one\\ntwo'); }; thrower();"
+    lines = either.run(body).end["error"]["stack"].split("\n")
+    assert lines[:2] == ["TypeError: one", "two"]
+    assert [line.split()[1] for line in lines[2:]] == ["thrower", "Flow.run"]
+    at_once = either.run("const thrower = () => { throw new TypeError('x'); }; thrower();").end["error"]["stack"]
+    assert "prelude" not in at_once and "thrower" in at_once
+
+
 def test_what_the_zygote_rehearses_is_what_sandboxes_do() -> None:
     text = """
 import rehearsal

@@ -16,6 +16,8 @@ from engine import V8, ScriptError
 from parts import Parts
 
 MESSAGE, SOURCE = b"J", b"S"
+OWN = "millrace:prelude"
+"""Name of the prelude in stack traces; the prelude takes its own frames out of those it tells."""
 STRIP = b'J{"op":"strip"'
 
 
@@ -99,7 +101,7 @@ def prelude() -> bytes:
     """The prelude's files as one script, in the order of their names. It leaves `__begin`, see `BEGIN`."""
     folder = Path(__file__).parent / "prelude"
     text = "\n".join(path.read_text() for path in sorted(folder.rglob("*.js")))
-    return f'globalThis.__begin = (() => {{ "use strict";\n{text}\nreturn begin; }})();'.encode()
+    return f'globalThis.__begin = (() => {{ "use strict";\n{text}\nreturn begin; }})();\n//# sourceURL={OWN}'.encode()
 
 
 def _load_failed(part: bytes, error: ScriptError) -> bytes:

@@ -232,6 +232,21 @@ class NonRetryableError extends $Error {
 }
 
 const startsWith = uncurry($String.prototype.startsWith);
+const indexOf = uncurry($String.prototype.indexOf);
+
+/** A stack trace without the prelude's own frames. */
+function stackOf(text) {
+  const own = "(millrace:prelude:";
+  if (indexOf(text, [own]) < 0) return text;
+  let shown = "";
+  for (let from = 0, to; from < text.length; from = to + 1) {
+    to = indexOf(text, ["\n", from]);
+    if (to < 0) to = text.length;
+    const line = sliced(text, [from, to]);
+    if (indexOf(line, [own]) < 0) shown += from === 0 ? line : `\n${line}`;
+  }
+  return shown;
+}
 
 /** Whether `name`, that of a thrown value, is one that leaves run() as it is. */
 function leavesWhole(error, name) {
@@ -249,7 +264,7 @@ function told(error, leaving) {
     if (error instanceof $Error || (typeof error === "object" && error !== null && "message" in error)) {
       name = textOf(error.name ?? "Error") || "Error";
       message = textOf(error.message ?? "");
-      stack = error.stack === undefined ? undefined : clean(textOf(error.stack), 16_000);
+      stack = error.stack === undefined ? undefined : clean(stackOf(textOf(error.stack)), 16_000);
     } else {
       message = textOf(error);
     }

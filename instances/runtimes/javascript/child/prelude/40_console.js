@@ -14,7 +14,7 @@ function show(value, depth, seen) {
     default: return 1 / value === -Infinity ? "-0" : `${value}`;
   }
   if (value === null) return "null";
-  if (isError(value)) return textOf(value.stack ?? value);
+  if (isError(value)) return stackOf(textOf(value.stack ?? value));
   if (seen.has(value)) return "[Circular]";
   if (depth > 4) return isArray(value) ? "[Array]" : "[Object]";
   seen.add(value);

@@ -173,7 +173,6 @@ function untampered(make) {
   return made;
 }
 
-const indexOf = uncurry($String.prototype.indexOf);
 const ESCAPE = /\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|[^])/g;
 
 /** JSON without lone surrogates, which no database and no other language takes: they become U+FFFD. */
