@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import gc
 
-YOUNG = 10_000
-"""Objects that must have been added before the newest are looked at: a few milliseconds' work."""
+YOUNG = 30_000
+"""Objects that must have been added before the newest are looked at: some ten milliseconds' work. A turn of many runs
+makes and frees thousands; with a lower number it is taken for growth.
+"""
 ROUNDS = (20, 10)
 """Looks at the newest before the middle-aged are looked at, and of those before all are."""
 

@@ -132,23 +132,18 @@ class JournalWriter:
                 self._on_flushed(grown)
 
     async def _write(self, connection: Any, flushes: list[Flush], _resent: list[bool]) -> list[Flushed]:
-        order = sorted(range(len(flushes)), key=lambda i: (flushes[i].account_id.bytes, flushes[i].key.bytes))
-        rows = [flushes[i] for i in order] + _parents(flushes)
-        if len(rows) > len(order):
-            rows.sort(key=lambda f: (f.account_id.bytes, f.key.bytes))
+        rows = [*flushes, *_parents(flushes)]
+        order = [(flush.account_id.bytes, flush.key.bytes, place) for place, flush in enumerate(rows)]
+        order.sort()
         faults.point("before-flush")
-        answers = await connection.fetch(store.FLUSH, *_columns(rows))
+        answers = await connection.fetch(store.FLUSH, *_columns([rows[place] for _, _, place in order]))
         faults.point("after-flush")
         if answers:
             self._clock.observe(answers[0]["now"])
-        # By epoch, too: a run that was replaced may flush beside the one that replaced it.
-        found = {
-            (flush.account_id, flush.key, flush.epoch): Flushed(
-                row["accepted"], row["done"], row["want"], row["signal"]
-            )
-            for flush, row in zip(rows, answers, strict=True)
-        }
-        return [found[flush.account_id, flush.key, flush.epoch] for flush in flushes]
+        told: list[Any] = [None] * len(rows)
+        for (_, _, place), row in zip(order, answers, strict=True):
+            told[place] = Flushed(row["accepted"], row["done"], row["want"], row["signal"])
+        return told[: len(flushes)]
 
 
 def _weigh(flush: Flush) -> int:

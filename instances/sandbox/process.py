@@ -83,6 +83,8 @@ class SandboxProcess:
         self._allowed = self._began = self._due = self._looked = 0.0
         self._cpu_at_begin = self._cpu_at_look = self._cpu_last = 0.0
         self._memory_when_ready: int | None = None
+        self._statm = Path("/proc/0/statm")
+        """Made once: it is read at every lease."""
         connection.setblocking(False)
         self._loop.add_reader(connection, self._readable)
         metrics.SANDBOXES.labels(self.language).inc()
@@ -150,7 +152,8 @@ class SandboxProcess:
     def memory(self) -> int | None:
         """Bytes of resident memory, what it shares with its zygote included; None when it cannot be read."""
         try:
-            return int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1]) * mmap.PAGESIZE
+            with self._statm.open("rb", buffering=0) as statm:
+                return int(statm.read().split()[1]) * mmap.PAGESIZE
         except (OSError, IndexError):
             return None
 
@@ -172,6 +175,7 @@ class SandboxProcess:
     def born(self, pid: int) -> None:
         """The process has been forked. (It may have been quicker to say that it is ready.)"""
         self.pid = pid
+        self._statm = Path(f"/proc/{pid}/statm")
         self._note_memory()
 
     def _note_memory(self) -> None:

@@ -19,7 +19,9 @@ class RunClock:
         self._latest = not_before
 
     def now(self) -> datetime:
-        self._latest = max(self._latest, self._clock.now())
+        now = self._clock.now()
+        if now > self._latest:
+            self._latest = now
         return self._latest
 
     def millis(self) -> int:

@@ -257,7 +257,7 @@ class Run:
         if self._state.inbox:
             self._steps.match()
             await self._waits.match()
-        if not self._work:
+        if not self._work and self._state.timetable.next_due() is not None:
             self._state.timetable.fire_due(self._clock.millis())
         return bool(self._work)
 

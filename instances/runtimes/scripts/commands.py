@@ -124,9 +124,10 @@ def _start(config: StepConfig) -> str:
     return msgspec.json.encode(start).decode()
 
 
-def config_of(step: Do) -> msgspec.Raw:
-    """The configuration in a step's start entry."""
-    return msgspec.json.decode(step.config, type=_Start).config
+@lru_cache(maxsize=4096)
+def config_of(start: str) -> msgspec.Raw:
+    """The configuration in a step's start entry, as :attr:`Do.config` has it."""
+    return msgspec.json.decode(start, type=_Start).config
 
 
 class _Start(msgspec.Struct):

@@ -199,7 +199,7 @@ class ScriptSession:
             message["ctx"] = {
                 "step": {"name": key.name, "count": key.count},
                 "attempt": attempt.number,
-                "config": config_of(step),
+                "config": config_of(step.config),
             }
         self._attempts[id, attempt.number] = attempt
         self._cpu[id] = 0
