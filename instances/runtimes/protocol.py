@@ -70,7 +70,7 @@ class StepFailure(Exception):
 
 
 REQUESTS = "requests"
-"""Name of the notes in which a session that counts outgoing requests itself says how many the run has made (`count`)."""
+"""Name of the notes in which a session that counts outgoing requests itself says how many the run has made: `count`."""
 STREAM_STORAGE = "STREAM_STORAGE"
 """Code of the failure of an attempt whose stream the instance may not store."""
 

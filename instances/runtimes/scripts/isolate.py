@@ -35,6 +35,10 @@ BLAMELESS = ("gone", "closed")
 """Ends of a sandbox that no code in it brought about."""
 
 
+Part = tuple[bytes, int]
+"""A message, and the number of the step whose callback it is for, 0 for code outside steps."""
+
+
 class Guest(Protocol):
     """One run in the sandbox."""
 
@@ -113,11 +117,11 @@ class Isolate:
         if self._guests.pop(run, None) is not None and self.dead is None:
             self._enqueue([_Part(encode({"op": "drop", "r": run}), 0, 0)])
 
-    async def send(self, run: int, messages: Sequence[bytes]) -> None:
-        """Deliver messages of a run, in order; back when the frame with the last of them was answered and its answers
-        were handed out. Raises :class:`SessionLost`.
+    async def send(self, run: int, messages: Sequence[Part]) -> None:
+        """Deliver messages of a run, in order, each with the step whose callback goes on with it (0: none). Back when
+        the frame with the last of them was answered and its answers were handed out. Raises :class:`SessionLost`.
         """
-        await self._post([_Part(body, run, 0) for body in messages])
+        await self._post([_Part(body, run, step) for body, step in messages])
 
     def tell(self, run: int, message: bytes, step: int = 0) -> None:
         """Deliver a message without waiting. `step`: whose callback it is for."""

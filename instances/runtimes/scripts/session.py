@@ -77,7 +77,7 @@ from instances.runtimes.scripts.failures import (
     told_to_code,
     unserialisable,
 )
-from instances.runtimes.scripts.isolate import Isolate, encode
+from instances.runtimes.scripts.isolate import Isolate, Part, encode
 from instances.runtimes.scripts.messages import Violation
 from instances.runtimes.scripts.operations import Operations
 from instances.runtimes.scripts.rollback import Rollback
@@ -97,6 +97,8 @@ class _Called:
     """A step the code has called. `rollback`: the configuration of its handler, when it has one."""
 
     command: Do | Sleep | Wait
+    inside: int = 0
+    """The step in whose attempt it was called: that goes on, and answers for it, when this one has its outcome."""
     rollback: bytes | None = None
     open: bool = True
 
@@ -165,7 +167,7 @@ class ScriptSession:
 
     async def _take(self, messages: Sequence[Message]) -> None:
         outcomes: list[Done | Broken] = []
-        parts: list[bytes] = []
+        parts: list[Part] = []
         for message in messages:
             if isinstance(message, Done | Broken) and message.key.kind is not StepKind.ROLLBACK:
                 outcomes.append(message)
@@ -173,7 +175,7 @@ class ScriptSession:
             parts += self._told(outcomes)
             outcomes = []
             if isinstance(message, Started):
-                parts.append(self._start(message))
+                parts.append((self._start(message), 0))
                 continue
             await self._deliver(parts)
             parts = []
@@ -261,9 +263,9 @@ class ScriptSession:
         start = {"op": "start", "r": self._run, "cls": self._class_name, "event": event, "seed": seed}
         return encode(start | {"now": _millis(message.at), "workflow": run.workflow})
 
-    def _told(self, outcomes: Iterable[Done | Broken]) -> list[bytes]:
+    def _told(self, outcomes: Iterable[Done | Broken]) -> list[Part]:
         """Messages that hand outcomes over, in order; those of steps not called yet as the past."""
-        parts: list[bytes] = []
+        parts: list[Part] = []
         past: list[dict[str, Any]] = []
         size = 0
         for message in outcomes:
@@ -272,17 +274,18 @@ class ScriptSession:
                 break
             id = self._ids.get(message.key)
             if id is not None:
-                self._calls[id].open = False
-                parts.append(encode({"op": "outcome", "r": self._run, "id": id, **outcome}))
+                called = self._calls[id]
+                called.open = False
+                parts.append((encode({"op": "outcome", "r": self._run, "id": id, **outcome}), called.inside))
                 continue
             key = message.key
             past.append({"kind": key.kind.value, "name": key.name, "count": key.count, **outcome})
             size += len(message.value or "") if isinstance(message, Done) else 100
             if size > PAST_BYTES:
-                parts.append(encode({"op": "past", "r": self._run, "outcomes": past, "last": False}))
+                parts.append((encode({"op": "past", "r": self._run, "outcomes": past, "last": False}), 0))
                 past, size = [], 0
         if past:
-            parts.append(encode({"op": "past", "r": self._run, "outcomes": past, "last": True}))
+            parts.append((encode({"op": "past", "r": self._run, "outcomes": past, "last": True}), 0))
         return parts
 
     def _outcome(self, message: Done | Broken) -> dict[str, Any] | None:
@@ -301,13 +304,13 @@ class ScriptSession:
             return None
         return told | {"error": _error(told_to_code(message.failure, self._flags))}
 
-    async def _deliver(self, parts: list[bytes]) -> None:
+    async def _deliver(self, parts: list[Part]) -> None:
         if self._lost is not None:
             raise self._lost
         if parts:
             await self._send(parts)
 
-    async def _send(self, parts: list[bytes]) -> None:
+    async def _send(self, parts: list[Part]) -> None:
         try:
             await self._isolate.send(self._run, parts)
         except SessionLost as lost:
@@ -432,17 +435,17 @@ class ScriptSession:
     def _step_called(self, message: said.StepCalled) -> None:
         key = self._key(StepKind.DO, message.name, message.id)
         command = do_command(key, message)
-        self._calls[message.id] = _Called(command, handler_of(message))
+        self._calls[message.id] = _Called(command, message.inside, handler_of(message))
         self._emit(command)
 
     def _sleep_called(self, message: said.SleepCalled) -> None:
         command = sleep_command(self._key(StepKind.SLEEP, message.name, message.id), message)
-        self._calls[message.id] = _Called(command)
+        self._calls[message.id] = _Called(command, message.inside)
         self._emit(command)
 
     def _wait_called(self, message: said.WaitCalled) -> None:
         command = wait_command(self._key(StepKind.WAIT, message.name, message.id), message)
-        self._calls[message.id] = _Called(command)
+        self._calls[message.id] = _Called(command, message.inside)
         self._emit(command)
 
     def _key(self, kind: StepKind, name: str, id: int) -> StepKey:

@@ -615,12 +615,16 @@ async def test_nested_steps_are_counted_on_when_the_outer_one_is_tried_again(js:
     assert [step["name"] for step in (await run.details())["steps"]] == ["outer-1", "inner-1", "inner-2"]
 
 
-async def test_nested_steps_are_not_made_twice_when_the_outer_one_is_tried_again_in_another_life(js: Scripts):
-    """What the first attempt had recorded before its sandbox died is handed to the second."""
+@pytest.mark.parametrize("before", ["", "await new Promise((done) => setTimeout(done, 1));"])
+async def test_nested_steps_are_not_made_twice_when_the_outer_one_is_tried_again_in_another_life(
+    js: Scripts, before: str
+):
+    """What the first attempt had recorded before its sandbox died is handed to the second. The attempt answers for what
+    it does after a nested step, too."""
     run = await js.run(
         'return await step.do("outer", { retries: { limit: 1, delay: 0 } }, async (ctx) => {\n'
         '  const inner = await step.do("inner", async () => `made in attempt ${ctx.attempt}`);\n'
-        "  await new Promise((done) => setTimeout(done, 1));\n"
+        f"  {before}\n"
         "  if (ctx.attempt === 1) for (;;);\n"
         "  return [ctx.attempt, inner];\n});",
         limits={"cpu_ms": 100},

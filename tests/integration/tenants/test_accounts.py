@@ -163,7 +163,8 @@ with w as (
                        step_limit, created_at)
   select $1, gen_random_uuid(), workflow_key, 1, 'document', 0, 'C', '', '', 1, now() from (table w union table gone) x
 ), s as (
-  insert into script (account_id, id, name, number, metadata, modules, bindings, etag, size_bytes, created_at, deleted_at)
+  insert into script (account_id, id, name, number, metadata, modules, bindings, etag, size_bytes, created_at,
+                      deleted_at)
   select $1, gen_random_uuid(), 's', n, '', '', '', '', n, now(), case when n > 4 then now() end
   from unnest(array[3, 4, 5]) n
 ), c as (
