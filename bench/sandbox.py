@@ -128,12 +128,14 @@ async def measure(language: str) -> dict[str, float]:
         await pool.warm()
         fresh = []
         for _ in range(STARTS):
+            await asyncio.sleep(
+                0.1
+            )  # until there is a spare again: two that start at once would take each other's time
             began = time.perf_counter()
             process = await host.spawn()
             await process.ready()
             spawned = time.perf_counter() - began
             await process.close()
-            await asyncio.sleep(0.1)  # until there is a spare again
             fresh.append((spawned, await _first_step(sandboxes.program())))
         program = sandboxes.program()
         await _first_step(program)
