@@ -10,9 +10,11 @@ import httpx
 import pytest
 
 from app.composition import Platform
-from app.settings import Settings
+from app.embedded.valkey import EmbeddedValkey
 from tenants.policies import ACCOUNT_RESOURCE, PERMISSION_GROUPS
 from tests.support.api import Tenant, client_of, new_tenant
+from tests.support.databases import Databases
+from tests.support.live import settings_for_tests
 from tests.support.openapi import operations_of
 
 DOCUMENT = {
@@ -57,15 +59,16 @@ IN_AN_ACCOUNT = [each for each in OPERATIONS if "{account_id}" in each.values[1]
 SCOPED = [each for each in OPERATIONS if each.values[1] not in ABOUT_THE_CREDENTIAL]
 
 
-@pytest.fixture
-async def platform(settings: Settings) -> AsyncIterator[Platform]:
-    async with Platform(settings).opened() as platform:
+@pytest.fixture(scope="module")
+async def platform(databases: Databases, valkey: EmbeddedValkey) -> AsyncIterator[Platform]:
+    """Shared: every test has accounts of its own."""
+    async with settings_for_tests(databases, valkey) as settings, Platform(settings).opened() as platform:
         yield platform
 
 
-@pytest.fixture
-async def http(settings: Settings, platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(settings, platform) as client:
+@pytest.fixture(scope="module")
+async def http(platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(platform.settings, platform) as client:
         yield client
 
 

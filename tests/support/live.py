@@ -82,14 +82,19 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def live_for_tests(databases: Databases, valkey: EmbeddedValkey, **settings: Any) -> AsyncIterator[Live]:
     """A Millrace on a database of its own, for fixtures that share one between tests; with more `settings`."""
+    async with settings_for_tests(databases, valkey, **settings) as known, live(known) as running:
+        yield running
+
+
+@asynccontextmanager
+async def settings_for_tests(databases: Databases, valkey: EmbeddedValkey, **settings: Any) -> AsyncIterator[Settings]:
+    """Settings with a database of their own, for fixtures that tests share; with more `settings`."""
     name = await databases.create()
-    known = Settings(
+    yield Settings(
         database_url=databases.dsn(name),
         redis_url=valkey.url(await databases.redis_number()),
         secret="of the live tests, and certainly long enough",
         metrics_bind="",
         **settings,
     )
-    async with live(known) as running:
-        yield running
     await databases.drop(name)
