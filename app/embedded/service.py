@@ -58,6 +58,8 @@ class Service(ABC):
         """Leave; the last user stops the server and waits for its end. True when it was stopped."""
         with self._tenure.turn():
             if not self._tenure.leave() or not self.running():
+                if self._child is not None and self._child.poll() is None:
+                    self._child.returncode = 0  # it goes on for others, and is no process somebody forgot
                 return False
             self._shut_down()
             return True

@@ -1,4 +1,4 @@
-"""What Workers have besides code and workflows do not need: answered as there is none of it, or refused with reasons."""
+"""What Workers have besides code, of no use to workflows: answered as there is none of it, or refused with a reason."""
 
 from __future__ import annotations
 
