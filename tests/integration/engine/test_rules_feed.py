@@ -182,7 +182,7 @@ async def test_whole_lives_are_announced(engine: Engine) -> None:
         await engine.until(key, Status.WAITING)
     kids = await engine.admin.fetch("select key from instance where parent_key = any ($1)", parents)
     await engine.eventually(
-        lambda: engine.admin.fetchval("select count(*) = 2 from live where status = 2 and awaits = '{go}'")
+        lambda: engine.admin.fetchval("select count(*) = 2 from live where status = 2 and 'go' = any (awaits)")
     )
     await engine.client.send_event(engine.account, kids[0]["key"], "go", None)
     await engine.client.terminate_many(engine.account, [kids[1]["key"]])
