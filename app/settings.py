@@ -64,6 +64,11 @@ class Settings:
     """Grace for running steps after SIGTERM."""
     db_pool_size: int = 10
     """Connections of each of a process's two pools at most."""
+    run_wait: float = 15.0
+    """Seconds a call of Medusa's `run` waits for the workflow at most."""
+    run_throws: bool = True
+    """Whether such a call answers with the workflow's error when that failed, as Medusa does, and not with
+    `hasFailed: true`."""
 
     def require_secret(self) -> bytes:
         """The secret as bytes; :class:`SettingsError` when it is missing or too short."""
@@ -89,7 +94,14 @@ def _bytes(secret: str) -> bytes:
     return secret.encode("utf-8", "surrogateescape")
 
 
-_LEAST = {"worker_slots": 1, "sandboxes": 1, "lease_seconds": 2.0, "drain_seconds": 0.0, "db_pool_size": 1}
+_LEAST = {
+    "worker_slots": 1,
+    "sandboxes": 1,
+    "lease_seconds": 2.0,
+    "drain_seconds": 0.0,
+    "db_pool_size": 1,
+    "run_wait": 0.0,
+}
 """The smallest value that makes sense; a lease is renewed every second."""
 _MOST = 1_000_000
 

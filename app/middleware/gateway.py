@@ -32,6 +32,8 @@ _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _NOT_JSON = (b"multipart/", b"application/yaml", b"application/x-yaml", b"text/yaml")
 _CLIENT_LEFT = 499
 """Status of a request nobody waited for, in logs and metrics."""
+COUNTED_AS = "counted_as"
+"""Where in the scope a route says what metrics call its answer, when the status would tell them something wrong."""
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -223,7 +225,7 @@ class _Exchange:
         method = self._method if self._method in _KNOWN_METHODS else "other"
         route = self._scope.get("path_template") or "unmatched"
         status = self._status or _CLIENT_LEFT
-        HTTP.count(method, route, str(status), seconds)
+        HTTP.count(method, route, self._scope.get(COUNTED_AS) or str(status), seconds)
         caller = self._scope.get("caller")
         logger.info(
             "request",

@@ -149,11 +149,16 @@ def fold(entries: Iterable[Entry]) -> History:
     """The history the entries tell. Unknown kinds are passed over: a newer release may have written them."""
     history = History()
     for entry in entries:
-        handler = _HANDLERS.get(entry.kind)
-        if handler is not None:
-            handler(history, entry)
-        history.last_seq, history.last_at = entry.seq, entry.at
+        advance(history, entry)
     return history
+
+
+def advance(history: History, entry: Entry) -> None:
+    """Let the history heed one more entry, the next of its instance."""
+    handler = _HANDLERS.get(entry.kind)
+    if handler is not None:
+        handler(history, entry)
+    history.last_seq, history.last_at = entry.seq, entry.at
 
 
 def _key(family: StepKind, entry: Entry) -> StepKey:

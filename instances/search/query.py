@@ -20,7 +20,7 @@ PAGE_MAX = 1_000
 """Rows of one page."""
 LEAVES_MAX = 50
 """Comparisons of one search."""
-DEPTH_MAX = 6
+DEPTH_MAX = 8
 VALUES_MAX = 1_000
 """Values of one `in`."""
 TEXT_MAX = 1_024

@@ -32,6 +32,13 @@ class KnownStep(msgspec.Struct, frozen=True):
     name: str
 
 
+class Named(msgspec.Struct, frozen=True):
+    """Which workflow a reference means."""
+
+    workflow_key: UUID
+    handle: str
+
+
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
     """A workflow and one version of it, the current one unless another was asked for.
 

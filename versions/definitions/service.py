@@ -21,7 +21,7 @@ from tenants.limits import WORKFLOW_NAME
 from tenants.service import TenantService
 from tenants.spellings import WORKFLOW, parse_key, parse_no
 from versions.definitions import store
-from versions.definitions.schemas import Defined, Definition, NodeFigure, Profile, Verdict
+from versions.definitions.schemas import Defined, Definition, Named, NodeFigure, Profile, Verdict
 from versions.document.model import SPEC
 from versions.errors import ChangedMeanwhile, DocumentInvalid, OtherForm, VersionNotFound, WorkflowNotFound
 from versions.forms import FORMS, Form
@@ -78,6 +78,20 @@ class DefinitionService:
         async with self._db.scope(caller.account_id) as connection:
             found = await store.definition(
                 connection, caller.account_id, visible, _reference(reference, decimal=decimal), counted=counted
+            )
+        if found is None:
+            raise WorkflowNotFound()
+        return found
+
+    async def named(self, caller: Caller, reference: str) -> Named:
+        """Which workflow `reference` means, for whoever may see workflows or executions of them.
+
+        Raises :class:`WorkflowNotFound`.
+        """
+        caller.require("workflows:read", "executions:read")
+        async with self._db.scope(caller.account_id) as connection:
+            found = await store.named(
+                connection, caller.account_id, caller.workspace_id, _reference(reference, decimal=False)
             )
         if found is None:
             raise WorkflowNotFound()

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from versions.definitions.schemas import Definition, NodeFigure
+from versions.definitions.schemas import Definition, Named, NodeFigure
 from versions.schemas import WorkflowRow
 from versions.store import LIVING, VISIBLE, WORKFLOW_COLUMNS
 
@@ -56,6 +56,11 @@ from r join workflow w on w.account_id = $1 and w.workflow_key = r.workflow_key 
 """
 
 KEY = _REFERENCED
+
+NAMED = f"""
+with r as materialized ({_REFERENCED})
+select w.workflow_key, w.handle from r join workflow w on w.account_id = $1 and w.workflow_key = r.workflow_key
+"""
 
 _LISTED = (
     f"{VISIBLE} and ($3::text[] is null or w.status = any($3))"
@@ -152,6 +157,14 @@ async def definition(
 
 async def key(connection: Connection, account_id: UUID, workspace_id: UUID | None, reference: Reference) -> UUID | None:
     return await connection.fetchval(KEY, account_id, workspace_id, reference.key, reference.no, reference.handle)
+
+
+async def named(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, reference: Reference
+) -> Named | None:
+    """Key and handle of a workflow."""
+    row = await connection.fetchrow(NAMED, account_id, workspace_id, reference.key, reference.no, reference.handle)
+    return None if row is None else Named(row["workflow_key"], row["handle"])
 
 
 async def definitions(

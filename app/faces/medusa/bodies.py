@@ -1,0 +1,125 @@
+"""Request bodies of this face: no unknown fields, payloads as they were sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from litestar import Request
+
+from app.errors import InvalidRequest, UnsupportedMediaType
+from app.faces.medusa.errors import Refused
+from app.faces.medusa.query_strings import problem
+from instances.executions.answers import Phase
+from instances.payloads import EMPTY, Decoded, decode
+from tenants.limits import RESERVED_TRANSACTION_IDS, TRANSACTION_ID
+
+_FIELDS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class RunBody:
+    """Of `run`; `input` is JSON text."""
+
+    input: str
+    transaction_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerBody:
+    """Of `steps/success` and `steps/failure`; `response` and `compensate_input` are JSON text."""
+
+    transaction_id: str
+    step_id: str
+    response: str | None
+    compensate_input: str | None
+    phase: Phase
+
+
+class _Body:
+    """A body whose fields are read one by one."""
+
+    def __init__(self, body: bytes, *known: str) -> None:
+        try:
+            self._decoded: Decoded[dict[str, msgspec.Raw]] = decode(body, _FIELDS)
+        except InvalidRequest as error:
+            if error.message.startswith("the body: expected"):
+                raise problem("Expected type: 'object' for the body") from None
+            raise
+        unknown = [name for name in self._decoded.value if name not in known]
+        if unknown:
+            raise problem("Unrecognized fields: " + ", ".join(f"'{name[:100]}'" for name in unknown[:20]))
+
+    def payload(self, name: str) -> str | None:
+        raw = self._decoded.value.get(name)
+        return None if raw is None else self._decoded.text(raw)
+
+    def text(self, name: str) -> str | None:
+        raw = self._decoded.value.get(name)
+        if raw is None:
+            return None
+        if not bytes(raw).startswith(b'"'):
+            raise problem(f"Expected type: 'string' for field '{name}', got: '{_type_of(raw)}'")
+        text = msgspec.json.decode(raw, type=str)
+        if not self._decoded.as_sent(text):
+            raise problem(f"Field '{name}' must not hold half a surrogate pair")
+        return text
+
+    def required(self, name: str) -> str:
+        text = self.text(name)
+        if text is None:
+            raise problem(f"Field '{name}' is required")
+        return text
+
+
+def run_body(body: bytes) -> RunBody:
+    """Raises :class:`InvalidRequest`; :class:`Refused` for a reserved transaction id."""
+    given = _Body(body, "input", "transaction_id")
+    transaction_id = given.text("transaction_id")
+    if transaction_id is not None:
+        if not TRANSACTION_ID.holds(transaction_id):
+            raise problem(f"Field 'transaction_id' must be {TRANSACTION_ID.rule}")
+        if transaction_id in RESERVED_TRANSACTION_IDS:
+            raise Refused(f"transaction_id '{transaction_id}' is reserved.")
+    wanted = given.payload("input")
+    return RunBody(EMPTY if wanted is None else wanted, transaction_id)
+
+
+def answer_body(body: bytes) -> AnswerBody:
+    """Raises :class:`InvalidRequest`."""
+    given = _Body(body, "transaction_id", "step_id", "response", "compensate_input", "action")
+    action = given.text("action")
+    phases = {phase.value: phase for phase in Phase}
+    phase = Phase.INVOKE if action is None else phases.get(action.lower())
+    if phase is None:
+        expected = ", ".join(phases)
+        raise problem(f"Expected: '{expected}' for field 'action', but got: '{(action or '')[:100]}'")
+    return AnswerBody(
+        transaction_id=given.required("transaction_id"),
+        step_id=given.required("step_id"),
+        response=given.payload("response"),
+        compensate_input=given.payload("compensate_input"),
+        phase=phase,
+    )
+
+
+def text_fields(body: bytes, *names: str) -> dict[str, Any]:
+    """Fields of a body that has these, whatever their types."""
+    given = _Body(body, *names)
+    return {name: msgspec.json.decode(text) for name in names if (text := given.payload(name)) is not None}
+
+
+def _type_of(raw: msgspec.Raw) -> str:
+    value = msgspec.json.decode(raw)
+    if value is None:
+        return "null"
+    kinds = {bool: "boolean", int: "number", float: "number", list: "array", dict: "object"}
+    return kinds.get(type(value), "string")
+
+
+def require_json(request: Request[Any, Any, Any]) -> None:
+    """Raise :class:`UnsupportedMediaType` for a body that says it is something else."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and kind and kind != "application/json" and not kind.endswith("+json"):
+        raise UnsupportedMediaType("Request bodies must be application/json")

@@ -1,0 +1,207 @@
+"""Executions as this face shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from app.faces.medusa.fields import Fields
+from app.faces.medusa.states import WAITING_RESPONSE, compensate_of, invoke_of, state_of
+from app.faces.medusa.steps import epoch_ms, failed_at, name_of, seconds, steps, tree
+from instances.lifecycle import Kind
+from instances.projections.execution import Execution, PermanentFailure
+from instances.projections.execution_steps import Compensation, ExecutionStep, Forward, Situation
+from instances.projections.instance_view import raw_value
+from instances.search.executions import Shown
+from instances.search.store import Row
+from tenants.clock import iso
+from tenants.spellings import WORKFLOW_EXECUTION, spell, ulid_text
+from versions.document import Document, Trigger
+
+EXECUTION_TIMEOUT = "EXECUTION_TIMEOUT"
+"""What the core calls the failure of an instance that was not through in time."""
+
+
+def execution_id(row: Row) -> str:
+    return spell(WORKFLOW_EXECUTION, row.facts.key)
+
+
+def view(shown: Shown, fields: Fields) -> dict[str, Any]:
+    """An execution with its steps, as far as it is wanted."""
+    whole = _plain(shown.row, fields)
+    if fields.has("execution"):
+        whole["execution"] = _flow(shown, fields)
+    if fields.has("context"):
+        whole["context"] = context(shown.execution)
+    if fields.has("retention_time"):
+        whole["retention_time"] = _retention(shown.execution.document)
+    return fields.pick(whole)
+
+
+def plain_view(row: Row, fields: Fields) -> dict[str, Any]:
+    """One of which nothing is wanted that is in its journal."""
+    return fields.pick(_plain(row, fields))
+
+
+def needs_journal(fields: Fields) -> bool:
+    """Whether any of that is wanted."""
+    return any(fields.has(name) for name in ("execution", "context", "retention_time"))
+
+
+def _plain(row: Row, fields: Fields) -> dict[str, Any]:
+    facts = row.facts
+    told: dict[str, Any] = {
+        "id": execution_id(row),
+        "workflow_id": facts.handle,
+        "transaction_id": facts.transaction_id,
+        "execution": None,
+        "context": None,
+        "state": state_of(row.facet),
+        "created_at": iso(facts.created_at),
+        "updated_at": iso(facts.modified_at),
+        "deleted_at": None if row.deleted_at is None else iso(row.deleted_at),
+    }
+    if fields.has("run_id"):
+        told["run_id"] = ulid_text(facts.key)
+    return told
+
+
+# --- the flow ----------------------------------------------------------------------------------------------------
+
+
+def _flow(shown: Shown, fields: Fields) -> dict[str, Any]:
+    execution, facts = shown.execution, shown.row.facts
+    all, over = execution.steps, execution.situation.over
+    states = {step.state for step in all}
+    ended = epoch_ms(execution.ended_at)
+    return {
+        "modelId": facts.handle,
+        "transactionId": facts.transaction_id,
+        "runId": ulid_text(facts.key),
+        "state": state_of(shown.row.facet),
+        "options": _options(execution.document),
+        "metadata": {},
+        "hasAsyncSteps": any(_is_async(step) for step in all),
+        "hasFailedSteps": over and any(_failure_ignored(step, execution) for step in all),
+        "hasSkippedSteps": over and Forward.SKIPPED in states,
+        "hasSkippedOnFailureSteps": over and Forward.SKIPPED_FAILURE in states,
+        "hasWaitingSteps": any(WAITING_RESPONSE in (invoke_of(step)[1], compensate_of(step)[1]) for step in all),
+        "hasRevertedSteps": any(step.compensation is Compensation.COMPLETE for step in all),
+        "startedAt": epoch_ms(execution.started_at),
+        "cancelledAt": ended if execution.situation is Situation.TERMINATED else None,
+        "timedOutAt": _timed_out_at(execution),
+        "temporaryFailedAt": epoch_ms(
+            max((at for step in all if (at := failed_at(step, execution.history)) is not None), default=None)
+        ),
+        "definition": tree(all, facts.version_key),
+        "steps": steps(all, execution.history, facts.version_key),
+        "_v": 0,
+    }
+
+
+def _is_async(step: ExecutionStep) -> bool:
+    return step.type == "waitForEvent" if step.node is None else step.node.async_
+
+
+def _failure_ignored(step: ExecutionStep, execution: Execution) -> bool:
+    failed = step.state in (Forward.FAILED, Forward.TIMED_OUT)
+    return failed and (step.node.on_error != "stop" if step.node else execution.situation is Situation.COMPLETE)
+
+
+def _timed_out_at(execution: Execution) -> int | None:
+    """When the execution was not through in time."""
+    rollback, end = execution.history.rollback, execution.history.end
+    if rollback is not None and rollback.cause.name == EXECUTION_TIMEOUT:
+        return epoch_ms(rollback.started_at)
+    error = execution.error
+    return epoch_ms(end.at) if end is not None and error is not None and error.name == EXECUTION_TIMEOUT else None
+
+
+def _options(document: Document | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"store": True}
+    if document is None:
+        return told
+    if document.retention is not None:
+        told["retentionTime"] = seconds(document.retention)
+    if document.limits.timeout is not None:
+        told["timeout"] = seconds(document.limits.timeout)
+    if document.idempotent:
+        told["idempotent"] = True
+    schedule = next((trigger for trigger in document.triggers if trigger.type == "schedule"), None)
+    if schedule is not None:
+        told["schedule"] = _schedule(schedule)
+    return told
+
+
+def _schedule(trigger: Trigger) -> dict[str, Any]:
+    told: dict[str, Any] = {"interval": trigger.interval} if trigger.cron is None else {"cron": trigger.cron}
+    told["concurrency"] = trigger.concurrency
+    if trigger.max_runs is not None:
+        told["numberOfExecutions"] = trigger.max_runs
+    return told
+
+
+def _retention(document: Document | None) -> float | None:
+    return None if document is None or document.retention is None else seconds(document.retention)
+
+
+# --- the context -------------------------------------------------------------------------------------------------
+
+
+def context(execution: Execution) -> dict[str, Any]:
+    """What went in, what steps came to by their names, and what failed."""
+    undone = {
+        name_of(step): {"output": raw_value(step.compensate.output)}
+        for step in execution.steps
+        if step.compensation is Compensation.COMPLETE and step.compensate.attempts
+    }
+    data = {"payload": raw_value(execution.facts.input), "invoke": _invoked(execution.steps), "compensate": undone}
+    return {"data": data, "compensate": undone, "errors": errors(execution.failures)}
+
+
+def _invoked(all: Sequence[ExecutionStep]) -> dict[str, Any]:
+    return {
+        name_of(step): {"output": {"output": output(step), "compensateInput": _compensate_input(step)}}
+        for step in all
+        if step.state is Forward.COMPLETE and (step.node is None or step.node.save_output)
+    }
+
+
+def output(step: ExecutionStep) -> msgspec.Raw:
+    """What a step came to."""
+    return raw_value(step.invoke.output)
+
+
+def _compensate_input(step: ExecutionStep) -> msgspec.Raw:
+    return raw_value(step.compensate_input or step.invoke.output)
+
+
+def errors(failures: Sequence[PermanentFailure]) -> list[dict[str, Any]]:
+    """Failures no attempt was left for, the oldest first."""
+    return [
+        {
+            "action": "" if failure.step is None else name_of(failure.step),
+            "handlerType": "compensate" if failure.compensating else "invoke",
+            "error": {"name": _error_name(failure), "message": failure.error.message, "stack": ""},
+        }
+        for failure in failures
+    ]
+
+
+def _error_name(failure: PermanentFailure) -> str:
+    if failure.step is None:
+        return "TransactionTimeoutError" if failure.error.name == EXECUTION_TIMEOUT else failure.error.name
+    if not failure.compensating and failure.step.state is Forward.TIMED_OUT:
+        return "TransactionStepTimeoutError"
+    return failure.error.name
+
+
+def first_failure(execution: Execution) -> PermanentFailure | None:
+    """What the execution failed of first."""
+    return next(iter(execution.failures), None)
+
+
+ENDS = frozenset({Kind.COMPLETED, Kind.ERRORED, Kind.TERMINATED})
+"""Entries of the journal that end an execution."""
