@@ -55,8 +55,12 @@ async def open_stream(
     feed: LiveFeed,
     still_allowed: Callable[[], Awaitable[object]],
     heartbeat: Callable[[], bytes] = lambda: COMMENT,
+    refused: Callable[[MillraceError], bytes] | None = None,
 ) -> EventStream:
-    """A response that sends what `events()` gives. Raises :class:`TooManyStreams` for the credential."""
+    """A response that sends what `events()` gives. Raises :class:`TooManyStreams` for the credential.
+
+    `refused` is what is said last when the credential is no longer good.
+    """
     limit = (await tenants.limits(caller.account_id)).streams
     credential = caller.token_id or caller.user_id or caller.account_id
     feed.require_slot(credential, limit)
@@ -64,7 +68,7 @@ async def open_stream(
     async def frames() -> AsyncIterator[bytes]:
         try:
             with feed.slot(credential, limit):
-                async with contextlib.aclosing(paced(events(), still_allowed, heartbeat)) as pace:
+                async with contextlib.aclosing(paced(events(), still_allowed, heartbeat, refused)) as pace:
                     async for piece in pace:
                         yield piece
         except TooManyStreams:
@@ -77,12 +81,13 @@ async def paced(
     events: AsyncGenerator[bytes],
     still_allowed: Callable[[], Awaitable[object]],
     heartbeat: Callable[[], bytes],
+    refused: Callable[[MillraceError], bytes] | None = None,
     *,
     beat: float = BEAT,
     lifetime: float = LIFETIME,
 ) -> AsyncGenerator[bytes]:
     """`events` with `RETRY` before and heartbeats between, until they end, the time is over, or `still_allowed` raises
-    a :class:`MillraceError`.
+    a :class:`MillraceError`, of which `refused` may have the last word.
     """
     clock = asyncio.get_running_loop().time
     end, look = clock() + lifetime, clock() + beat
@@ -100,8 +105,11 @@ async def paced(
                 continue
             piece, coming = coming.result(), None
             yield piece
-    except (StopAsyncIteration, MillraceError):
+    except StopAsyncIteration:
         return
+    except MillraceError as error:
+        if refused is not None:
+            yield refused(error)
     finally:
         if coming is not None:
             coming.cancel()

@@ -1,0 +1,111 @@
+"""Workflows of this face: a trigger, and actions one after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request, Response, delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, RawBody
+
+from app.faces.workspaces import queries, views
+from app.faces.workspaces.schemas import require_json, workflow_body
+from tenants.auth import Caller
+from tenants.service import TenantService
+from tenants.workspaces import Entered
+from versions.definitions.service import COUNTED
+from versions.schemas import STATUSES
+from versions.service import VersionService
+
+AnyRequest = Request[Any, Any, Any]
+Who = NamedDependency[Caller]
+Versions = NamedDependency[VersionService]
+Tenants = NamedDependency[TenantService]
+
+
+async def _entered_to_write(tenants: TenantService, caller: Caller, slug: str, *scopes: str) -> Entered:
+    entered = await tenants.workspaces.require_member(caller, slug)
+    entered.caller.require("workflows:write", *scopes)
+    return entered
+
+
+@get("/workflows")
+async def list_workflows(
+    request: AnyRequest, slug: FromPath[str], caller: Who, versions: Versions, tenants: Tenants
+) -> Response[dict[str, Any]]:
+    """Workflows of the workspace, the newest first."""
+    entered = await tenants.workspaces.enter(caller, slug)
+    query = queries.values(request, "limit", "offset", "page", "status", "search")
+    window = queries.window(query)
+    words = tuple(status.upper() for status in STATUSES)
+    statuses = [queries.choice(query, "status", words).lower()] if "status" in query else None
+    found, total = await versions.definitions.page(
+        entered.caller,
+        limit=window.limit,
+        offset=window.offset,
+        workspace_id=entered.workspace.id,
+        statuses=statuses,
+        search=query.get("search") or None,
+    )
+    answer = {
+        "workflows": [views.workflow(one, entered.caller) for one in found],
+        "pagination": window.shown(min(total, COUNTED), more=total > window.offset + len(found)),
+    }
+    return Response(answer, headers={"x-count-capped": "true"} if total > COUNTED else {})
+
+
+@post("/workflows", status_code=200)
+async def create_workflow(
+    request: AnyRequest, slug: FromPath[str], body: RawBody, caller: Who, versions: Versions, tenants: Tenants
+) -> dict[str, Any]:
+    """A new workflow in the workspace, active unless its `status` says otherwise."""
+    entered = await _entered_to_write(tenants, caller, slug)
+    require_json(request, body)
+    said, profile = workflow_body(body)
+    made = await versions.definitions.create(
+        entered.caller, views.DIALECT, said, workspace_id=entered.workspace.id, profile=profile
+    )
+    return {"workflow": views.workflow(made.definition, entered.caller)}
+
+
+@get("/workflows/{workflow_id:str}")
+async def get_workflow(
+    slug: FromPath[str], workflow_id: FromPath[str], caller: Who, versions: Versions, tenants: Tenants
+) -> dict[str, Any]:
+    """A workflow with its actions, and how often it ran."""
+    entered = await tenants.workspaces.enter(caller, slug)
+    found = await versions.definitions.get(entered.caller, workflow_id, counted=True)
+    return {"workflow": views.workflow(found, entered.caller)}
+
+
+@patch("/workflows/{workflow_id:str}", status_code=200)
+async def update_workflow(
+    request: AnyRequest,
+    slug: FromPath[str],
+    workflow_id: FromPath[str],
+    body: RawBody,
+    caller: Who,
+    versions: Versions,
+    tenants: Tenants,
+) -> dict[str, Any]:
+    """Change what the body names. Running executions keep their version."""
+    entered = await _entered_to_write(tenants, caller, slug)
+    await versions.definitions.get(entered.caller, workflow_id)
+    require_json(request, body)
+    said, profile = workflow_body(body)
+    done = await versions.definitions.update(entered.caller, views.DIALECT, workflow_id, said, profile=profile)
+    return {"workflow": views.workflow(done.definition, entered.caller)}
+
+
+@delete("/workflows/{workflow_id:str}", status_code=200)
+async def delete_workflow(
+    slug: FromPath[str], workflow_id: FromPath[str], caller: Who, versions: Versions, tenants: Tenants
+) -> dict[str, Any]:
+    """Retire a workflow: nothing starts it any more, running executions finish and stay readable."""
+    entered = await _entered_to_write(tenants, caller, slug, "workflows:delete")
+    found = await versions.definitions.get(entered.caller, workflow_id)
+    await versions.definitions.delete(entered.caller, workflow_id)
+    return {"success": True, "workflow": {**views.workflow(found, entered.caller), "status": "ARCHIVED"}}
+
+
+route_handlers = [list_workflows, create_workflow, get_workflow, update_workflow, delete_workflow]
