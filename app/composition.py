@@ -9,6 +9,7 @@ from typing import Literal
 
 from redis.asyncio import Redis
 
+from app import __version__
 from app.settings import Settings, SettingsError
 from instances.egress import EgressClient, EgressPolicy
 from instances.engine.client import EngineClient
@@ -24,6 +25,8 @@ from instances.service import InstanceService
 from jobs.doorbell import ArqDoorbell
 from jobs.redis_clients import AWAY, quick
 from jobs.termination.requests import TerminationJobs
+from jobs.webhooks.sending import Poster
+from jobs.webhooks.service import WebhookService
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.ids import Ids
@@ -53,6 +56,7 @@ class Platform:
     engine: EngineClient
     instances: InstanceService
     jobs: TerminationJobs
+    webhooks: WebhookService
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -97,6 +101,8 @@ class Platform:
         # One for all who call out in this process, so that limits on calls hold for all of them together.
         self.egress = EgressClient(EgressPolicy.from_settings(settings))
         stack.push_async_callback(self.egress.close)
+        poster = Poster(self.egress, __version__)
+        self.webhooks = WebhookService(db, clock, ids, self.tenants, poster, doorbell)
         self.versions = VersionService(
             db,
             clock,

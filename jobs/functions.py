@@ -36,12 +36,15 @@ class JobFunctions:
         engine: Claimer,
         tell: Callable[[int, list[tuple[UUID, UUID]]], object],
         terminate: Callable[[], None],
+        deliver: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._tell = tell
         """Pokes runs another worker holds: `tell(worker, [(account, key), …])`."""
         self._terminate = terminate
         """Wakes the loop that does termination jobs."""
+        self._deliver = deliver
+        """Wakes the loops that see to webhooks."""
 
     def by_name(self) -> Mapping[str, JobFunction]:
         """The jobs, by the name they are rung with."""
@@ -52,6 +55,7 @@ class JobFunctions:
             "terminate_batch": self.terminate_batch,
             "terminate_all": self.terminate_all,
             "delete_batch": self.delete_batch,
+            "deliver_webhook": self.deliver_webhook,
         }
 
     async def run_instances(self, _context: Any, _refs: Sequence[PackedRef]) -> None:
@@ -74,6 +78,10 @@ class JobFunctions:
 
     async def delete_batch(self, _context: Any, _refs: Sequence[PackedRef]) -> None:
         self._terminate()
+
+    async def deliver_webhook(self, _context: Any, _refs: Sequence[PackedRef]) -> None:
+        """Something is to be sent, or endpoints have changed."""
+        self._deliver()
 
     def _pass_on(self, refs: Sequence[PackedRef]) -> None:
         elsewhere: defaultdict[int, list[tuple[UUID, UUID]]] = defaultdict(list)

@@ -16,3 +16,5 @@ WORKER_HEARTBEAT = Gauge(
 SCHEDULES_FIRED = Counter("millrace_schedules_fired", "Firings of schedules.", ["outcome"])
 INSTANCES_RETIRED = Counter("millrace_instances_retired", "Finished instances deleted at the end of their retention.")
 INSTANCES_TERMINATED = Counter("millrace_instances_terminated", "Instances ended by background jobs.", ["kind"])
+WEBHOOK_EVENTS = Counter("millrace_webhook_events", "Events put up for delivery, per endpoint.")
+WEBHOOK_ATTEMPTS = Counter("millrace_webhook_attempts", "Attempts to deliver an event.", ["outcome"])

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from piccolo.conf.apps import AppConfig
 
-from jobs.tables import TerminationJob
+from jobs.tables import TerminationJob, Webhook, WebhookDelivery
 
 APP_CONFIG = AppConfig(
     app_name="jobs",
     migrations_folder_path=str(Path(__file__).parent / "piccolo_migrations"),
-    table_classes=[TerminationJob],
+    table_classes=[TerminationJob, Webhook, WebhookDelivery],
     migration_dependencies=["instances.piccolo_app"],
 )

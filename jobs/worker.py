@@ -30,6 +30,7 @@ from jobs.metrics import WORKER_HEARTBEAT, WORKER_READY
 from jobs.retention.retiring import ExpireRows, Forgetful, RetireInstances
 from jobs.schedules.firing import Announcer, FireSchedules
 from jobs.termination.terminator import Terminator
+from jobs.webhooks.duties import WebhookDuties
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.limits import Limits
@@ -82,6 +83,8 @@ class WorkerServices:
     """Whose secrets are renewed while `MILLRACE_SECRET_PREVIOUS` is set."""
     feed: FeedPublisher | None = None
     """What the engine's worker was given as `on_flushed`; closed at the end."""
+    webhooks: WebhookDuties | None = None
+    """Telling endpoints what happens; the engine's worker tells it of flushes."""
 
 
 class WorkerProcess:
@@ -99,6 +102,11 @@ class WorkerProcess:
             "schedules": Loop("schedules", fire.tick, interval=SELDOM),
             "retention": Loop("retention", RetireInstances(db, clock).tick, interval=SELDOM),
         }
+        if services.webhooks is not None:
+            events, deliveries = services.webhooks.events, services.webhooks.deliveries
+            due["webhook_events"] = Loop("webhook_events", events.tick, interval=SELDOM)
+            due["webhook_deliveries"] = Loop("webhook_deliveries", deliveries.tick, interval=SELDOM)
+            services.webhooks.wakes(due["webhook_events"].wake, due["webhook_deliveries"].wake)
         self._loops = [
             *due.values(),
             Loop("look", LookForWork(db, clock, due).tick, interval=SOON),
@@ -111,6 +119,10 @@ class WorkerProcess:
         ]
         if services.scripts is not None and services.settings.secret_previous:
             self._loops.append(Loop("secrets", RenewSecrets(services.scripts).tick, interval=SELDOM))
+        if services.webhooks is not None:
+            self._loops.append(Loop("webhooks_kept", services.webhooks.retire.tick, interval=SELDOM))
+            if services.settings.secret_previous:
+                self._loops.append(Loop("webhook_secrets", services.webhooks.renew.tick, interval=SELDOM))
         self._arq: WakeWorker | None = None
         self._listener: PokeListener | None = None
 
@@ -119,7 +131,7 @@ class WorkerProcess:
         services = self._services
         await services.engine.start()
         if url := services.settings.redis_url:
-            functions = JobFunctions(services.engine, self._tell, self._termination.wake)
+            functions = JobFunctions(services.engine, self._tell, self._termination.wake, self._deliver)
             self._arq = WakeWorker(url, functions.by_name())
             self._listener = PokeListener.at(url, services.engine.worker_id, services.engine.poke)
             await self._listener.start()
@@ -134,12 +146,17 @@ class WorkerProcess:
         WORKER_READY.set(0)
         log.info("worker_draining", seconds=self._services.settings.drain_seconds)
         await self._stop_loops()
-        await self._services.engine.drain(self._services.settings.drain_seconds)
+        seconds, webhooks = self._services.settings.drain_seconds, self._services.webhooks
+        await asyncio.gather(
+            self._services.engine.drain(seconds), *([] if webhooks is None else [webhooks.drain(seconds)])
+        )
 
     async def stop(self) -> None:
         """Stop everything now. What is still held goes to other workers when the lease is over."""
         WORKER_READY.set(0)
         await self._stop_loops()
+        if self._services.webhooks is not None:
+            await self._services.webhooks.stop()
         await self._services.engine.stop()
         for part in (self._listener, self._arq):
             if part is not None:
@@ -161,6 +178,11 @@ class WorkerProcess:
                 self._services.engine.poke(account_id, key)
         elif self._pokes is not None:
             self._pokes.poke(owner, runs)
+
+    def _deliver(self) -> None:
+        """There are deliveries, or endpoints that listen anew."""
+        if self._services.webhooks is not None:
+            self._services.webhooks.wake()
 
     async def _beat(self) -> bool:
         WORKER_HEARTBEAT.set(self._services.clock.now().timestamp())

@@ -15,7 +15,9 @@ from tenants.database import Database
 
 
 class LookForWork:
-    """Asks which duties have something to do, in one round trip, and wakes their loops, which do it."""
+    """Asks which duties have something to do, in one round trip, and wakes their loops, which do it. A duty without a
+    loop is another worker's.
+    """
 
     def __init__(self, db: Database, clock: Clock, loops: Mapping[store.Duty, Loop]) -> None:
         self._db = db
@@ -25,5 +27,6 @@ class LookForWork:
     async def tick(self) -> bool:
         """One look."""
         for duty in await store.duties_due(self._db, self._clock.now()):
-            self._loops[duty].wake()
+            if duty in self._loops:
+                self._loops[duty].wake()
         return False

@@ -10,7 +10,7 @@ log = structlog.get_logger(__name__)
 
 
 class Sealed(Protocol):
-    """Keeps texts encrypted with the operator's secret (`versions.scripts.ScriptService`)."""
+    """Keeps texts encrypted with the operator's secret (scripts, webhooks)."""
 
     async def renew_secrets(self) -> int:
         """Encrypt with the current secret what still uses the previous one; how many objects were changed."""
@@ -20,11 +20,11 @@ class Sealed(Protocol):
 class RenewSecrets:
     """Runs while there is a previous secret. Safe on any number of workers at once."""
 
-    def __init__(self, scripts: Sealed) -> None:
-        self._scripts = scripts
+    def __init__(self, sealed: Sealed) -> None:
+        self._sealed = sealed
 
     async def tick(self) -> bool:
         """All there is."""
-        if renewed := await self._scripts.renew_secrets():
-            log.info("secrets_renewed", scripts=renewed)
+        if renewed := await self._sealed.renew_secrets():
+            log.info("secrets_renewed", of=type(self._sealed).__name__, objects=renewed)
         return False

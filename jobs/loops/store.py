@@ -8,7 +8,7 @@ from typing import Literal
 
 from tenants.database import Database
 
-Duty = Literal["termination", "schedules", "retention"]
+Duty = Literal["termination", "schedules", "retention", "webhook_events", "webhook_deliveries"]
 """What has to be done about when it is due."""
 
 # The order makes the planner take the index on `retain_until` even while it knows nothing about the table.
@@ -16,7 +16,9 @@ _DUTIES_DUE = """
 select array_remove(array[
   case when exists (select from termination_job where finished_at is null) then 'termination' end,
   case when exists (select from schedule where next_at <= $1) then 'schedules' end,
-  case when (select true from instance where retain_until <= $1 order by retain_until limit 1) then 'retention' end
+  case when (select true from instance where retain_until <= $1 order by retain_until limit 1) then 'retention' end,
+  case when exists (select from webhook where active) then 'webhook_events' end,
+  case when exists (select from webhook where active and due_at <= $1) then 'webhook_deliveries' end
 ], null)
 """
 

@@ -41,6 +41,18 @@ async def retire_in(world, seconds: float) -> None:
     await world.end([key])
 
 
+async def listen(world, due_in: float | None = None) -> None:
+    """An endpoint that listens; with something to send in a while."""
+    await world.admin.execute(
+        "insert into webhook (account_id, id, url, events, secret, created_at, due_at)"
+        " values ($1, $2, 'https://example.com', '{*}', '', $3, $4)",
+        world.account,
+        world.ids.uuid7(),
+        world.clock.now(),
+        None if due_in is None else world.clock.now() + timedelta(seconds=due_in),
+    )
+
+
 async def test_nothing_is_due(world, db, clock) -> None:
     await world.create(3)
     await schedule_in(world, 5)
@@ -59,6 +71,10 @@ async def test_each_duty_is_told_when_it_is_due(world, db, clock) -> None:
     assert await store.duties_due(db, clock.now()) == ["termination", "schedules", "retention"]
     await world.admin.execute("update termination_job set finished_at = now()")
     assert await store.duties_due(db, clock.now()) == ["schedules", "retention"]
+    await listen(world, 1)
+    assert await store.duties_due(db, clock.now()) == ["schedules", "retention", "webhook_events"]
+    clock.advance(1)
+    assert (await store.duties_due(db, clock.now()))[2:] == ["webhook_events", "webhook_deliveries"]
 
 
 @pytest.mark.parametrize("duty", get_args(Duty))
@@ -76,12 +92,17 @@ async def test_what_is_due_is_woken_and_nothing_else(world, db: Database, clock:
     for each in loops.values():
         await each.start()
     make = {"termination": terminate(world, db), "schedules": schedule_in(world, 0), "retention": retire_in(world, 0)}
+    make |= {"webhook_events": listen(world), "webhook_deliveries": listen(world, 0)}
     await make.pop(duty)
     for unused in make.values():
         unused.close()
     await LookForWork(db, clock, loops).tick()
     async with asyncio.timeout(10):
-        assert await done.get() == duty
+        woken = {await done.get()}
+        if duty == "webhook_deliveries":  # who is sent to listens, too
+            woken.add(await done.get())
+            woken.remove("webhook_events")
+    assert woken == {duty}
     assert done.empty()
     for each in loops.values():
         await each.stop()
@@ -94,5 +115,8 @@ async def test_the_look_reads_no_table_through(db: Database, admin) -> None:
         rows = await connection.fetch("explain execute look(now())")
         await connection.execute("deallocate look")
     plan = "\n".join(row[0] for row in rows)
-    assert all(index in plan for index in ("instance_retain", "schedule_due", "termination_job_"))
+    assert all(
+        index in plan
+        for index in ("instance_retain", "schedule_due", "termination_job_", "webhook_active", "webhook_due")
+    )
     assert "Seq Scan" not in plan

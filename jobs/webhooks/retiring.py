@@ -1,0 +1,22 @@
+"""Deleting deliveries that have outlived their time, and what deleted endpoints leave behind."""
+
+from __future__ import annotations
+
+from jobs.webhooks import store
+from tenants.clock import Clock
+from tenants.database import Database
+
+BATCH = 1000
+
+
+class RetireDeliveries:
+    """Housekeeping. Safe on any number of workers at once."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def tick(self) -> bool:
+        """One batch of each; whether more are waiting."""
+        expired = await store.expire(self._db, self._clock.now(), BATCH)
+        return await store.empty_deleted(self._db, BATCH) > 0 or expired == BATCH
