@@ -23,7 +23,7 @@ from app import contract, health
 from app.authentication import Authenticate, caller_of
 from app.composition import Platform
 from app.errors import MethodNotAllowed, NoRoute
-from app.faces import FACES, face_of
+from app.faces.registry import FACES, face_of
 from app.failures import understand
 from app.health import ReadinessCheck
 from app.middleware.clients import Proxies

@@ -12,8 +12,8 @@ from litestar.types import ExceptionHandlersMap
 
 from app import envelope
 from app.errors import MillraceError
-from app.faces import face_of
 from app.faces.face import Answer
+from app.faces.registry import face_of
 from app.failures import log_failure, understand
 
 

@@ -1,14 +1,5 @@
-"""The API faces beside the Cloudflare one, each translating to the same services."""
+"""The API faces beside the Cloudflare one, each translating to the same services.
 
-from __future__ import annotations
-
-from app.faces import jobsprint, medusa
-from app.faces.face import Face
-
-FACES: tuple[Face, ...] = (jobsprint.FACE, medusa.FACE)
-"""In the order they are asked whether a path is theirs; whatever none of them owns is the Cloudflare face's."""
-
-
-def face_of(path: str) -> Face | None:
-    """The face a canonical path belongs to; None: the Cloudflare face."""
-    return next((face for face in FACES if face.owns(path)), None)
+This package itself imports none of them: what every face builds on is imported by the application below them
+(`app.faces.face`). The list is in `app.faces.registry`.
+"""

@@ -27,11 +27,14 @@ select c.o from unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[]) with or
 where exists (select from feed f where f.account_id = c.a and f.workflow_key = c.w
               and (f.xid, f.no) > (c.xid::xid8, c.no) and f.xid < pg_snapshot_xmin(pg_current_snapshot()))"""
 
-NOW = "select pg_snapshot_xmin(pg_current_snapshot())::text"
+NOW = "select pg_snapshot_xmin(pg_current_snapshot())::text, pg_current_snapshot()::text"
 
 # What transactions that are over have told; a transaction still running may yet add rows behind those left out here.
+# `past`: it was told before the follower came, although something older was still running then.
 FEED = """
-select f.xid::text as xid, f.no, f.keys, f.first_seqs, f.last_seqs from feed f
+select f.xid::text as xid, f.no, f.keys, f.first_seqs, f.last_seqs,
+       pg_visible_in_snapshot(f.xid, $6::text::pg_snapshot) as past
+from feed f
 where f.account_id = $1 and f.workflow_key = $2 and (f.xid, f.no) > ($3::text::xid8, $4)
   and f.xid < pg_snapshot_xmin(pg_current_snapshot())
 order by f.xid, f.no limit $5"""
@@ -47,10 +50,11 @@ order by c.o, j.seq"""
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in the feed of a workflow."""
+    """A place in the feed of a workflow. `since`: what was over when the follower came, as a snapshot."""
 
     xid: str
     no: int
+    since: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +79,27 @@ async def fed(db: Database, accounts: Sequence[UUID], workflows: Sequence[UUID],
 
 async def now(connection: asyncpg.Connection) -> Mark:
     """The end of every feed, as of now."""
-    return Mark(str(await connection.fetchval(NOW)), 0)
+    [row] = await connection.fetch(NOW)
+    return Mark(row[0], 0, row[1])
 
 
 async def feed(
     connection: asyncpg.Connection, account_id: UUID, workflow_key: UUID, after: Mark, limit: int
 ) -> tuple[list[Told], Mark, bool]:
     """Entries the next `limit` rows of the feed tell of, in order; the mark behind them; whether there were any."""
-    rows = await connection.fetch(FEED, account_id, workflow_key, after.xid, after.no, limit)
+    rows = await connection.fetch(FEED, account_id, workflow_key, after.xid, after.no, limit, after.since)
     if not rows:
         return [], after, False
     changes: list[Any] = [
-        change for row in rows for change in zip(row["keys"], row["first_seqs"], row["last_seqs"], strict=True)
+        change
+        for row in rows
+        if not row["past"]
+        for change in zip(row["keys"], row["first_seqs"], row["last_seqs"], strict=True)
     ]
+    mark = Mark(rows[-1]["xid"], rows[-1]["no"], after.since)
+    if not changes:
+        return [], mark, True
     keys, firsts, lasts = (list(column) for column in zip(*changes, strict=True))
     found = await connection.fetch(ENTRIES, account_id, keys, firsts, lasts)
     told = [Told(key, transaction_id, Entry(*entry)) for key, transaction_id, *entry in found]
-    return told, Mark(rows[-1]["xid"], rows[-1]["no"]), True
+    return told, mark, True

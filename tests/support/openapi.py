@@ -15,7 +15,7 @@ import httpx
 from jsonschema import Draft202012Validator, FormatChecker
 
 from app.contract import contract
-from app.faces import face_of
+from app.faces.registry import face_of
 from app.middleware.paths import PREFIX
 
 METHODS = ("get", "put", "post", "patch", "delete")
