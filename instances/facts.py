@@ -1,5 +1,5 @@
-"""What the facts from outside are called by which a step is answered. They share the inbox with events, whose types callers
-choose, but never with a colon.
+"""What the facts from outside are called by which a step is answered. They share the inbox with events, whose types
+callers choose, but never with a colon.
 """
 
 from __future__ import annotations
