@@ -37,6 +37,29 @@ from instances.routes import route_handlers as instance_routes
 from tenants.routes import route_handlers as tenant_routes
 from versions.routes import route_handlers as version_routes
 
+_CORS_HEADERS = [
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "last-event-id",
+    "prefer",
+    "x-account-id",
+    "x-medusa-locale",
+    "x-publishable-api-key",
+    "x-request-id",
+    "x-requested-with",
+]
+"""Headers that clients in browsers send, those of Medusa's included."""
+_CORS_EXPOSED = [
+    "x-request-id",
+    "retry-after",
+    "x-should-retry",
+    "idempotent-replayed",
+    "x-count-capped",
+    "x-transaction-id",
+    "x-workflow-execution-id",
+]
+
 _NO_METHOD: Any = "-"
 """A method no route has: the router's refusal names those it has."""
 
@@ -112,6 +135,7 @@ def _dependencies(platform: Platform) -> dict[str, Provide]:
         "deployments": provide(lambda: platform.deployments),
         "instances": provide(lambda: platform.instances),
         "jobs": provide(lambda: platform.jobs),
+        "webhooks": provide(lambda: platform.webhooks),
         "readiness": provide(lambda: readiness),
     }
 
@@ -166,8 +190,10 @@ def _cors(settings: Settings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id"],
-        expose_headers=["x-request-id", "retry-after", "x-should-retry", "idempotent-replayed"],
+        allow_headers=_CORS_HEADERS,
+        expose_headers=_CORS_EXPOSED,
+        # Session cookies, for origins that are named; whoever lets all in lets them in without.
+        allow_credentials="*" not in settings.cors_origins,
         max_age=3600,
     )
 

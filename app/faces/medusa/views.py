@@ -10,7 +10,7 @@ import msgspec
 from app.faces.medusa.fields import Fields
 from app.faces.medusa.states import WAITING_RESPONSE, compensate_of, invoke_of, state_of
 from app.faces.medusa.steps import epoch_ms, failed_at, name_of, seconds, steps, tree
-from instances.lifecycle import Kind
+from instances.listing import creation_time
 from instances.projections.execution import Execution, PermanentFailure
 from instances.projections.execution_steps import Compensation, ExecutionStep, Forward, Situation
 from instances.projections.instance_view import raw_value
@@ -59,7 +59,7 @@ def _plain(row: Row, fields: Fields) -> dict[str, Any]:
         "execution": None,
         "context": None,
         "state": state_of(row.facet),
-        "created_at": iso(facts.created_at),
+        "created_at": iso(creation_time(facts.key)),
         "updated_at": iso(facts.modified_at),
         "deleted_at": None if row.deleted_at is None else iso(row.deleted_at),
     }
@@ -201,7 +201,3 @@ def _error_name(failure: PermanentFailure) -> str:
 def first_failure(execution: Execution) -> PermanentFailure | None:
     """What the execution failed of first."""
     return next(iter(execution.failures), None)
-
-
-ENDS = frozenset({Kind.COMPLETED, Kind.ERRORED, Kind.TERMINATED})
-"""Entries of the journal that end an execution."""

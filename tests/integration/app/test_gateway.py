@@ -195,6 +195,29 @@ async def test_cors_for_the_origins_that_are_set(settings: Settings, platform: P
             assert asked.headers.get("access-control-allow-origin") == expected
 
 
+@pytest.mark.parametrize(("origins", "credentials"), [(("https://app.example",), "true"), (("*",), None)])
+async def test_cors_lets_clients_of_medusa_in(
+    settings: Settings, platform: Platform, origins: tuple[str, ...], credentials: str | None
+) -> None:
+    """All headers its SDK sends, and the session's cookie, but never for everybody."""
+    allowed = dataclasses.replace(settings, cors_origins=origins)
+    sent = "authorization,content-type,x-medusa-locale,x-publishable-api-key,x-account-id,x-requested-with,prefer"
+    headers = {
+        "origin": "https://app.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": sent,
+    }
+    async with client_of(allowed, platform, checked=False) as http:
+        asked = await http.options("/admin/workflows-executions/w/run", headers=headers)
+        assert asked.status_code == 204
+        assert set(sent.split(",")) <= set(asked.headers["access-control-allow-headers"].replace(" ", "").split(","))
+        assert asked.headers.get("access-control-allow-credentials") == credentials
+        refused = await http.get("/admin/workflows-executions", headers={"origin": "https://app.example"})
+        assert refused.status_code == 401
+        assert refused.headers.get("access-control-allow-credentials") == credentials
+        assert "x-transaction-id" in refused.headers["access-control-expose-headers"]
+
+
 @pytest.mark.parametrize("prefix", ["/client/v4", ""])
 @pytest.mark.parametrize(
     "spelling", ["*/30%20*%20*%20*%20*-1786001400000", "%2A%2F30%20%2A%20%2A%20%2A%20%2A-1786001400000"]
