@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from app.faces import jobsprint, medusa, workspaces
+from app.faces import jobsprint, medusa, orchestration, workspaces
 from app.faces.face import Face
 
-FACES: tuple[Face, ...] = (jobsprint.FACE, medusa.FACE, workspaces.FACE)
+FACES: tuple[Face, ...] = (jobsprint.FACE, medusa.FACE, workspaces.FACE, orchestration.FACE)
 """In the order they are asked whether a path is theirs; whatever none of them owns is the Cloudflare face's."""
 
 

@@ -6,6 +6,7 @@ What does not exist there, or is deleted, is :class:`InstanceNotFound`.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,11 +14,13 @@ from uuid import UUID
 
 import msgspec
 
-from app.errors import Unavailable
+from app.errors import MillraceError, Unavailable
 from instances import store as instances
-from instances.engine.client import Create, EngineClient, Repeat, StepAnswer
+from instances.engine.client import Controlled, Create, EngineClient, Repeat, StepAnswer
 from instances.errors import (
     CannotCancel,
+    CannotPause,
+    CannotResume,
     CannotRetry,
     CannotRetryStep,
     InstanceNotFound,
@@ -104,6 +107,33 @@ class Executions:
         if done.outcome is Control.DONE:
             await self._audit(caller, "cancel", execution)
         return Cancellation(done.status, done.at, done.outcome is Control.NOTHING)
+
+    async def pause(self, caller: Caller, key: UUID) -> Status:
+        """Pause an instance, also of a retired workflow; its status then. Raises :class:`CannotPause`."""
+        return await self._steer(caller, key, "pause", self._engine.pause, CannotPause())
+
+    async def resume(self, caller: Caller, key: UUID) -> Status:
+        """Let a paused instance go on; its status then. Raises :class:`CannotResume`."""
+        return await self._steer(caller, key, "resume", self._engine.resume, CannotResume())
+
+    async def _steer(
+        self,
+        caller: Caller,
+        key: UUID,
+        action: str,
+        command: Callable[[UUID, UUID], Awaitable[Controlled]],
+        refusal: MillraceError,
+    ) -> Status:
+        caller.require(WRITE)
+        execution = await self._find(caller, key)
+        done = await command(caller.account_id, key)
+        if done.outcome in (Control.REFUSED, Control.NOT_LIVE):
+            raise refusal
+        if done.status is None:
+            raise Unavailable()
+        if done.outcome is Control.DONE:
+            await self._audit(caller, action, execution)
+        return done.status
 
     async def delete(self, caller: Caller, key: UUID) -> None:
         """Hide a finished instance from everybody; it counts on, and goes when its retention is over.

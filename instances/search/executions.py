@@ -16,6 +16,7 @@ from instances.search.store import Row
 from instances.store import WHOLE
 from tenants.auth import Caller
 from tenants.database import Database
+from versions.definitions.schemas import KnownStep
 from versions.document import Document, decode_document
 from versions.service import VersionService
 
@@ -63,6 +64,11 @@ class ExecutionReader:
         found = await self._searcher.search(caller, search, WHOLE)
         shown = [await self._shown(caller.account_id, row, found.histories[row.facts.key]) for row in found.rows]
         return ShownPage(shown, found)
+
+    async def known_steps(self, caller: Caller, workflow_key: UUID) -> list[KnownStep]:
+        """The steps a script is known to have: those of its newest instance that the caller may see."""
+        newest = await self.page(caller, Search(workflows=[workflow_key], limit=1, counted=False, payloads=False))
+        return [KnownStep(step.id, step.name) for one in newest.shown for step in one.execution.steps]
 
     async def _shown(self, account_id: UUID, row: Row, history: History) -> Shown:
         document = await self.document(account_id, row.facts.version_key)

@@ -318,8 +318,8 @@ def by_start(statement: Statement, need: int) -> str:
 
 # {facet}: the facet's number; {payloads}: whether payloads are read.
 _ROWS = """
-select w.handle, w.display_name, w.workspace_id, i.workflow_key, i.key, i.instance_id, i.version_key, i.no,
-  i.transaction_id,
+select w.handle, w.no as workflow_no, w.display_name, w.workspace_id, i.workflow_key, i.key, i.instance_id,
+  i.version_key, i.no, i.transaction_id,
   i.triggered_by, i.parent_key, i.trigger_source, i.trigger_detail, i.created_at, i.ended_at, i.deleted_at, i.dry_run,
   i.origin_key, {facet} as facet, coalesce(l.started_at, i.started_at) as started_at,
   {modified} as modified_at, coalesce(l.run, i.run) as run, coalesce(l.live_from, i.live_from) as live_from,
@@ -353,6 +353,7 @@ class Row:
     deleted_at: datetime | None = None
     dry_run: bool = False
     origin_key: UUID | None = None
+    workflow_no: int = 0
 
 
 async def rows(
@@ -406,6 +407,7 @@ def _row(row: Any) -> Row:
         row["deleted_at"],
         row["dry_run"] is True,
         row["origin_key"],
+        row["workflow_no"],
     )
 
 
