@@ -102,7 +102,9 @@ class Platform:
         self.egress = EgressClient(EgressPolicy.from_settings(settings))
         stack.push_async_callback(self.egress.close)
         poster = Poster(self.egress, __version__)
-        self.webhooks = WebhookService(db, clock, ids, self.tenants, poster, doorbell)
+        self.webhooks = WebhookService(
+            db, clock, ids, self.tenants, poster, doorbell, secret_on_update=settings.webhook_secret_on_update
+        )
         self.versions = VersionService(
             db,
             clock,

@@ -70,6 +70,9 @@ class Settings:
     """Whether such a call answers with the workflow's error when that failed, as Medusa does, and not with
     `hasFailed: true`."""
 
+    webhook_secret_on_update: bool = True
+    """Whether the answer to a change of a webhook shows its secret."""
+
     def require_secret(self) -> bytes:
         """The secret as bytes; :class:`SettingsError` when it is missing or too short."""
         raw = _bytes(self.secret)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import UUID
 
 import structlog
 
 from app.composition import SANDBOXES, Platform
+from app.faces.orchestration.webhook_payloads import WebhookPayloads
 from app.settings import Settings
 from instances.engine.worker import EngineWorker, WorkerOptions
 from instances.runtimes.document import ActionStore, DocumentRuntime
@@ -27,7 +28,9 @@ from instances.runtimes.scripts.waiting import timer_handlers
 from instances.sandbox.errors import SandboxUnavailable
 from instances.sandbox.host import SandboxHost
 from instances.sandbox.pool import PoolLimits, SandboxPool
+from instances.search.recorded import Recorder
 from jobs.feed_publisher import FeedPublisher
+from jobs.webhooks.duties import WebhookDuties
 from jobs.worker import WorkerServices, run
 
 log = structlog.get_logger(__name__)
@@ -49,6 +52,13 @@ async def worker_services(platform: Platform) -> AsyncIterator[WorkerServices]:
     settings = platform.settings
     async with _runtimes(platform) as runtimes, AsyncExitStack() as stack:
         feed = FeedPublisher.at(settings.redis_url) if settings.redis_url else None
+        webhooks = _webhooks(platform)
+
+        def flushed(grown: Sequence[tuple[UUID, UUID]]) -> None:
+            if feed is not None:
+                feed.publish(grown)
+            webhooks.heed(grown)
+
         engine = EngineWorker(
             platform.db,
             platform.clock,
@@ -56,7 +66,7 @@ async def worker_services(platform: Platform) -> AsyncIterator[WorkerServices]:
             {runtime.number: runtime for runtime in runtimes},
             _loader(platform),
             WorkerOptions(slots=settings.worker_slots, lease_seconds=settings.lease_seconds),
-            feed.publish if feed is not None else None,
+            flushed,
             platform.tenants.accounts.limits_of,
         )
         for language in SCRIPTS:
@@ -71,7 +81,19 @@ async def worker_services(platform: Platform) -> AsyncIterator[WorkerServices]:
             tenants=platform.tenants,
             scripts=platform.versions.scripts,
             feed=feed,
+            webhooks=webhooks,
         )
+
+
+def _webhooks(platform: Platform) -> WebhookDuties:
+    return WebhookDuties(
+        platform.db,
+        platform.clock,
+        Recorder(platform.db, platform.instances.reader),
+        platform.versions.definitions,
+        WebhookPayloads(),
+        platform.webhooks,
+    )
 
 
 @asynccontextmanager

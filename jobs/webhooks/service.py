@@ -6,6 +6,7 @@ when the credential is restricted to one). Endpoints of a restricted caller hear
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class WebhookService:
         tenants: TenantService,
         poster: Poster,
         bell: Bell,
+        *,
+        secret_on_update: bool = True,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._db = db
@@ -82,6 +85,7 @@ class WebhookService:
         self._tenants = tenants
         self.poster = poster
         self._bell = bell
+        self._secret_on_update = secret_on_update
         self._entropy = entropy
         self.sealing = Sealing(tenants.keys)
 
@@ -117,7 +121,7 @@ class WebhookService:
             return _shown(await self._find(connection, caller, no))
 
     async def update(self, caller: Caller, no: int, wanted: Wanted) -> Webhook:
-        """Change an endpoint; the answer has its secret, which is audited.
+        """Change an endpoint; the answer has its secret (unless the operator forbids it), which is audited.
 
         A new secret signs beside the old one for 24 hours. Who is switched on hears what happens from now on; what was
         put up before goes on. Raises :class:`WebhookNotFound`, :class:`InvalidRequest`.
@@ -128,7 +132,8 @@ class WebhookService:
         active = None if wanted.active is None else _active(wanted.active, True)
         new = None if wanted.secret is None else checked_secret(wanted.secret)
         url = None if wanted.url is None else await self._checked_url(caller, wanted.url)
-        return await self._change(caller, no, url, events, form, active, new)
+        hook = await self._change(caller, no, url, events, form, active, new)
+        return hook if self._secret_on_update else dataclasses.replace(hook, secret=None)
 
     async def rotate(self, caller: Caller, no: int) -> Webhook:
         """Give an endpoint a new secret, made here. Raises :class:`WebhookNotFound`."""
