@@ -13,6 +13,7 @@ from app.faces.orchestration import (
     login_routes,
     service_routes,
     task_routes,
+    webhook_routes,
     workflow_routes,
 )
 from app.faces.orchestration.negotiation import SUPPORTED, Negotiate
@@ -25,6 +26,7 @@ route_handlers = [
     *workflow_routes.route_handlers,
     *execution_routes.route_handlers,
     *task_routes.route_handlers,
+    *webhook_routes.route_handlers,
     *service_routes.route_handlers,
 ]
 
