@@ -7,8 +7,7 @@ order of their first start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -86,8 +85,7 @@ class Situation(StrEnum):
         return self in (Situation.COMPLETE, Situation.ERRORED, Situation.TERMINATED)
 
 
-@dataclass(slots=True, kw_only=True)
-class Phase:
+class Phase(msgspec.Struct, kw_only=True, gc=False):
     """Attempts of one direction. `attempts` counts all begun, those a drain cut off left out."""
 
     attempts: int = 0
@@ -104,8 +102,7 @@ class Phase:
     output: Raw | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class ExecutionStep:
+class ExecutionStep(msgspec.Struct, kw_only=True, gc=False):
     """One step. `key` names it in the journal: of a node the first of its runs, None when it has not begun."""
 
     id: str
@@ -115,7 +112,7 @@ class ExecutionStep:
     position: int
     path: tuple[str, ...]
     """Names from the root of the tree down to this step."""
-    children: list[int] = field(default_factory=list)
+    children: list[int] = []
     """Positions, in order."""
     type: str
     """Node type; of a script step, sleep or waitForEvent."""
@@ -129,8 +126,8 @@ class ExecutionStep:
     event_type: str | None = None
     due_at: datetime | None = None
     """Planned end of what it waits for."""
-    invoke: Phase = field(default_factory=Phase)
-    compensate: Phase = field(default_factory=Phase)
+    invoke: Phase = msgspec.field(default_factory=Phase)
+    compensate: Phase = msgspec.field(default_factory=Phase)
     compensate_input: Raw | None = None
     reason: str | None = None
     """Why it was skipped."""
@@ -165,8 +162,10 @@ def document_steps(document: Document, history: History, situation: Situation) -
     for step, node in zip(steps, document.nodes, strict=True):
         if node.parent is not None:
             steps[by_id[node.parent].position].children.append(step.position)
-        _go_forward(step, _in_order(runs.get(node.id, ())), history, situation)
-        _go_back(step, _in_order(undone.get(node.id, ())), history, situation, guarded=node.compensate is not None)
+        _go_forward(step, _in_order(runs.get(node.id, [])), history, situation)
+        step.no_compensation = node.compensate is None
+        if history.rollback is not None:
+            _go_back(step, _in_order(undone.get(node.id, [])), history, situation)
     return steps
 
 
@@ -186,7 +185,9 @@ def script_steps(history: History, situation: Situation) -> list[ExecutionStep]:
         _go_forward(step, [run], history, situation)
         undone = history.steps.get(StepKey(StepKind.ROLLBACK, run.name, run.count))
         guarded = run.family is StepKind.DO and undone is not None
-        _go_back(step, [undone] if guarded and undone else [], history, situation, guarded=guarded)
+        step.no_compensation = not guarded
+        if history.rollback is not None:
+            _go_back(step, [undone] if guarded and undone else [], history, situation)
         steps.append(step)
     return steps
 
@@ -199,6 +200,8 @@ def _unused(form: str, number: int, used: set[str]) -> str:
 
 
 def _path(node: Node, by_id: dict[str, Node]) -> tuple[str, ...]:
+    if node.parent is None:
+        return (node.id,)
     names = [node.id]
     while node.parent is not None:
         node = by_id[node.parent]
@@ -206,8 +209,8 @@ def _path(node: Node, by_id: dict[str, Node]) -> tuple[str, ...]:
     return tuple(reversed(names))
 
 
-def _in_order(runs: Iterable[StepRun]) -> list[StepRun]:
-    return sorted(runs, key=lambda run: run.count)
+def _in_order(runs: list[StepRun]) -> list[StepRun]:
+    return runs if len(runs) < 2 else sorted(runs, key=lambda run: run.count)
 
 
 # --- forward -----------------------------------------------------------------------------------------------------
@@ -230,9 +233,8 @@ def _go_forward(step: ExecutionStep, runs: list[StepRun], history: History, situ
     if not runs:
         step.state = _NEVER_BEGUN.get(situation, Forward.PENDING)
         return
-    states = [_state(run, situation) for run in runs]
     step.key = runs[0].key
-    step.state = next((state for state in _WORST_FIRST if state in states), states[0])
+    step.state = _state(runs[0], situation) if len(runs) == 1 else _worst(runs, situation)
     step.reason = runs[0].reason
     if step.state in (Forward.SKIPPED, Forward.SKIPPED_FAILURE):
         step.invoke.end_seq, step.invoke.ended_at = runs[0].end_seq, runs[0].ended_at
@@ -242,6 +244,11 @@ def _go_forward(step: ExecutionStep, runs: list[StepRun], history: History, situ
     step.compensate_input = runs[0].compensate_input
     if not step.state.ended:
         _tell_wait(step, next(run for run in runs if run.open), history)
+
+
+def _worst(runs: list[StepRun], situation: Situation) -> Forward:
+    states = [_state(run, situation) for run in runs]
+    return next((state for state in _WORST_FIRST if state in states), states[0])
 
 
 _NEVER_BEGUN = {
@@ -260,7 +267,10 @@ def _state(run: StepRun, situation: Situation) -> Forward:
 
 
 def _fill(phase: Phase, runs: Sequence[StepRun], history: History, *, cut_off: bool) -> None:
-    """What several runs of a node (one per item) come to together."""
+    """What the runs of a node come to together: one, or several of one with items."""
+    if len(runs) == 1 and runs[0].family in _STEPS and runs[0].outcome is Outcome.COMPLETED:
+        _fill_complete(phase, runs[0])
+        return
     tries = [attempt for run in runs for attempt in run.counted_attempts]
     timers = [run for run in runs if run.family in (StepKind.SLEEP, StepKind.WAIT)]
     phase.attempts = len(tries) + len(timers)
@@ -282,6 +292,19 @@ def _fill(phase: Phase, runs: Sequence[StepRun], history: History, *, cut_off: b
         phase.end_seq, phase.ended_at = last.end_seq, last.ended_at
     elif cut_off and history.end is not None:
         phase.end_seq, phase.ended_at = history.end.seq, history.end.at
+
+
+_STEPS = (StepKind.DO, StepKind.ROLLBACK)
+
+
+def _fill_complete(phase: Phase, run: StepRun) -> None:
+    """The same for the one run there mostly is: pages have thousands."""
+    tries = run.counted_attempts
+    phase.started_at, phase.attempts = run.started_at, len(tries)
+    if tries:
+        phase.last_attempt_at = tries[-1].started_at
+        phase.failures = sum(attempt.outcome is Outcome.FAILED for attempt in tries) if len(tries) > 1 else 0
+    phase.end_seq, phase.ended_at = run.end_seq, run.ended_at
 
 
 def _retry_at(run: StepRun) -> datetime | None:
@@ -361,18 +384,16 @@ _BACK_WORST_FIRST = (
 )
 
 
-def _go_back(
-    step: ExecutionStep, runs: list[StepRun], history: History, situation: Situation, *, guarded: bool
-) -> None:
-    step.no_compensation = not guarded
-    if history.rollback is None or step.state not in UNDOABLE:
+def _go_back(step: ExecutionStep, runs: list[StepRun], history: History, situation: Situation) -> None:
+    """How far a rollback, once there is one, has come with a step."""
+    if step.state not in UNDOABLE:
         return
     if runs:
         _fill(step.compensate, runs, history, cut_off=situation.over)
         states = [Compensation.FAILED if run.open and situation.over else _BACK[run.state] for run in runs]
         step.compensation = next(state for state in _BACK_WORST_FIRST if state in states)
         step.compensate.output = _shown(runs[0])
-    elif guarded or situation is Situation.DRAINING:
+    elif not step.no_compensation or situation is Situation.DRAINING:
         step.compensation = Compensation.PENDING
     else:
         step.compensation = Compensation.COMPLETE

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+import msgspec
 
 from instances.projections.entries import ErrorInfo
 from instances.runtimes.protocol import Raw, StepKey, StepKind
@@ -38,8 +39,11 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(slots=True)
-class Attempt:
+_GOES_ON = (State.RUNNING, State.WAITING, State.RETRYING)
+_ENDED_AS = {Outcome(state.value): state for state in State if state not in _GOES_ON}
+
+
+class Attempt(msgspec.Struct, gc=False):
     """One attempt of a step; open while `outcome` is None."""
 
     number: int
@@ -53,8 +57,7 @@ class Attempt:
         self.outcome, self.ended_at, self.error = outcome, at, error
 
 
-@dataclass(slots=True)
-class StepRun:
+class StepRun(msgspec.Struct, gc=False):
     """One step, sleep, wait or compensation, from its start to now."""
 
     family: StepKind
@@ -69,7 +72,7 @@ class StepRun:
     """Node type of a document's step."""
     config: Raw | None = None
     sensitive: bool = False
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = []
     output: Raw | None = None
     """A step's output; for a wait what it received, `{payload, timestamp, type}`."""
     compensate_input: Raw | None = None
@@ -104,16 +107,20 @@ class StepRun:
     @property
     def state(self) -> State:
         if self.outcome is not None:
-            return State(self.outcome.value)
+            return _ENDED_AS[self.outcome]
         if self.outside or self.family in (StepKind.SLEEP, StepKind.WAIT):
             return State.WAITING
-        last = self.counted_attempts[-1] if self.counted_attempts else None
+        counted = self.counted_attempts
+        last = counted[-1] if counted else None
         return State.RETRYING if last is not None and last.outcome is Outcome.FAILED else State.RUNNING
 
     @property
     def counted_attempts(self) -> list[Attempt]:
-        """Attempts without those a drain cut off."""
-        return [attempt for attempt in self.attempts if attempt.outcome is not Outcome.INTERRUPTED]
+        """Attempts without those a drain cut off; only to be read."""
+        attempts = self.attempts
+        if len(attempts) == 1 and attempts[0].outcome is not Outcome.INTERRUPTED:
+            return attempts
+        return [attempt for attempt in attempts if attempt.outcome is not Outcome.INTERRUPTED]
 
     @property
     def retry_delay_ms(self) -> float | None:

@@ -87,6 +87,8 @@ async def workflows_where(connection: Connection, account_id: UUID, compare: Com
 _OF_ACCOUNT = f"select {NEEDED} from instance i where i.account_id = $1"
 _OF_WORKFLOW = "i.account_id = $1 and i.workflow_key = e.workflow_key"
 _LIVE = "left join live l on l.account_id = $1 and l.key = i.key"
+# Plans a sub-select by itself. As sorts are off, it would be read through in the order wanted outside: the table's.
+_APART = "offset 0"
 _ORDERS = {
     By.CREATED: "i.key {d}",
     By.TRANSACTION: "w.handle {d}, i.workflow_key {d}, i.transaction_id {d}, i.key {d}",
@@ -169,9 +171,9 @@ class Statement:
         """Rows the filter names, as a table `i`."""
         plan, add = self.plan, self.parameters.add
         if plan.keys is not None:
-            return f"({_OF_ACCOUNT} and i.key = any ({add(sorted(plan.keys), 'uuid[]')}))"
+            return f"({_OF_ACCOUNT} and i.key = any ({add(sorted(plan.keys), 'uuid[]')}) {_APART})"
         if plan.nos is not None:
-            return f"({_OF_ACCOUNT} and i.no = any ({add(sorted(plan.nos), 'bigint[]')}))"
+            return f"({_OF_ACCOUNT} and i.no = any ({add(sorted(plan.nos), 'bigint[]')}) {_APART})"
         column, values = (
             ("transaction_id", plan.transactions) if plan.transactions is not None else ("instance_id", plan.ids)
         )
@@ -259,7 +261,7 @@ where {statement.condition} and {statement.visible} order by {order} limit {limi
 def of_keys(branches: Sequence[str]) -> str:
     """The instances of the keys that `branches` select."""
     keys = " union all ".join(branches)
-    return f"(select c.key from ({keys}) c) c join instance i on i.account_id = $1 and i.key = c.key"
+    return f"""(select {NEEDED} from ({keys}) c join instance i on i.account_id = $1 and i.key = c.key {_APART}) i"""
 
 
 def merged_page(statement: Statement, branches: Sequence[str]) -> str:

@@ -350,7 +350,7 @@ async def test_a_retry_keeps_what_started_before_its_first_step(engine: Engine, 
     key = await engine.create("w")
     row = await engine.until(key, Status.ERRORED)
     broken.clear()
-    entries = [Entry(*(entry[name] for name in Entry.__dataclass_fields__)) for entry in await engine.journal(key)]
+    entries = [Entry(*(entry[name] for name in Entry.__struct_fields__)) for entry in await engine.journal(key)]
     for first, expected, called in ((None, ["a1", "b2", "c4"], ["c"]), ("b", ["a1", "b5", "c6"], ["b", "c"])):
         taken = takeover(entries, None, first, row["error"])
         repeat = Repeat(
