@@ -18,7 +18,7 @@ from app.faces.streams import frame
 from app.faces.workspaces import views
 from app.faces.workspaces.moments import Moments
 from instances.lifecycle import Kind
-from instances.projections.entries import Entry, read_failure
+from instances.projections.entries import Entry, ErrorInfo, read_failure
 from instances.projections.execution import Execution
 from instances.projections.execution_steps import ExecutionStep
 from instances.search.executions import Shown
@@ -230,8 +230,8 @@ def _by_name(told: Execution) -> dict[tuple[str | None, int | None], ExecutionSt
 def _under_way(step: ExecutionStep, entry: Entry) -> dict[str, Any]:
     error = None
     if entry.kind == Kind.ATTEMPT_FAILED:
-        failure = read_failure(entry.payload)
-        error = views.failure(failure.code, failure.message)
+        told = read_failure(entry.payload)
+        error = views.failure(ErrorInfo(told.name, told.message))
     return views.step_under_way(step, attempts=entry.attempt or 1, error=error)
 
 

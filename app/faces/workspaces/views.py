@@ -12,8 +12,7 @@ from instances.executions.service import CANCELLED
 from instances.figures.service import Statistics
 from instances.inboxes.schemas import Notification, Task
 from instances.lifecycle import Status, TriggerSource
-from instances.payloads import loads
-from instances.projections.entries import read_error
+from instances.projections.entries import ErrorInfo, read_error
 from instances.projections.execution import Execution, execution
 from instances.projections.execution_steps import ExecutionStep, Forward
 from instances.projections.history import History
@@ -30,7 +29,8 @@ from versions.definitions.schemas import Definition
 DIALECT = "004"
 STEP_CANCELLED = "Execution cancelled"
 TIMED_OUT = "Action execution timeout"
-_TIMEOUT_CODE = "STEP_TIMEOUT"
+_TIMEOUTS = frozenset({"WorkflowTimeoutError", "STEP_TIMEOUT"})
+"""Names of the errors of steps that took too long."""
 
 STATUSES: dict[str, frozenset[Facet]] = {
     "PENDING": frozenset({Facet.HELD_BACK}),
@@ -141,9 +141,7 @@ def error_of(told: Execution) -> str | None:
     facts = told.facts
     if facts.status is Status.TERMINATED:
         return (read_error(facts.error).message if facts.error else "") or CANCELLED
-    if told.error is None or facts.error is None:
-        return None
-    return TIMED_OUT if loads(facts.error).get("code") == _TIMEOUT_CODE else told.error.message
+    return None if told.error is None else failure(told.error)
 
 
 def steps_of(told: Execution) -> list[ExecutionStep]:
@@ -185,15 +183,12 @@ def step_under_way(one: ExecutionStep, *, attempts: int, error: str | None) -> d
 def _error_of_step(one: ExecutionStep) -> str | None:
     if one.state is Forward.CANCELLED:
         return STEP_CANCELLED
-    failed = one.invoke.error
-    if failed is None:
-        return None
-    return failure(one.invoke.error_code, failed.message)
+    return None if one.invoke.error is None else failure(one.invoke.error)
 
 
-def failure(code: str | None, message: str) -> str:
-    """What is said of a failed attempt."""
-    return TIMED_OUT if code == _TIMEOUT_CODE else message
+def failure(error: ErrorInfo) -> str:
+    """What is said of a failed attempt, and of an execution that failed by it."""
+    return TIMED_OUT if error.name in _TIMEOUTS else error.message
 
 
 def progress(numbers: Progress) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from tenants.auth import operator
-
 from tests.conformance.conftest import Face, client
 from tests.conformance.workspaces.support import (
     FAILING,

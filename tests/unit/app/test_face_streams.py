@@ -53,6 +53,13 @@ async def test_a_heartbeat_when_nothing_happens() -> None:
     assert events.closed
 
 
+async def test_the_last_word_when_the_credential_is_no_longer_good() -> None:
+    events = Events(stays=True)
+    stream = paced(events(), revoked, lambda: COMMENT, lambda error: f"bye {error.status}".encode(), beat=0)
+    assert [piece async for piece in stream] == [RETRY, b"bye 401"]
+    assert events.closed
+
+
 async def test_it_ends_when_its_time_is_over() -> None:
     events = Events(stays=True)
     assert [piece async for piece in paced(events(), allowed, lambda: COMMENT, lifetime=0)] == [RETRY]
