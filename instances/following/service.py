@@ -12,7 +12,7 @@ from uuid import UUID
 from instances import store as instance_store
 from instances.errors import InstanceNotFound
 from instances.following import store
-from instances.following.store import Told
+from instances.following.store import Mark, Told
 from instances.following.watcher import Watcher
 from instances.lifecycle import Kind
 from instances.live_feed import LiveFeed
@@ -65,8 +65,16 @@ class Follow:
                 if len(entries) < CHUNK and state.seq <= after:
                     await watched.grown()
 
-    async def workflow(self, caller: Caller, workflow_key: UUID) -> AsyncGenerator[list[Told]]:
-        """Entries of all instances of a workflow, from now on; it never ends by itself.
+    async def mark(self, caller: Caller) -> Mark:
+        """Where all feeds of the account end now: for a stream that is to begin before somebody reads it."""
+        caller.require(READ)
+        async with self._db.scope(caller.account_id) as connection:
+            return await store.now(connection)
+
+    async def workflow(
+        self, caller: Caller, workflow_key: UUID, since: Mark | None = None
+    ) -> AsyncGenerator[list[Told]]:
+        """Entries of all instances of a workflow, from `since` or now on; it never ends by itself.
 
         In the order of commits; of each instance in the order of its journal. Raises `NotAllowed`,
         :class:`WorkflowNotFound`.
@@ -76,7 +84,7 @@ class Follow:
         async with self._db.scope(account) as connection:
             if workflow_key not in await workflows(connection, account, caller.workspace_id):
                 raise WorkflowNotFound()
-            mark = await store.now(connection)
+            mark = since or await store.now(connection)
         async with self._watcher.watch(account, workflow_key, mark) as watched:
             while True:
                 told, more = [], False

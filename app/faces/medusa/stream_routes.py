@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,7 @@ from app.faces.medusa.telling import FINISH, Event, Teller
 from app.faces.streams import frame, last_event_id, open_stream
 from instances.errors import InstanceNotFound
 from instances.event_stream import EventStream
-from instances.following.store import Told
+from instances.following.store import Mark, Told
 from instances.projections.entries import Entry
 from instances.search.store import Row
 from instances.service import InstanceService
@@ -49,7 +49,8 @@ async def follow_workflow(
     """What happens in all transactions of a workflow, from now on."""
     caller.require(READ)
     workflow = await find_workflow(versions, caller, workflow_id)
-    return await _open(_Source(caller, instances, workflow).of_workflow, caller, instances, tenants)
+    source, mark = Source(caller, instances, workflow), await instances.follow.mark(caller)
+    return await _open(lambda: source.of_workflow(mark), caller, instances, tenants)
 
 
 @get("/workflows-executions/{workflow_id:str}/{transaction_id:str}/subscribe", opt=STREAM)
@@ -101,11 +102,13 @@ async def _of_transaction(
     start = seen
     if start is None:
         start = history.last_seq if history.end is None else history.end.seq - 1
-    source = _Source(caller, instances, workflow, path)
+    source = Source(caller, instances, workflow, path)
     return await _open(lambda: source.of_transaction(row, start), caller, instances, tenants)
 
 
-async def _open(events: Any, caller: Caller, instances: InstanceService, tenants: TenantService) -> EventStream:
+async def _open(
+    events: Callable[[], AsyncGenerator[bytes]], caller: Caller, instances: InstanceService, tenants: TenantService
+) -> EventStream:
     return await open_stream(
         events,
         caller=caller,
@@ -116,7 +119,7 @@ async def _open(events: Any, caller: Caller, instances: InstanceService, tenants
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """Frames for one stream. `path`: of the only step it tells of, with the end of the transaction."""
 
     caller: Caller
@@ -143,10 +146,10 @@ class _Source:
                 return
             after = 0
 
-    async def of_workflow(self) -> AsyncGenerator[bytes]:
-        """What all instances of the workflow tell from now on."""
+    async def of_workflow(self, since: Mark) -> AsyncGenerator[bytes]:
+        """What all instances of the workflow tell from then on."""
         tellers: OrderedDict[UUID, Teller] = OrderedDict()
-        stream = self.instances.follow.workflow(self.caller, self.workflow.workflow_key)
+        stream = self.instances.follow.workflow(self.caller, self.workflow.workflow_key, since)
         async with contextlib.aclosing(stream) as chunks:
             async for chunk in chunks:
                 for told in chunk:
