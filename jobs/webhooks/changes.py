@@ -136,10 +136,12 @@ class Changes:
         """The instance as it was after the last entry read."""
         row, history, end = self._recorded.row, self._history, self._history.end
         over = end if self._status.finished else None
+        # The row knows a little earlier when the run began; but it may be the run after a restart.
+        began = min(filter(None, (row.facts.started_at, history.started_at)), default=None)
         facts = replace(
             row.facts,
             status=self._status,
-            started_at=history.started_at,
+            started_at=None if history.started_at is None else began,
             ended_at=over.at if over else None,
             modified_at=history.last_at or row.facts.created_at,
             error=over.payload if over and over.kind is Kind.ERRORED else None,
