@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -59,10 +60,18 @@ class ExecutionReader:
             journals = await store.entries(connection, caller.account_id, [row], WHOLE.kinds, None)
         return await self._shown(caller.account_id, row, fold(journals[row.facts.key]))
 
-    async def page(self, caller: Caller, search: Search) -> ShownPage:
-        """A page with all steps, journals read at once. Raises as :meth:`Searcher.search`."""
-        found = await self._searcher.search(caller, search, WHOLE)
-        shown = [await self._shown(caller.account_id, row, found.histories[row.facts.key]) for row in found.rows]
+    async def page(self, caller: Caller, search: Search, whole: Callable[[Row], bool] = lambda _row: True) -> ShownPage:
+        """A page, journals read at once. Those that are not to be `whole` are shown as if nothing had been written and
+        nothing were known of their documents: they have their facts, and no steps. Raises as :meth:`Searcher.search`.
+        """
+        found = await self._searcher.search(caller, search, WHOLE, whole)
+        shown: list[Shown] = []
+        for row in found.rows:
+            history = found.histories.get(row.facts.key)
+            if history is None:
+                shown.append(Shown(row, execution(row.facts, row.facet, History(), None)))
+            else:
+                shown.append(await self._shown(caller.account_id, row, history))
         return ShownPage(shown, found)
 
     async def known_steps(self, caller: Caller, workflow_key: UUID) -> list[KnownStep]:

@@ -56,8 +56,15 @@ class Searcher:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def search(self, caller: Caller, search: Search, histories: Detail | None = None) -> Found:
-        """A page of the caller's instances; with `histories` the journals' histories, in that detail, along with it.
+    async def search(
+        self,
+        caller: Caller,
+        search: Search,
+        histories: Detail | None = None,
+        of: Callable[[Row], bool] = lambda _row: True,
+    ) -> Found:
+        """A page of the caller's instances; with `histories` the journals' histories of those rows `of` holds for, in
+        that detail, along with it.
 
         Raises :class:`NotAllowed`, and :class:`InvalidRequest` for a search that would have to look at too many rows.
         """
@@ -68,12 +75,13 @@ class Searcher:
                 found = await _Page(connection, caller, search).read()
                 rows = await store.rows(connection, caller.account_id, found.keys, found.held, payloads=search.payloads)
                 journals = {}
-                if histories is not None and rows:
-                    journals = await store.entries(connection, caller.account_id, rows, histories.kinds, histories.cut)
+                told = [row for row in rows if of(row)] if histories is not None else []
+                if histories is not None and told:
+                    journals = await store.entries(connection, caller.account_id, told, histories.kinds, histories.cut)
             except asyncpg.QueryCanceledError:
                 raise InvalidRequest(NARROW) from None
-        told = {key: fold(entries) for key, entries in journals.items()}
-        return Found(rows, found.more, found.total, found.capped, told)
+        folded = {key: fold(entries) for key, entries in journals.items()}
+        return Found(rows, found.more, found.total, found.capped, folded)
 
     async def one(self, caller: Caller, key: UUID, *, with_deleted: bool = False) -> Row:
         """The instance of that key, whichever workflow it is of. Raises :class:`InstanceNotFound`."""

@@ -114,7 +114,7 @@ async def list_executions(
         start=place,
         counted=False,
     )
-    page = await instances.reader.page(caller, asked)
+    page = await instances.reader.page(caller, asked, whole=views.needs_steps)
     more = page.found.more
     keys = [one.row.facts.key for one in page.shown]
     older = bool(keys) and (more if not backwards else True)

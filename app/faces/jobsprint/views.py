@@ -12,7 +12,7 @@ import msgspec
 from instances.executions.service import CANCELLED
 from instances.figures.service import Timeline
 from instances.figures.store import Bucket, Metrics
-from instances.lifecycle import TriggerSource
+from instances.lifecycle import Status, TriggerSource
 from instances.payloads import loads
 from instances.projections.execution import Execution
 from instances.projections.execution_steps import ExecutionStep, Forward
@@ -20,6 +20,7 @@ from instances.projections.instance_view import raw_value
 from instances.projections.log_lines import LogLine
 from instances.search.executions import Shown
 from instances.search.query import Facet
+from instances.search.store import Row
 from tenants.clock import iso
 from tenants.spellings import EXECUTION, WORKFLOW, spell
 
@@ -71,6 +72,11 @@ def status_of(facet: Facet) -> str:
 def summary(shown: Shown) -> dict[str, Any]:
     """One of a list. Long texts in `inputData` are cut."""
     return {**_basics(shown), "inputData": _input(shown.execution, cut=True), **_error_of(shown.execution)}
+
+
+def needs_steps(row: Row) -> bool:
+    """Whether the summary names a step: the one an execution failed at."""
+    return row.facet.status is Status.ERRORED
 
 
 def detail(shown: Shown, logs: Sequence[LogLine], retried_by: Sequence[UUID]) -> dict[str, Any]:
