@@ -86,10 +86,11 @@ class Executions:
         return await wait_for(self._db, self._feed, caller.account_id, key, until, seconds)
 
     async def cancel(
-        self, caller: Caller, key: UUID, *, reason: str = CANCELLED, rollback: bool = False
+        self, caller: Caller, key: UUID, *, reason: str = CANCELLED, rollback: bool = False, via: str | None = None
     ) -> Cancellation:
         """End an unfinished instance, with `rollback` after compensating it. One that is terminated stays as it is.
 
+        `via` is how it was asked for, which the audit line names.
         Its error is then `{name: "WorkflowTerminated", message: reason, by}`. Raises :class:`CannotCancel` of one that
         ended otherwise.
         """
@@ -105,7 +106,7 @@ class Executions:
         if done.status is None:
             raise Unavailable()
         if done.outcome is Control.DONE:
-            await self._audit(caller, "cancel", execution)
+            await self._audit(caller, "cancel", execution, None if via is None else {"via": via})
         return Cancellation(done.status, done.at, done.outcome is Control.NOTHING)
 
     async def pause(self, caller: Caller, key: UUID) -> Status:

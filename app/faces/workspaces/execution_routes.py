@@ -152,7 +152,7 @@ async def cancel_by_post(
     slug: FromPath[str], execution_id: FromPath[str], caller: Who, instances: Instances, tenants: Tenants
 ) -> dict[str, Any]:
     """Cancel an execution; a body is ignored."""
-    return await _cancel(slug, execution_id, caller, instances, tenants)
+    return await _cancel("POST", slug, execution_id, caller, instances, tenants)
 
 
 @delete("/workflows/executions/{execution_id:str}", status_code=200)
@@ -160,16 +160,16 @@ async def cancel_by_delete(
     slug: FromPath[str], execution_id: FromPath[str], caller: Who, instances: Instances, tenants: Tenants
 ) -> dict[str, Any]:
     """Cancel an execution; this face deletes none."""
-    return await _cancel(slug, execution_id, caller, instances, tenants)
+    return await _cancel("DELETE", slug, execution_id, caller, instances, tenants)
 
 
 async def _cancel(
-    slug: str, id: str, caller: Caller, instances: InstanceService, tenants: TenantService
+    method: str, slug: str, id: str, caller: Caller, instances: InstanceService, tenants: TenantService
 ) -> dict[str, Any]:
     entered = await entered_to_write(tenants, caller, slug)
     key = execution_key(id)
     try:
-        await instances.executions.cancel(entered.caller, key)
+        await instances.executions.cancel(entered.caller, key, via=method)
     except CannotCancel:
         row = await instances.searcher.one(entered.caller, key)
         raise CannotCancelExecution(views.status_of(row.facet)) from None

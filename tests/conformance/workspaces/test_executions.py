@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from tenants.auth import operator
-from tests.conformance.conftest import Face, client
+from tests.conformance.conftest import PATIENCE, Face, client
 from tests.conformance.workspaces.support import (
     FAILING,
     FIVE,
@@ -47,6 +48,20 @@ async def test_both_verbs_cancel(face: Face, method: str) -> None:
     ]
     again = await face.http.request("POST" if method == "DELETE" else "DELETE", path)
     assert (again.status_code, again.json()) == (200, body)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_the_audit_names_the_verb_that_cancelled(face: Face, method: str) -> None:
+    id = (await start(face, await make(face, WAITS)))["id"]
+    await at_event(face, id)
+    await face.http.request(method, f"{HERE}/workflows/executions/{id}")
+    accounts = face.server.platform.tenants.accounts
+    async with asyncio.timeout(PATIENCE):
+        while not (found := [line for line in await accounts.audit_lines(face.tenant.id) if "cancel" in line.action]):
+            await asyncio.sleep(0.02)
+    [line] = found
+    assert line.action == "instance.cancel"
+    assert method in str(line.detail)
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])

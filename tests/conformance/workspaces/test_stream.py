@@ -191,7 +191,7 @@ async def test_headers_of_a_stream(face: Face) -> None:
         assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert answer.headers["cache-control"] == "no-cache, no-transform"
         assert answer.headers["x-accel-buffering"] == "no"
-        assert [line async for line in answer.aiter_lines()][:2] == ["retry: 3000", ""]
+        assert [line async for line in answer.aiter_lines()][:2] == ["retry: 3000", "event: connected"]
 
 
 async def test_as_many_streams_as_a_credential_may_have(face: Face) -> None:
