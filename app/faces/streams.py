@@ -21,9 +21,10 @@ from instances.live_feed import LiveFeed
 from tenants.auth import Caller
 from tenants.service import TenantService
 
-RETRY = b"retry: 3000\n\n"
-COMMENT = b": ping\n\n"
-"""The heartbeat no client sees."""
+RETRY = b"retry: 3000\n"
+"""A line of the first event: some readers take a block without data for an event, which their users cannot parse."""
+COMMENT = b": ping\n"
+"""The heartbeat no client sees, for the same reason without the empty line that ends an event."""
 BEAT = 15.0
 """Seconds without an event after which a heartbeat is sent."""
 LIFETIME = 3600.0

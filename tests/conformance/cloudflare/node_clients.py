@@ -43,6 +43,8 @@ class NodeClients:
 
     node: str
     folder: Path
+    scripts: Path = PROJECT
+    """Where the scripts are that use them."""
 
     async def run(
         self,
@@ -74,19 +76,21 @@ class NodeClients:
 
     def project(self, folder: Path) -> Path:
         """Make `folder` one in which scripts find the clients: the test's own copy of the scripts of this project."""
-        for script in PROJECT.glob("*.*js*"):
+        for script in self.scripts.glob("*.*js*"):
             shutil.copy(script, folder)
         (folder / "node_modules").symlink_to(self.folder / "node_modules")
         return folder
 
 
-def node_clients(cache: Path) -> NodeClients:
-    """The clients, installed below `cache` unless they are there. Skips the test where that is not possible."""
+def node_clients(cache: Path, project: Path = PROJECT) -> NodeClients:
+    """The clients of a project, installed below `cache` unless they are there. Skips the test where that is not
+    possible.
+    """
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("npm is not installed: clients that need Node are not tried")
-    lock = hashlib.sha256((PROJECT / "package-lock.json").read_bytes()).hexdigest()[:16]
-    folder = _installed(cache / f"clients-{lock}", "ci", project=PROJECT)
-    return NodeClients(_node(cache), folder)
+    lock = hashlib.sha256((project / "package-lock.json").read_bytes()).hexdigest()[:16]
+    folder = _installed(cache / f"clients-{lock}", "ci", project=project)
+    return NodeClients(_node(cache), folder, project)
 
 
 def wrangler_with_runtime(cache: Path) -> NodeClients:

@@ -110,3 +110,8 @@ def test_where_to_go_on(headers: dict[str, str], query: str, expected: int | Non
 def test_frames() -> None:
     assert frame("step", b"{}") == b"event: step\ndata: {}\n\n"
     assert frame("step", b"{}", 5) == b"event: step\nid: 5\ndata: {}\n\n"
+
+
+def test_neither_the_pace_nor_a_heartbeat_looks_like_an_event() -> None:
+    """The SDK of Medusa takes whatever ends with an empty line for one, whose data its users parse."""
+    assert b"\n\n" not in RETRY + COMMENT + COMMENT
