@@ -60,6 +60,9 @@ INVALID_FIELD = "INVALID_FIELD"
 
 def refuse(error: MillraceError, scope: Any, _now: datetime) -> Answer:
     """The answer to a request of this face that failed with `error`."""
+    version = negotiation.version_in(scope["path"])
+    if isinstance(error, NoRoute) and version is not None and version not in negotiation.SUPPORTED:
+        error = UnsupportedVersion(version)
     status = error.status if error.status in _CODES or error.status >= 500 else 400
     body: dict[str, Any] = {"message": words_of(error, scope), "code": code_of(error)}
     headers: dict[str, str] = {}
