@@ -6,13 +6,23 @@ from datetime import datetime
 
 from tenants.database import Database
 
+# An instance stays until endpoints have been told of its end: while somebody reads the feed for the account, what he
+# has not read of the workflow must be younger. (Times of processes may be a little apart.)
+_TOLD = """
+not exists (
+  select from feed_cursor c cross join lateral (
+    select f.at from feed f where f.account_id = {of}.account_id and f.workflow_key = {of}.workflow_key
+      and (f.xid, f.no) > (c.xid, c.no) order by f.xid, f.no limit 1) f
+  where c.name = 'webhooks/' || {of}.account_id and f.at <= {at} + interval '10 seconds')
+"""
+
 # All of an instance goes in one statement, so a reader sees the whole instance or none of it, and a crash leaves no
 # orphans. `before` bounds the journal entries of one transaction. What is being restarted is locked and skipped. The
 # cast keeps the planner from the index of finished instances, which it takes for small while its statistics are old.
-_RETIRE = """
+_RETIRE = f"""
 with due as materialized (
   select i.account_id, i.key, i.workflow_key, i.status, i.seq from instance i
-  where i.retain_until <= $1 and i.status::int >= 6
+  where i.retain_until <= $1 and i.status::int >= 6 and {_TOLD.format(of="i", at="i.ended_at")}
   order by i.retain_until limit $2 for update skip locked
 ), fit as materialized (
   select * from (select due.*, sum(seq) over (order by account_id, key) - seq as before from due) q where before < $3
@@ -36,7 +46,8 @@ select (select count(*) from fit) as retired, (select count(*) from due) as due
 
 # Rows of short-lived kinds: table, and when a row is old ($1: now). Those of `tenants` are its own service's.
 _EXPIRED = {
-    "feed": "at < $1::timestamptz - interval '1 day'",
+    "feed": """at < $1::timestamptz - interval '1 day' and not exists (select from feed_cursor c
+               where c.name = 'webhooks/' || feed.account_id and (feed.xid, feed.no) > (c.xid, c.no))""",
     "termination_job": "finished_at < $1::timestamptz - interval '7 days'",
 }
 

@@ -111,8 +111,6 @@ class DispatchEvents:
 
     async def _look(self) -> None:
         accounts = await store.subscribed(self._db)
-        for gone in self._accounts - accounts:
-            await store.forget(self._db, gone, self._clock.now())
         if not accounts:
             self._mark = None
         elif self._mark is None:  # whoever reads for the first time may have missed anything

@@ -1,4 +1,4 @@
-"""Deleting deliveries that have outlived their time, and what deleted endpoints leave behind."""
+"""Deleting deliveries that have outlived their time, and what endpoints that are gone leave behind."""
 
 from __future__ import annotations
 
@@ -18,5 +18,6 @@ class RetireDeliveries:
 
     async def tick(self) -> bool:
         """One batch of each; whether more are waiting."""
+        await store.forget(self._db, self._clock.now())
         expired = await store.expire(self._db, self._clock.now(), BATCH)
         return await store.empty_deleted(self._db, BATCH) > 0 or expired == BATCH

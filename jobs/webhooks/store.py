@@ -247,14 +247,19 @@ update feed_cursor set xid = $4::text::xid8, no = $5, until = null
 where name = 'webhooks/' || $1::uuid and xid = $2::text::xid8 and no = $3 returning 1
 """
 
-FORGET = "delete from feed_cursor where name = 'webhooks/' || $1::uuid and (until is null or until <= $2)"
-
-# A report nobody has begun to send is brought up to date; the next comes a second after it at the earliest.
+# A report nobody has begun to send, which is the newest, is brought up to date; the next comes a second after it at the
+# earliest. The cast keeps the planner from the index of open deliveries.
 FRESHEN = f"""
-update webhook_delivery d set body = c.body, event_id = c.event_id
-from unnest($2::bigint[], $3::uuid[], $4::text[], $5::text[]) as c(webhook_no, key, event_id, body)
-where d.account_id = $1 and d.webhook_no = c.webhook_no and d.instance_key = c.key and d.event = '{PROGRESS}'
-  and d.status = 0 and d.claim = 0
+update webhook_delivery d set body = n.body, event_id = n.event_id
+from (
+  select x.no, c.event_id, c.body
+  from unnest($2::bigint[], $3::uuid[], $4::text[], $5::text[]) as c(webhook_no, key, event_id, body)
+  cross join lateral (
+    select y.no from webhook_delivery y
+    where y.account_id = $1 and y.webhook_no = c.webhook_no and y.instance_key = c.key and y.event = '{PROGRESS}'
+    order by y.no desc limit 1) x
+) n
+where d.account_id = $1 and d.no = n.no and d.status::int = 0 and d.claim = 0
 returning d.webhook_no, d.instance_key
 """
 
@@ -361,11 +366,6 @@ async def feed(db: Database, account_id: UUID, after: tuple[str, int], limit: in
         )
         for row in rows
     ]
-
-
-async def forget(db: Database, account_id: UUID, now: datetime) -> None:
-    """Nobody of the account listens any more."""
-    await db.engine.execute(FORGET, account_id, now)
 
 
 async def deliver(
@@ -542,6 +542,12 @@ with gone as materialized (
 select (select count(*) from gone) + (select count(*) from emptied)
 """
 
+# As long as there is a cursor, what it has not passed is kept for it.
+_FORGET = """
+delete from feed_cursor c where starts_with(c.name, 'webhooks/') and (c.until is null or c.until <= $1)
+  and not exists (select from webhook w where w.account_id = substr(c.name, 10)::uuid and w.active)
+"""
+
 _SEALED = """
 select account_id, no, id, secret, former_secret from webhook
 where (account_id, no) > ($1, $2) and deleted_at is null order by account_id, no limit $3
@@ -563,6 +569,12 @@ async def empty_deleted(db: Database, limit: int) -> int:
     """Delete up to `limit` deliveries of a deleted endpoint, and the endpoint with the last; 0: there is none."""
     async with db.fresh_plans() as connection:
         return await connection.fetchval(_OF_DELETED, limit)
+
+
+async def forget(db: Database, now: datetime) -> None:
+    """Read the feed no more for accounts in which nobody listens."""
+    async with db.fresh_plans() as connection:
+        await connection.execute(_FORGET, now)
 
 
 async def sealed(db: Database, after: tuple[UUID, int], limit: int) -> list[asyncpg.Record]:

@@ -277,7 +277,7 @@ async def test_no_statement_costs_more_as_tables_grow(engine: Engine) -> None:
     [
         (
             "enable_seqscan",
-            ["claim", "flush", "event that wakes", "pause", "journals", "inboxes", "take over", "retention"],
+            ["claim", "flush", "event that wakes", "pause", "journals", "inboxes", "take over"],
         ),
         ("enable_hashjoin", ["flush that ends", "flush that parks"]),
     ],

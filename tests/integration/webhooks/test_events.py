@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from instances.lifecycle import Kind, Status
+from jobs.retention.retiring import RetireInstances
+from jobs.retention.store import expire
 from jobs.webhooks import dispatch as dispatching
 from jobs.webhooks import store
 from jobs.webhooks.dispatch import READING, DispatchEvents
+from jobs.webhooks.retiring import RetireDeliveries
 from tests.integration.webhooks.conftest import RUNS, Post
 
 FIRST_DEFINITION = {
@@ -364,9 +367,44 @@ async def test_what_is_switched_off_hears_nothing_of_the_meantime(post: Post) ->
     await post.made("meanwhile")
     await post.happen("meanwhile", (Kind.STARTED,))
     assert await post.delivered() == []
+    await RetireDeliveries(post.db, post.world.clock).tick()
     assert await post.world.admin.fetchval("select count(*) from feed_cursor where name like 'webhooks/%'") == 0
     await post.webhooks.update(post.world.caller, hook.no, Wanted(active=True))
     assert await post.delivered() == []
     await post.made("later")
     await post.happen("later", (Kind.STARTED,))
     assert len(await post.delivered()) == 1
+
+
+async def test_nothing_is_removed_that_has_not_been_told(post: Post) -> None:
+    """Neither an instance whose retention is over at once, nor rows of the feed, however old."""
+    admin, clock = post.world.admin, post.world.clock
+    await post.listen("workflow.execution.started", "workflow.execution.completed")
+    await post.delivered()  # the account is read from now on
+    await post.made("short", success_retention_ms=0)
+    await post.happen("short", (Kind.STARTED,))
+    await post.end("short")
+    clock.advance(3 * 86_400)
+    retire = RetireInstances(post.db, clock)
+    await retire.tick()
+    await expire(post.db, clock.now(), 100)
+    told = await post.delivered()
+    assert names(told) == ["workflow.execution.started", "workflow.execution.completed"]
+    await retire.tick()
+    await expire(post.db, clock.now(), 100)
+    assert await admin.fetchval("select count(*) from instance") == 0
+    assert await admin.fetchval("select count(*) from feed") == 0
+
+
+async def test_an_account_nobody_listens_in_any_more_keeps_nothing_back(post: Post) -> None:
+    from jobs.webhooks.service import Wanted
+
+    hook = await post.listen("workflow.execution.completed")
+    await post.delivered()
+    await post.webhooks.update(post.world.caller, hook.no, Wanted(active=False))
+    await post.made("short", success_retention_ms=0)
+    await post.end("short")
+    retire = RetireInstances(post.db, post.world.clock)
+    await RetireDeliveries(post.db, post.world.clock).tick()
+    await retire.tick()
+    assert await post.world.admin.fetchval("select count(*) from instance") == 0
