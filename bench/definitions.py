@@ -37,6 +37,15 @@ WAITER = _document(
 )
 """Waits for an event."""
 
+STORED = _document(
+    [
+        *_chain(9, {"type": "noop"}),
+        {"id": "go", "type": "wait_for_event", "depends_on": ["s9"], "config": {"event": "go", "timeout": "300 days"}},
+    ],
+    {"got": "{{ abs(steps.go.output.n) }}"},
+)
+"""Ten steps, the last of which waits for an event. One whose `n` is no number is an error."""
+
 SLEEPER = _document([{"id": "until", "type": "wait_until", "config": {"at": "{{ trigger.at }}"}}])
 """Sleeps until the time it is given."""
 

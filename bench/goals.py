@@ -50,4 +50,6 @@ GOALS: dict[str, list[Goal]] = {
     "egress": [Goal("calls_per_second", least=1_000), Goal("http_share", least=0.33)],
     "recovery": [Goal("resumed", most=10), Goal("lost", most=0)],
     "idle": [Goal("percent", most=3)],
+    "face_list": [Goal("p95", most=50)],
+    "metrics": [Goal("p95", most=300)],
 }

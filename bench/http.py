@@ -79,9 +79,15 @@ class Api:
     async def call(self, method: str, path: str, body: Any = None) -> Any:
         """Ask and return `result`. Raises :class:`ServerSaid` for an error, `OSError` when the server is away."""
         payload = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
-        request = b"%s %s%s HTTP/1.1\r\n%scontent-length: %d\r\n\r\n%s" % (
+        return msgspec.json.decode(await self._send(method, self._root + path, payload))["result"]
+
+    async def get(self, path: str) -> bytes:
+        """The body of the answer of any face. Raises as :meth:`call`."""
+        return await self._send("GET", path, b"")
+
+    async def _send(self, method: str, path: str, payload: bytes) -> bytes:
+        request = b"%s %s HTTP/1.1\r\n%scontent-length: %d\r\n\r\n%s" % (
             method.encode(),
-            self._root.encode(),
             path.encode(),
             self._headers,
             len(payload),
@@ -91,7 +97,7 @@ class Api:
             status, answer = await connection.send(request)
         if status >= 400:
             raise ServerSaid(status, answer)
-        return msgspec.json.decode(answer)["result"]
+        return answer
 
     @contextlib.asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[Connection]:

@@ -36,6 +36,7 @@ class Arguments(msgspec.Struct):
     count: int
     in_flight: int = 50
     at_ms: int = 0
+    paths: list[str] = []
 
 
 class Wrong(Exception):
@@ -222,7 +223,19 @@ async def events(api: Api, arguments: Arguments) -> dict[str, float]:
     return {"per_second": arguments.count / seconds, **latencies(taken)}
 
 
-WORKLOADS = {workload.__name__: workload for workload in (through, asked, single, create, batch, events)}
+async def read(api: Api, arguments: Arguments) -> dict[str, float]:
+    """Ask for each of `paths`, one at a time, `count` times over: the p95 of each path, by path."""
+    taken: dict[str, list[float]] = {path: [] for path in arguments.paths}
+    for number in range(arguments.count + 5):
+        for path, seconds in taken.items():
+            began = time.perf_counter()
+            await api.get(path)
+            if number >= 5:  # the first ones warm connections, plans and the cache up
+                seconds.append(time.perf_counter() - began)
+    return {path: percentile(seconds, 0.95) * 1000 for path, seconds in taken.items()}
+
+
+WORKLOADS = {workload.__name__: workload for workload in (through, asked, single, create, batch, events, read)}
 
 
 async def measure(workload: str, arguments: Arguments) -> dict[str, float]:

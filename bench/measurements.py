@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from bench import definitions, floor
+from bench import definitions, faces, floor, stored
 from bench.platform import Platform
 
 Figures = dict[str, float]
@@ -36,6 +36,7 @@ class Sizes:
     waiting: int = 100_000
     killed: int = 500
     calls: int = 20_000
+    stored: int = 1_000_000
 
 
 QUICK = Sizes(
@@ -48,6 +49,7 @@ QUICK = Sizes(
     waiting=5_000,
     killed=100,
     calls=3_000,
+    stored=100_000,
 )
 
 
@@ -140,9 +142,10 @@ async def create(platform: Platform, sizes: Sizes) -> Figures:
 async def batch(platform: Platform, sizes: Sizes) -> Figures:
     """Batches of 100 creates, 4 at a time; what is created runs meanwhile."""
     await platform.deploy("bench-batch", definitions.HELLO)
-    figures = await platform.load("batch", "bench-batch", sizes.batch, in_flight=4)
-    await platform.settle("bench-batch")
-    return figures
+    async with _cpu(platform) as cpu:
+        figures = await platform.load("batch", "bench-batch", sizes.batch, in_flight=4)
+        await platform.settle("bench-batch")
+    return {**figures, **_per_instance(cpu, sizes.batch)}
 
 
 async def sleepers(platform: Platform, sizes: Sizes) -> Figures:
@@ -223,6 +226,17 @@ async def idle(platform: Platform, sizes: Sizes) -> Figures:
     return {"percent": sum(percent.values()), **percent}
 
 
+async def face_list(platform: Platform, sizes: Sizes) -> Figures:
+    """Lists of 100 instances of ten steps, of an account with very many of them. See :mod:`bench.faces`."""
+    return await faces.measure_lists(platform, await stored.fill(platform, sizes.stored))
+
+
+async def metrics(platform: Platform, sizes: Sizes) -> Figures:
+    """Metrics over 100,000 executions of the same account."""
+    await stored.fill(platform, sizes.stored)
+    return await faces.measure_metrics(platform)
+
+
 MEASUREMENTS: dict[str, Callable[[Platform, Sizes], Awaitable[Figures]]] = {
     measurement.__name__: measurement
     for measurement in (
@@ -243,9 +257,11 @@ MEASUREMENTS: dict[str, Callable[[Platform, Sizes], Awaitable[Figures]]] = {
         egress,
         recovery,
         idle,
+        face_list,
+        metrics,
     )
 }
-ONCE = {"parked", "sandbox", "recovery", "idle", "sleepers"}
+ONCE = {"parked", "sandbox", "recovery", "idle", "sleepers", "face_list", "metrics"}
 """Measured in one round only: they take long, or leave the platform full."""
 
 

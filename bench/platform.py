@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,14 @@ class Platform:
         await self.api.call("PUT", f"/workflows/{name}", {"script_name": name, "class_name": "Bench"})
 
     async def load(
-        self, workload: str, workflow: str, count: int, *, in_flight: int = 50, at_ms: int = 0
+        self,
+        workload: str,
+        workflow: str,
+        count: int,
+        *,
+        in_flight: int = 50,
+        at_ms: int = 0,
+        paths: Sequence[str] = (),
     ) -> dict[str, float]:
         """Run a workload of `bench.load` in a process of its own; what it measured."""
         arguments = Arguments(
@@ -79,6 +86,7 @@ class Platform:
             count=count,
             in_flight=in_flight,
             at_ms=at_ms,
+            paths=list(paths),
         )
         process = await asyncio.create_subprocess_exec(
             sys.executable,
