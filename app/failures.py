@@ -91,6 +91,7 @@ def _of_litestar(error: HTTPException) -> MillraceError:
 def _allowed(error: MethodNotAllowedException) -> tuple[str, ...]:
     given = {name.lower(): value for name, value in (error.headers or {}).items()}
     methods = {method.strip() for method in given.get("allow", "").split(",") if method.strip()}
+    methods.discard("websocket")  # Litestar's name for a handler of WebSockets on the same path
     if "GET" in methods:
         methods.add("HEAD")
     return tuple(sorted(methods))

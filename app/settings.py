@@ -72,6 +72,10 @@ class Settings:
 
     webhook_secret_on_update: bool = True
     """Whether the answer to a change of a webhook shows its secret."""
+    graphql_introspection: str = "authenticated"
+    """Who may read the GraphQL schema: `authenticated`, `public`, or `off` for nobody."""
+    graphiql: bool = True
+    """Whether `/graphql` shows browsers a page to write operations on."""
 
     def require_secret(self) -> bytes:
         """The secret as bytes; :class:`SettingsError` when it is missing or too short."""
@@ -108,6 +112,8 @@ _LEAST = {
 """The smallest value that makes sense; a lease is renewed every second."""
 _MOST = 1_000_000
 
+_CHOICES = {"graphql_introspection": ("authenticated", "public", "off")}
+"""Settings that are one word of several."""
 
 SECRET_FIELDS = frozenset({"secret", "secret_previous", "database_url", "redis_url"})
 
@@ -123,6 +129,8 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
             values[field.name] = _number(name, env[name], kind, _LEAST[field.name])
         elif name in env and kind not in (int, float):
             values[field.name] = _convert(name, env[name], kind)
+        if field.name in _CHOICES and values.get(field.name, field.default) not in _CHOICES[field.name]:
+            raise SettingsError(f"{name} must be one of {', '.join(_CHOICES[field.name])}, not {env[name]!r}.")
     values.update(overrides)
     return Settings(**values)
 

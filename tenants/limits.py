@@ -34,6 +34,8 @@ BODY_SINGLE_BYTES = 3 * MIB
 """Create one instance, send one event: a payload of 1 MiB may be escaped once more as JSON text."""
 BODY_BATCH_BYTES = 16 * MIB
 BODY_UPLOAD_BYTES = 16 * MIB
+BODY_OPERATION_BYTES = 100 * KIB
+"""A GraphQL operation, as a body or as a message of a WebSocket."""
 JSON_DEPTH = 64
 SAFE_INTEGER = 2**53
 """Integers the platform reads must not exceed this: beyond it, JavaScript clients no longer tell neighbours apart."""

@@ -24,6 +24,8 @@ def limit_of(method: str, path: str) -> int:
             return limits.BODY_SINGLE_BYTES
         if path.endswith("/instances/batch"):
             return limits.BODY_BATCH_BYTES
+        if path == "/graphql":
+            return limits.BODY_OPERATION_BYTES
     if method in ("PUT", "POST") and _SCRIPT_UPLOAD.fullmatch(path):
         return limits.BODY_UPLOAD_BYTES
     return limits.BODY_BYTES

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from app.errors import NoRoute
 from app.faces.face import Answer
 from app.middleware import bodies, paths
 from app.middleware.clients import Proxies
@@ -65,11 +66,27 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            if scope["type"] == "websocket":
-                paths.canonicalise(scope)
+            if scope["type"] == "websocket" and not await self._admit(scope, send):
+                return
             await self._app(scope, receive, send)
             return
         await _Exchange(self, scope).run(receive, send)
+
+    async def _admit(self, scope: Any, send: Send) -> bool:
+        """Make a WebSocket's path canonical, and its client the one behind the proxies; refuse paths of nothing."""
+        try:
+            paths.canonicalise(scope)
+            self._allowed(scope["path"])
+        except NoRoute:
+            await send({"type": "websocket.close", "code": 1000, "reason": ""})  # before it is accepted: 403
+            return False
+        if scope.get("client"):
+            peer = scope["client"][0]
+            given = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+            address = self._proxies.client_of(peer, b",".join(given) if given else None)
+            if address != peer:
+                scope["client"] = (address, 0)
+        return True
 
 
 class RequestIds:
