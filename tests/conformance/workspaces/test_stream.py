@@ -149,6 +149,20 @@ async def test_a_cancelled_execution_ends_its_stream(face: Face) -> None:
     assert (rest[-1][2]["status"], rest[-1][2]["error"]) == ("CANCELLED", "Cancelled by user")
 
 
+async def test_actions_that_a_condition_skips(face: Face) -> None:
+    gate = {"type": "condition", "config": {"field": "trigger.never", "operator": "exists"}}
+    id = (await start(face, await make(face, [*WAITS[:2], gate, *THREE[:2]])))["id"]
+    await at_event(face, id)
+    async with stream(face.http, id) as events:
+        [await anext(events) for _ in range(3)]
+        await go(face)
+        rest = [one async for one in events]
+    steps = [(data["actionId"], data["status"]) for name, _, data in rest if name == "step"]
+    assert steps == [("action-1", "success"), ("action-2", "success"), ("action-3", "skipped"), ("action-4", "skipped")]
+    numbers = [(data["completedSteps"], data["skippedSteps"]) for name, _, data in rest if name == "progress"]
+    assert numbers == [(2, 0), (3, 0), (4, 1), (5, 2), (5, 2)]
+
+
 async def test_a_failed_execution_is_a_complete(face: Face) -> None:
     execution = await start(face, await make(face, FIVE), 60)
     events = await whole(face.http, execution["id"])
