@@ -21,7 +21,7 @@ import structlog
 
 from instances.projections.execution import Blocker, MilestoneState, SyncPointState
 from instances.projections.execution_steps import ExecutionStep
-from instances.search.recorded import Recorder
+from instances.search.recorded import Recorded, Recorder
 from jobs.metrics import WEBHOOK_EVENTS
 from jobs.webhooks import store
 from jobs.webhooks.catalogue import PROGRESS, wanted
@@ -35,6 +35,10 @@ from versions.definitions.service import DefinitionService
 
 ROWS = 50
 """Rows of an account's feed read at once."""
+GROWN = 500
+"""Instances after which no further row is taken along."""
+AT_ONCE = 50
+"""Journals in memory at once."""
 READING = timedelta(seconds=10)
 """How long an account is its reader's, unless it is given back before."""
 KEPT = timedelta(days=30)
@@ -130,7 +134,8 @@ class DispatchEvents:
         after = read
         new: list[NewDelivery] = []
         try:
-            rows = await store.feed(self._db, account_id, read, ROWS)
+            found = await store.feed(self._db, account_id, read, ROWS)
+            rows = _bounded(found)
             if rows:
                 after = rows[-1].xid, rows[-1].no
                 hooks = {hook.no: hook for hook in await store.hooks(self._db, account_id)}
@@ -145,7 +150,7 @@ class DispatchEvents:
         if new:
             WEBHOOK_EVENTS.inc(len(new))
             self._dispatched()
-        return len(rows) == ROWS
+        return len(found) == ROWS or len(rows) < len(found)
 
     def _deliveries(self, account_id: UUID, hooks: dict[int, Hook], events: Sequence[Event]) -> Iterator[NewDelivery]:
         bodies: dict[tuple[str, str, str], str] = {}
@@ -200,26 +205,37 @@ class DispatchEvents:
     ) -> list[Event]:
         events: list[Event] = []
         firsts = {key: min(first for first, _, _ in one.ranges) for key, one in grown.items()}
-        for recorded in await self._recorder.read(account_id, firsts):
-            one = grown[recorded.row.facts.key]
-            listeners = frozenset().union(*(hooks for _, _, hooks in one.ranges))
-            names = frozenset().union(*(asked[no] for no in listeners if no in asked))
-            last = max(last for _, last, _ in one.ranges)
-            report: Change | None = None
-            told: list[Event] = []
-            for change in Changes(recorded, names.__contains__).of(lambda seq, one=one: bool(one.hears(seq)), last):
+        keys = list(firsts)
+        for place in range(0, len(keys), AT_ONCE):
+            chunk = {key: firsts[key] for key in keys[place : place + AT_ONCE]}
+            for recorded in await self._recorder.read(account_id, chunk):
+                events += await self._of_instance(account_id, recorded, grown[recorded.row.facts.key], asked)
+        return sorted(events, key=lambda event: event.at)
+
+    async def _of_instance(
+        self, account_id: UUID, recorded: Recorded, one: _Grown, asked: dict[int, frozenset[str]]
+    ) -> list[Event]:
+        listeners = frozenset().union(*(hooks for _, _, hooks in one.ranges))
+        names = frozenset().union(*(asked[no] for no in listeners if no in asked))
+        last = max(last for _, last, _ in one.ranges)
+        workflow_key, report = recorded.row.facts.workflow_key, None
+        told: list[Event] = []
+        try:
+            for change in Changes(recorded, names.__contains__).of(lambda seq: bool(one.hears(seq)), last):
                 if change.event == PROGRESS:
                     report = change  # the last one says it all
                 else:
                     told.append(self._event(account_id, change, one.hears(change.seq), self._data(change)))
                 await asyncio.sleep(0)
-            if report is not None:
-                figures = await self._definitions.node_figures(account_id, recorded.row.facts.workflow_key)
-                means = {node: figure.mean_ms for node, figure in figures.items()}
-                data = self._payloads.progress(report.shown, means, report.at)
-                told.append(self._event(account_id, report, listeners, data))
-            events += told
-        return sorted(events, key=lambda event: event.at)
+        except Exception as error:  # a journal nobody can read must not keep the account's others from being told
+            key = recorded.row.facts.key
+            log.error("webhook_journal_unreadable", account=account_id.hex, instance=str(key), exc_info=error)
+        if report is not None:
+            figures = await self._definitions.node_figures(account_id, workflow_key)
+            means = {node: figure.mean_ms for node, figure in figures.items()}
+            data = self._payloads.progress(report.shown, means, report.at)
+            told.append(self._event(account_id, report, listeners, data))
+        return told
 
     def _event(self, account_id: UUID, change: Change, hears: frozenset[int], data: dict[str, Any]) -> Event:
         key = change.shown.row.facts.key
@@ -239,6 +255,16 @@ class DispatchEvents:
                 return self._payloads.sync_point(shown, subject)
             case _:
                 return self._payloads.execution(shown)
+
+
+def _bounded(rows: list[Fed]) -> list[Fed]:
+    """As many of the rows as tell of `GROWN` instances, one at least."""
+    total = 0
+    for place, row in enumerate(rows):
+        total += len(row.keys)
+        if total > GROWN and place:
+            return rows[:place]
+    return rows
 
 
 def reading(account_id: UUID) -> Caller:

@@ -408,3 +408,36 @@ async def test_an_account_nobody_listens_in_any_more_keeps_nothing_back(post: Po
     await RetireDeliveries(post.db, post.world.clock).tick()
     await retire.tick()
     assert await post.world.admin.fetchval("select count(*) from instance") == 0
+
+
+async def test_a_journal_that_cannot_be_read_keeps_nobody_else_from_being_told(post: Post) -> None:
+    await post.listen("task.execution.retrying", "workflow.execution.started")
+    await post.made("broken")
+    await post.happen("broken", (Kind.STARTED,))
+    await post.happen("broken", (Kind.STEP_STARTED, "pack", 1, 1, {}), (Kind.ATTEMPT_FAILED, "pack", 1, 1, "{nonsense"))
+    await post.made("whole")
+    await post.happen("whole", (Kind.STARTED,))
+    told = await post.delivered()
+    assert names(told) == ["workflow.execution.started"] * 2
+
+
+async def test_rows_that_tell_of_many_are_taken_piece_by_piece(post: Post, monkeypatch) -> None:
+    monkeypatch.setattr(dispatching, "GROWN", 3)
+    monkeypatch.setattr(dispatching, "AT_ONCE", 2)
+    await post.listen("workflow.execution.started")
+    for n in range(7):
+        await post.made(f"i{n}")
+        await post.happen(f"i{n}", (Kind.STARTED,))
+    assert len(await post.delivered()) == 7
+
+
+async def test_a_step_that_runs_per_item_begins_and_ends_once(post: Post) -> None:
+    node = {"id": "each", "type": "noop", "for_each": "{{ input.items }}"}
+    await post.world.workflow("many", definition={"spec": "workflow/1", "name": "many", "nodes": [node]})
+    await post.listen("task.execution.*")
+    await post.made("i", "many", input='{"items":[1,2]}')
+    await post.happen("i", (Kind.STARTED,), (Kind.STEP_STARTED, "each", 1, 1, {}))
+    await post.happen("i", (Kind.STEP_COMPLETED, "each", 1, 1, "1"), (Kind.STEP_STARTED, "each", 2, 1, {}))
+    await post.happen("i", (Kind.STEP_COMPLETED, "each", 2, 1, "2"))
+    await post.end("i")
+    assert names(await post.delivered()) == ["task.execution.started", "task.execution.completed"]
