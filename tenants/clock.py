@@ -57,5 +57,4 @@ class ManualClock(Clock):
 
 def iso(moment: datetime) -> str:
     """RFC 3339, UTC, milliseconds, `Z`: the one timestamp format all faces send."""
-    moment = moment.astimezone(UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

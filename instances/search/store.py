@@ -311,9 +311,20 @@ def by_start(statement: Statement, need: int) -> str:
   where {statement.condition} order by i.started_at {d}, i.key {d} limit {need}"""
     never = f"""select i.key from instance i where {_OF_WORKFLOW} and i.status >= 6
     and i.started_at is null limit {statement.scan}"""
-    unfinished = f"""select u.key from live u where u.account_id = $1 and u.workflow_key = e.workflow_key
-    limit {statement.scan}"""
-    return of_keys([f"select b.key {each} cross join lateral ({one}) b" for one in (ended, never, unfinished)])
+    branches = [ended, never, *_unfinished_by_start(statement, need)]
+    return of_keys([f"select b.key {each} cross join lateral ({one}) b" for one in branches])
+
+
+def _unfinished_by_start(statement: Statement, need: int) -> list[str]:
+    """Of each workflow unfinished ones with the first by start among them: all, or those when `live` alone decides."""
+    of_workflow = "select u.key from live u where u.account_id = $1 and u.workflow_key = e.workflow_key"
+    if not statement.plan.exact:
+        return [f"{of_workflow} limit {statement.scan}"]
+    statuses = statement.parameters.add(sorted(map(int, statement.plan.unfinished)), "smallint[]")
+    fitting = f"{of_workflow} and u.status = any ({statuses}) and {statement.keys.replace('i.key', 'u.key')}"
+    d = statement.direction
+    begun = f"{fitting} and u.started_at is not null order by u.started_at {d}, u.key {d} limit {need}"
+    return [begun, f"{fitting} and u.started_at is null limit {statement.scan}"]
 
 
 # --- what is shown of the rows found -----------------------------------------------------------------------------

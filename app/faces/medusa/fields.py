@@ -39,7 +39,8 @@ class Fields:
         """What is wanted of an execution, in its order. Names it does not have are passed over."""
         told: dict[str, Any] = {}
         for name, value in whole.items():
-            picked = _pick(value, (name,), self)
+            plain = not self.unwanted and (name,) in self.wanted  # so it is without `fields`
+            picked = value if plain else _pick(value, (name,), self)
             if picked is not _NOTHING:
                 told[name] = picked
         return told
