@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.faces.medusa.states import compensate_of, invoke_of
+from app.faces.medusa.states import StepState, compensate_of, invoke_of
 from instances.projections.execution_steps import Compensation, ExecutionStep, Forward
 from instances.projections.history import History
 from instances.projections.steps import Outcome
@@ -16,6 +17,8 @@ from tenants.spellings import ulid_text
 from versions.document import Node
 
 ROOT = "_root"
+TREE_DEPTH = 100
+"""Steps one below the other that the definition shows as a tree; `steps` has all of them."""
 
 
 def path_of(step: ExecutionStep) -> str:
@@ -33,27 +36,31 @@ def epoch_ms(moment: datetime | None) -> int | None:
     return None if moment is None else round(moment.timestamp() * 1000)
 
 
-def steps(all: Sequence[ExecutionStep], history: History, version_key: UUID) -> dict[str, Any]:
-    """Every step by its path, and the root."""
-    root = {"id": ROOT, "next": [path_of(step) for step in all if step.depth == 1]}
-    return {ROOT: root} | {path_of(step): step_object(step, all, history, version_key) for step in all}
+def steps(
+    all: Sequence[ExecutionStep], history: History, definitions: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Every step by its path, and the root. `definitions` are those of the steps, by position."""
+    found = {ROOT: {"id": ROOT, "next": [path_of(step) for step in all if step.depth == 1]}}
+    for step, definition in zip(all, definitions, strict=True):
+        told = step_object(step, all, history, definition)
+        found[told["id"]] = told
+    return found
 
 
 def step_object(
-    step: ExecutionStep, all: Sequence[ExecutionStep], history: History, version_key: UUID
+    step: ExecutionStep, all: Sequence[ExecutionStep], history: History, definition: dict[str, Any]
 ) -> dict[str, Any]:
     """One step. Attempts and failures are those of its current half, going forward or being undone."""
     back = step.compensation is not Compensation.DORMANT
     phase = step.compensate if back else step.invoke
-    definition = definition_of(step, version_key)
     return {
         "id": path_of(step),
         "uuid": definition["uuid"],
         "depth": step.depth,
         "definition": definition,
         "saveResponse": step.node is None or step.node.save_output,
-        "invoke": invoke_of(step)._asdict(),
-        "compensate": compensate_of(step)._asdict(),
+        "invoke": _half(invoke_of(step)),
+        "compensate": _half(compensate_of(step)),
         "attempts": phase.attempts,
         "failures": phase.failures,
         "lastAttempt": epoch_ms(phase.last_attempt_at),
@@ -66,6 +73,10 @@ def step_object(
         "next": [path_of(all[child]) for child in step.children],
         "_v": 0,
     }
+
+
+def _half(told: StepState) -> dict[str, str]:
+    return {"state": told.state, "status": told.status}
 
 
 def failed_at(step: ExecutionStep, history: History) -> datetime | None:
@@ -117,20 +128,28 @@ def _options(node: Node) -> dict[str, Any]:
     return told
 
 
-def tree(all: Sequence[ExecutionStep], version_key: UUID) -> dict[str, Any]:
-    """The definition as a tree: the first step, with what follows in `next`; several first steps in a `next`."""
-    top = [_subtree(step, all, version_key) for step in all if step.depth == 1]
+def tree(all: Sequence[ExecutionStep], definitions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The definition as a tree: the first step, with what follows in `next`; several first steps in a `next`.
+
+    `definitions` are those of the steps, by position. Below `TREE_DEPTH` steps what follows is left out: readers of
+    JSON go no deeper.
+    """
+    top = [_subtree(step, all, definitions) for step in all if step.depth == 1]
     if len(top) == 1:
         return top[0]
     return {"next": top} if top else {}
 
 
-def _subtree(step: ExecutionStep, all: Sequence[ExecutionStep], version_key: UUID) -> dict[str, Any]:
-    told = definition_of(step, version_key)
-    following = [_subtree(all[child], all, version_key) for child in step.children]
-    if following:
-        told["next"] = following[0] if len(following) == 1 else following
-    return told
+def _subtree(
+    step: ExecutionStep, all: Sequence[ExecutionStep], definitions: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    told = definitions[step.position]
+    if step.depth >= TREE_DEPTH:
+        return told
+    following = [_subtree(all[child], all, definitions) for child in step.children]
+    if not following:
+        return told
+    return told | {"next": following[0] if len(following) == 1 else following}
 
 
 def seconds(milliseconds: float) -> float:
@@ -139,6 +158,7 @@ def seconds(milliseconds: float) -> float:
     return int(value) if value == int(value) else value
 
 
+@functools.lru_cache(maxsize=10_000)
 def _uuid(version_key: UUID, id: str) -> str:
     """The same for a step of a version, always."""
     return ulid_text(UUID(bytes=hashlib.sha256(version_key.bytes + id.encode()).digest()[:16]))

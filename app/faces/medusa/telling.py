@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from app.faces.medusa.steps import name_of, step_object
+from app.faces.medusa.steps import definition_of, name_of, step_object
 from app.faces.medusa.views import EXECUTION_TIMEOUT, output
 from instances.lifecycle import Kind
 from instances.projections.entries import Entry, read_error, read_failure
@@ -51,16 +51,18 @@ class Teller:
         self._version_key = version_key
         self._document = document
         self.history = History()
+        self._known: list[ExecutionStep] | None = None
 
     def heed(self, entry: Entry) -> None:
         """Know of an entry nobody is to be told of."""
         advance(self.history, entry)
+        self._known = None
 
     def tell(self, entry: Entry) -> list[Event]:
         """What an entry tells, in order."""
         before = self._run_of(entry)
         outside = before is not None and (before.outside or before.family is not StepKind.DO) and before.open
-        advance(self.history, entry)
+        self.heed(entry)
         tell = _TELL.get(entry.kind)
         return [] if tell is None else list(tell(_Told(self, entry, outside)))
 
@@ -72,7 +74,9 @@ class Teller:
             "transaction_id": transaction_id,
         }
         if event.step is not None:
-            told["step"] = step_object(event.step, self._steps(), self.history, self._version_key)
+            told["step"] = step_object(
+                event.step, self._steps(), self.history, definition_of(event.step, self._version_key)
+            )
         return told | event.fields
 
     def step_of(self, entry: Entry) -> ExecutionStep | None:
@@ -80,10 +84,14 @@ class Teller:
         return next((step for step in self._steps() if _is_of(step, entry)), None)
 
     def _steps(self) -> list[ExecutionStep]:
-        situation = _situation(self.history)
-        if self._document is not None:
-            return document_steps(self._document, self.history, situation)
-        return script_steps(self.history, situation)
+        """All steps, as they are behind the last entry."""
+        if self._known is None:
+            situation = _situation(self.history)
+            if self._document is not None:
+                self._known = document_steps(self._document, self.history, situation)
+            else:
+                self._known = script_steps(self.history, situation)
+        return self._known
 
     def _run_of(self, entry: Entry) -> StepRun | None:
         kinds = (StepKind.ROLLBACK,) if entry.kind in _UNDOING else (StepKind.DO, StepKind.SLEEP, StepKind.WAIT)
@@ -124,8 +132,9 @@ class _Told:
 
 
 def _begun(told: _Told) -> Iterator[Event]:
-    if (told.entry.count or 1) == 1 or told.teller._document is None:
-        yield Event("onStepBegin", told.step)
+    step = told.step
+    if step is not None and (step.node is None or (told.entry.count or 1) == 1):  # the first of several runs of a node
+        yield Event("onStepBegin", step)
 
 
 def _wait_begun(told: _Told) -> Iterator[Event]:

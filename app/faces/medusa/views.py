@@ -9,7 +9,7 @@ import msgspec
 
 from app.faces.medusa.fields import Fields
 from app.faces.medusa.states import WAITING_RESPONSE, compensate_of, invoke_of, state_of
-from app.faces.medusa.steps import epoch_ms, failed_at, name_of, seconds, steps, tree
+from app.faces.medusa.steps import definition_of, epoch_ms, failed_at, name_of, seconds, steps, tree
 from instances.listing import creation_time
 from instances.projections.execution import Execution, PermanentFailure
 from instances.projections.execution_steps import Compensation, ExecutionStep, Forward, Situation
@@ -75,6 +75,7 @@ def _flow(shown: Shown, fields: Fields) -> dict[str, Any]:
     execution, facts = shown.execution, shown.row.facts
     all, over = execution.steps, execution.situation.over
     states = {step.state for step in all}
+    definitions = [definition_of(step, facts.version_key) for step in all]
     ended = epoch_ms(execution.ended_at)
     return {
         "modelId": facts.handle,
@@ -95,8 +96,8 @@ def _flow(shown: Shown, fields: Fields) -> dict[str, Any]:
         "temporaryFailedAt": epoch_ms(
             max((at for step in all if (at := failed_at(step, execution.history)) is not None), default=None)
         ),
-        "definition": tree(all, facts.version_key),
-        "steps": steps(all, execution.history, facts.version_key),
+        "definition": tree(all, definitions),
+        "steps": steps(all, execution.history, definitions),
         "_v": 0,
     }
 
