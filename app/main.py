@@ -56,6 +56,13 @@ _CORS_EXPOSED = [
     "x-should-retry",
     "idempotent-replayed",
     "x-count-capped",
+    "x-total-count",
+    "link",
+    "location",
+    "api-version",
+    "ratelimit-limit",
+    "ratelimit-remaining",
+    "ratelimit-reset",
     "x-transaction-id",
     "x-workflow-execution-id",
 ]

@@ -24,6 +24,7 @@ _COMPRESSIBLE = (
     b"application/yaml",
     b"application/problem+json",
     b"application/openapi",
+    b"application/vnd.workflow-orchestration.",
 )
 
 Message = Any

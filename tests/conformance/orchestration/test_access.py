@@ -244,6 +244,15 @@ async def test_the_media_type_is_echoed(face: Face) -> None:
         assert (made.status_code, made.headers["content-type"]) == (201, media_type)
 
 
+async def test_long_answers_are_compressed_whatever_they_are_called(face: Face) -> None:
+    made = await face.http.post("/api/workflows", json={"name": "x", "description": "x" * 2000})
+    for media_type in ("application/json", VENDOR.format("v1")):
+        headers = {"accept": media_type, "accept-encoding": "gzip"}
+        answer = await face.http.get(made.headers["location"], headers=headers)
+        assert (answer.headers["content-encoding"], answer.json()) == ("gzip", made.json())
+        assert set(answer.headers["vary"].lower().split(", ")) == {"accept", "accept-encoding"}
+
+
 @pytest.mark.parametrize(
     ("path", "accept", "status", "version"),
     [
