@@ -28,7 +28,7 @@ from app.composition import Platform
 from app.errors import NotAuthenticated
 from app.faces.orchestration.graphql.api import SCHEMA
 from app.faces.orchestration.graphql.context import Context
-from app.faces.orchestration.graphql.limits import TOKENS_MAX, TOO_COMPLEX, check_cost, check_size, refused
+from app.faces.orchestration.graphql.limits import TOKENS_MAX, TOO_COMPLEX, TOO_DEEP, check_cost, check_size, refused
 from app.faces.orchestration.graphql.refusals import BAD_INPUT, dressed, dressed_all, request_id
 from tenants.auth import Caller
 
@@ -95,16 +95,11 @@ class Operations:
                 visit(document, _NoIntrospection())
         except GraphQLError as error:
             raise Refused(dressed_all([error], scope, _UNPARSED, suggest=suggest)) from None
-        if problems := validate(SCHEMA, document, max_errors=50):
-            raise Refused(dressed_all(problems, scope, _INVALID, suggest=suggest))
-        node = get_operation_ast(document, asked.operation_name)
         try:
-            if node is None:
-                raise refused(_unresolved(asked), _UNRESOLVED)
-            check_cost(document, node, asked.variables)
-        except GraphQLError as error:
+            return Operation(asked, document, _checked(document, asked, scope, suggest=suggest))
+        except RecursionError:
+            error = refused("The operation is nested too deeply.", TOO_DEEP)
             raise Refused(dressed_all([error], scope, _INVALID)) from None
-        return Operation(asked, document, node)
 
     async def run(self, operation: Operation, caller: Caller | None, scope: Any) -> dict[str, Any]:
         """The answer to a query or mutation. Raises :class:`Refused` for variables that do not fit."""
@@ -140,6 +135,20 @@ class Operations:
             yield {"errors": [dressed(error, scope)]}
         finally:
             await results.aclose()
+
+
+def _checked(document: DocumentNode, asked: Asked, scope: Any, *, suggest: bool) -> OperationDefinitionNode:
+    """The operation of a document that is valid, if it does not cost too much. Raises :class:`Refused`."""
+    if problems := validate(SCHEMA, document, max_errors=50):
+        raise Refused(dressed_all(problems, scope, _INVALID, suggest=suggest))
+    node = get_operation_ast(document, asked.operation_name)
+    try:
+        if node is None:
+            raise refused(_unresolved(asked), _UNRESOLVED)
+        check_cost(document, node, asked.variables)
+    except GraphQLError as error:
+        raise Refused(dressed_all([error], scope, _INVALID)) from None
+    return node
 
 
 def _parsed(query: str) -> DocumentNode:
