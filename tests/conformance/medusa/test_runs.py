@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -137,6 +138,23 @@ async def test_a_failed_run_is_an_error_of_its_caller(medusa: Medusa) -> None:
     assert shown["id"] == answer.headers["x-workflow-execution-id"]
     assert shown["state"] == "reverted"
     assert counted() == before + 1
+
+
+async def test_operators_choose_how_failures_are_told_and_how_long_is_waited(
+    medusa: Medusa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = medusa.face.server.platform
+    patient = dataclasses.replace(platform.settings, run_throws=False)
+    monkeypatch.setattr(platform, "settings", patient)
+    await medusa.face.deploy("flow", saga(FAILS))
+    answer = await medusa.run("flow", "t")
+    told = answer.json()["acknowledgement"]
+    assert (answer.status_code, told["hasFinished"], told["hasFailed"]) == (200, True, True)
+    monkeypatch.setattr(platform, "settings", dataclasses.replace(patient, run_wait=0.05))
+    await script(medusa, "await step.do('a', () => new Promise((done) => setTimeout(done, 1500)));")
+    late = await medusa.run("code", "t")
+    assert late.json()["acknowledgement"]["hasFinished"] is False
+    assert "preference-applied" not in late.headers
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,16 @@ async def test_all_of_a_workflow_from_now_on(follow: Follow, world: World, other
     assert len(set(seen)) == len(seen)
 
 
+async def test_all_of_a_workflow_from_a_mark_on(follow: Follow, world: World):
+    """What comes between the mark and the first reader is not missed."""
+    await made(world, "before")
+    workflow = await orders(world)
+    mark = await follow.mark(world.caller)
+    await made(world, "after")
+    async with asyncio.timeout(PATIENCE), aclosing(follow.workflow(world.caller, workflow, mark)) as told:
+        assert [one.transaction_id for one in await anext(told)] == ["after"]
+
+
 async def test_who_commits_late_is_not_left_out(follow: Follow, world: World, dsn: str):
     """Rows of the feed get their place when they are written, and are seen when they are committed."""
     workflow = await orders(world)

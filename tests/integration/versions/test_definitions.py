@@ -55,6 +55,20 @@ async def test_a_workflow_is_made_and_found_by_all_its_names(definitions, boss):
             await definitions.get(boss, reference)
 
 
+async def test_whoever_sees_executions_may_ask_which_workflow_is_meant(definitions, boss):
+    workflow = (await definitions.create(boss, "002", SAMPLE)).definition.workflow
+    reader = dataclasses.replace(boss, scopes=frozenset({"executions:read"}))
+    for reference in ("sample-workflow", str(workflow.workflow_key)):
+        named = await definitions.named(reader, reference)
+        assert (named.workflow_key, named.handle) == (workflow.workflow_key, "sample-workflow")
+    with pytest.raises(WorkflowNotFound):
+        await definitions.named(reader, "nobody")
+    with pytest.raises(WorkflowNotFound):
+        await definitions.named(dataclasses.replace(reader, account_id=UUID(int=1)), "sample-workflow")
+    with pytest.raises(NotAllowed):
+        await definitions.named(dataclasses.replace(boss, scopes=frozenset({"account:read"})), "sample-workflow")
+
+
 async def test_a_number_goes_before_a_name(definitions, boss, versions):
     numbered = (await definitions.create(boss, "002", SAMPLE)).definition.workflow
     digits = str(numbered.no)
