@@ -116,6 +116,34 @@ async def test_what_was_committed_before_is_not_told_and_what_comes_after_is(pos
     assert [one["data"]["id"] for one in told] == [str(numbers[0]["no"])]
 
 
+async def test_of_two_endpoints_each_hears_what_came_after_itself(post: Post) -> None:
+    first = await post.listen("workflow.execution.started")
+    await post.made("one")
+    await post.happen("one", (Kind.STARTED,))
+    second = await post.listen("workflow.execution.started")
+    await post.made("two")
+    await post.happen("two", (Kind.STARTED,))
+    await post.delivered()
+    rows = await post.world.admin.fetch("select webhook_no from webhook_delivery")
+    assert sorted(row["webhook_no"] for row in rows) == [first.no, first.no, second.no]
+
+
+async def test_who_reads_too_slowly_puts_nothing_up_twice(post: Post) -> None:
+    hook = await post.listen("workflow.execution.started")
+    await post.made("one")
+    await post.happen("one", (Kind.STARTED,))
+    await post.settled()
+    account, now = post.world.account, post.world.clock.now()
+    read = await store.begin(post.db, account, now, now + READING)
+    assert read is not None
+    rows = await store.feed(post.db, account, read, 10)
+    post.world.clock.advance(READING.total_seconds())
+    assert len(await post.delivered()) == 1
+    late = [store.NewDelivery(hook.no, "workflow.execution.started", "evt_1", post.keys["one"], "{}")]
+    assert not await store.deliver(post.db, account, read, (rows[-1].xid, rows[-1].no), late, now, now)
+    assert await post.world.admin.fetchval("select count(*) from webhook_delivery") == 1
+
+
 async def test_a_transaction_that_began_before_the_registration_and_ends_after_it_is_told(post: Post, settings) -> None:
     import asyncpg
 
