@@ -227,3 +227,46 @@ async def test_a_token_of_another_account_with_the_same_slug(face: Face) -> None
     id = await make(face, THREE)
     async with client(face.server, await new_tenant(face.server.platform)) as other:
         assert problem(await other.get(f"{HERE}/workflows/{id}")) == (404, "WORKFLOW_NOT_FOUND")
+
+
+async def test_checks_come_in_one_order(face: Face) -> None:
+    """Credential, workspace, membership, workflow, execution, body: each hides what comes behind."""
+    id = await make(face, THREE)
+    bad = {"triggerData": []}
+    http, (_, cookie) = await person(face)
+    async with http:
+        http.headers["origin"] = face.server.base_url
+        assert problem(await http.post("/api/workspaces/nobody/workflows/x/execute", json=bad)) == (401, "UNAUTHORIZED")
+        http.headers["cookie"] = f"connect.sid={cookie}"
+        answer = await http.post("/api/workspaces/nobody/workflows/x/execute", json=bad)
+        assert problem(answer) == (404, "WORKSPACE_NOT_FOUND")
+        assert problem(await http.post(f"{HERE}/workflows/x/execute", json=bad)) == (403, "FORBIDDEN")
+        assert problem(await http.delete(f"{HERE}/workflows/executions/x")) == (403, "FORBIDDEN")
+    assert problem(await face.http.post(f"{HERE}/workflows/x/execute", json=bad)) == (404, "WORKFLOW_NOT_FOUND")
+    answer = await face.http.get(f"{HERE}/workflows/x/history?executionId=x")
+    assert problem(answer) == (404, "WORKFLOW_NOT_FOUND")
+    answer = await face.http.get(f"{HERE}/workflows/{id}/history?executionId=x")
+    assert problem(answer) == (404, "WORKFLOW_EXECUTION_NOT_FOUND")
+    assert problem(await face.http.post(f"{HERE}/workflows/{id}/execute", json=bad)) == (400, "VALIDATION_ERROR")
+
+
+async def test_a_login_of_another_face_is_good_here(face: Face) -> None:
+    tenants, name = face.server.platform.tenants, f"u-{face.tenant.hex}"
+    await tenants.users.create(operator(face.tenant.id), name, role="admin", password="correct horse battery")
+    async with client(face.server, None) as http:
+        credentials = {"username": name, "password": "correct horse battery", "account": face.tenant.hex}
+        token = (await http.post("/api/auth/login", json=credentials)).json()["token"]
+        http.headers["authorization"] = f"Bearer {token}"
+        assert (await http.post(f"{HERE}/workflows", json=BODY)).status_code == 200
+
+
+async def test_limits_are_shown_and_kept(face: Face) -> None:
+    assert "ratelimit-limit" not in (await face.http.get(f"{HERE}/workflows")).headers
+    await face.server.platform.tenants.accounts.set_limits(operator(face.tenant.id), changes={"requests_per_minute": 2})
+    async with client(face.server, await new_tenant(face.server.platform, of=face.tenant.id)) as http:
+        answers = [await http.get(f"{HERE}/workflows") for _ in range(4)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.headers["ratelimit-limit"] for answer in answers} == {"2"}
+    assert all(0 < int(answer.headers["ratelimit-reset"]) <= 60 for answer in answers)
+    assert problem(refused[0]) == (429, "RATE_LIMITED")
+    assert refused[0].headers["retry-after"] == str(refused[0].json()["retryAfter"])
