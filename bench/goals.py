@@ -50,6 +50,7 @@ GOALS: dict[str, list[Goal]] = {
     "egress": [Goal("calls_per_second", least=1_000), Goal("http_share", least=0.33)],
     "recovery": [Goal("resumed", most=10), Goal("lost", most=0)],
     "idle": [Goal("percent", most=3)],
+    "sse": [Goal("p50", most=20), Goal("api_mb", most=250), Goal("percent", most=5)],
     "face_list": [Goal("p95", most=50)],
     "metrics": [Goal("p95", most=300)],
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from bench import definitions, faces, floor, stored
+from bench import definitions, faces, floor, stored, streams
 from bench.platform import Platform
 
 Figures = dict[str, float]
@@ -37,6 +37,8 @@ class Sizes:
     killed: int = 500
     calls: int = 20_000
     stored: int = 1_000_000
+    streams: int = 1_000
+    told: int = 200
 
 
 QUICK = Sizes(
@@ -50,6 +52,8 @@ QUICK = Sizes(
     killed=100,
     calls=3_000,
     stored=100_000,
+    streams=100,
+    told=50,
 )
 
 
@@ -226,6 +230,11 @@ async def idle(platform: Platform, sizes: Sizes) -> Figures:
     return {"percent": sum(percent.values()), **percent}
 
 
+async def sse(platform: Platform, sizes: Sizes) -> Figures:
+    """Live streams: from the commit of an event to the client, and what very many cost that have nothing to tell."""
+    return await streams.measure(platform, sizes.told, sizes.streams)
+
+
 async def face_list(platform: Platform, sizes: Sizes) -> Figures:
     """Lists of 100 instances of ten steps, of an account with very many of them. See :mod:`bench.faces`."""
     return await faces.measure_lists(platform, await stored.fill(platform, sizes.stored))
@@ -257,11 +266,12 @@ MEASUREMENTS: dict[str, Callable[[Platform, Sizes], Awaitable[Figures]]] = {
         egress,
         recovery,
         idle,
+        sse,
         face_list,
         metrics,
     )
 }
-ONCE = {"parked", "sandbox", "recovery", "idle", "sleepers", "face_list", "metrics"}
+ONCE = {"parked", "sandbox", "recovery", "idle", "sleepers", "sse", "face_list", "metrics"}
 """Measured in one round only: they take long, or leave the platform full."""
 
 

@@ -33,6 +33,7 @@ SHOWN = {
     "lost": "lost instances",
     "repeated_steps": "repeated steps",
     "percent": "CPU %",
+    "api_mb": "MB of the API process",
 }
 
 
