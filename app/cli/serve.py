@@ -21,6 +21,7 @@ from app.main import create_app
 from app.observability.logging import configure_logging
 from app.observability.metrics import observed
 from app.settings import Settings
+from tenants.limits import BODY_OPERATION_BYTES
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 s of common load balancers, so that they, not we, close an idle connection."""
@@ -68,6 +69,7 @@ class ApiServer(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                ws_max_size=BODY_OPERATION_BYTES,
                 timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
             )
         )

@@ -110,9 +110,12 @@ class DefinitionService:
     ) -> tuple[list[Definition], int]:
         """Workflows, the newest first, and how many there are: one more than `COUNTED` means more than that.
 
-        `search`: in their names, in any case. `counted`: with their executions.
+        `search`: in their names, in any case. `counted`: with their executions. Raises :class:`InvalidRequest` for a
+        search no name can be found by.
         """
         caller.require("workflows:read")
+        if search is not None and ("\0" in search or len(search) > _NAME_MAX):
+            raise InvalidRequest(f"search must be at most {_NAME_MAX} characters, none NUL", pointer="/search")
         visible = _visible(caller, workspace_id)
         async with self._db.scope(caller.account_id) as connection:
             where = connection, caller.account_id, visible, statuses, search

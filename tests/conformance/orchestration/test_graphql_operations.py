@@ -11,7 +11,8 @@ import pytest
 import websockets
 
 from app.embedded.valkey import EmbeddedValkey
-from app.faces.orchestration.graphql import operations
+from app.faces.orchestration.graphql import operations, subscriptions
+from instances.search import store
 from tenants.auth import operator
 from tenants.sessions import COOKIE
 from tests.conformance.conftest import Face
@@ -276,3 +277,44 @@ async def test_sockets_are_closed_when_the_server_stops(databases: Databases, va
             await raw.begin(face)
             running.platform.drain()
             assert await raw.code() == 1012
+
+
+async def test_texts_that_no_database_takes(face: Face) -> None:
+    query = "query ($t: String, $id: ID!) { workflowDefinitions(search: $t) { id } workflowDefinition(id: $id) { id } }"
+    for text in ("\0", "\ud800"):
+        body = json.dumps({"query": query, "variables": {"t": text, "id": text}})
+        answer = await face.http.post("/graphql", content=body, headers={"content-type": "application/json"})
+        assert "INTERNAL_SERVER_ERROR" not in answer.text, answer.text
+    begin = (
+        "mutation ($t: String) { startWorkflowExecution(input: {workflowDefinitionId: 1, initialContext: $t}) { id } }"
+    )
+    assert await code(face.http, begin, t="\0") == (200, "BAD_USER_INPUT")
+    assert await code(face.http, begin, t='"' + "x" * 60) == (200, "BAD_USER_INPUT")
+
+
+async def test_tasks_of_a_page_are_read_at_once(face: Face, monkeypatch: Any) -> None:
+    workflow = await make(face)
+    for _ in range(3):
+        await ended(face, await start(face, workflow))
+    read: list[int] = []
+    entries = store.entries
+
+    async def counted(connection: Any, account: Any, rows: Any, *rest: Any) -> Any:
+        read.append(len(rows))
+        return await entries(connection, account, rows, *rest)
+
+    monkeypatch.setattr(store, "entries", counted)
+    found = await ask(face.http, "{ workflowExecutions { workflowVersion taskExecutions { status } } }")
+    assert [len(one["taskExecutions"]) for one in found["workflowExecutions"]] == [2, 2, 2]
+    assert read == [3]
+
+
+async def test_messages_keep_their_distance_and_the_last_one_is_told(face: Face, monkeypatch: Any) -> None:
+    monkeypatch.setattr(subscriptions, "PACE", 1.0)
+    run = await start(face, await make(face, [{"name": f"Task {n}"} for n in range(8)]))
+    updates = "subscription ($id: ID!) { workflowExecutionUpdated(id: $id) { status taskExecutions { status } } }"
+    _, told = await streamed(face, updates, id=run)
+    states = [one[1]["data"]["workflowExecutionUpdated"] for one in told[:-1]]
+    assert len(states) <= 3
+    assert states[-1]["status"] == "COMPLETED"
+    assert {one["status"] for one in states[-1]["taskExecutions"]} == {"COMPLETED"}
