@@ -1,0 +1,217 @@
+"""The whole API against its contract, with requests made up from it: valid ones, broken ones, and by anybody.
+
+Whatever is sent, the answer is one the contract documents, and never a failure of ours. `MILLRACE_FUZZ_EXAMPLES` says
+how many requests each operation gets; requests are the same in every run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as generation
+from hypothesis.errors import HypothesisException
+from schemathesis import Case, GenerationMode
+from schemathesis.specs.openapi import checks
+
+from app.composition import Platform
+from app.contract import contract
+from app.embedded.valkey import EmbeddedValkey
+from app.faces.registry import face_of
+from app.middleware.paths import PREFIX
+from tests.support import belongings, openapi
+from tests.support.api import client_of
+from tests.support.belongings import Belongings
+from tests.support.databases import Databases
+from tests.support.live import settings_for_tests
+
+EXAMPLES = int(os.environ.get("MILLRACE_FUZZ_EXAMPLES", "10"))
+PUBLIC = {"/healthz", "/readyz", "/openapi.yaml", "/openapi.json"}
+STRANGERS: list[dict[str, str]] = [
+    {},
+    {"authorization": "Bearer sk_0000000000000000000000000000000000000000"},
+    {"authorization": "Bearer eyJhbGciOiJub25lIn0.e30."},
+    {"authorization": "Basic Og=="},
+    {"authorization": "Bearer"},
+    {"cookie": "millrace_session=x"},
+    {"x-auth-key": "\xff", "x-auth-email": "a@example.org"},
+]
+ODD = ["0", "x", "-1", "9" * 40, "\u00e9 \U0001f600", "a\0b", "a/b", "..", "%2e", "i" * 3000, "NaN", "{id}", "'"]
+EVERY_HEALTH_CHECK: Any = list(HealthCheck)
+TELLS_WHAT_IS_WRONG = {"jobsprintValidateWorkflow"}
+"""Operations whose good answer may be that the body is no good."""
+OPERATIONS = [
+    pytest.param(method, path, id=operation["operationId"])
+    for (method, path), operation in openapi.operations().items()
+]
+SCHEMA = schemathesis.openapi.from_dict(contract())
+
+
+def streams(method: str, path: str) -> bool:
+    """Whether a good request is answered with a stream, which does not end."""
+    answers = openapi.operations()[method, path]["responses"]
+    return any("text/event-stream" in answer.get("content", {}) for answer in answers.values())
+
+
+async def nowhere(_host: str, _port: int) -> list[str]:
+    """A resolver without a network."""
+    raise OSError("no such host")
+
+
+@pytest.fixture(scope="module")
+async def platform(databases: Databases, valkey: EmbeddedValkey) -> AsyncIterator[Platform]:
+    """Nothing runs here, nobody is waited for, and no name leads anywhere."""
+    async with settings_for_tests(databases, valkey, run_wait=0) as settings, Platform(settings).opened() as platform:
+        platform.egress._names._resolve = nowhere
+        yield platform
+
+
+@pytest.fixture(scope="module")
+async def http(platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
+    """Answers are held to the contract by the test, which knows the operation."""
+    async with client_of(platform.settings, platform, checked=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def readable(platform: Platform, http: httpx.AsyncClient) -> Belongings:
+    return await belongings.make(platform, http)
+
+
+def cases(method: str, path: str, mode: GenerationMode, count: int, names: dict[str, str] | None) -> list[Case]:
+    """Up to `count` requests for an operation, the same every time; fewer where there are no more."""
+    found: list[Case] = []
+    strategy = SCHEMA[path][method].as_strategy(generation_mode=mode, path_parameters=names)
+
+    @generation(
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=EVERY_HEALTH_CHECK,
+    )
+    @given(strategy)
+    def collect(case: Case) -> None:
+        found.append(case)
+
+    try:
+        collect()
+    except HypothesisException:
+        assert mode is GenerationMode.NEGATIVE  # there is no wrong way to send this one
+    return found
+
+
+def requests_for(method: str, path: str, names: dict[str, str]) -> Iterator[tuple[Case, bool]]:
+    """Cases, and whether they are sent with a good credential."""
+    known = {name: names[name] for name in names if f"{{{name}}}" in path}
+    valid = cases(method, path, GenerationMode.POSITIVE, max(EXAMPLES // 2, 1), known)
+    if not streams(method, path):
+        yield from ((case, True) for case in valid)
+        yield from ((case, True) for case in cases(method, path, GenerationMode.NEGATIVE, EXAMPLES // 2, known))
+    for number, case in enumerate(valid):
+        yield case, False
+        if known:
+            yield _elsewhere(case, number), True
+
+
+def _elsewhere(case: Case, number: int) -> Case:
+    """The same request for something that is not there, or has an odd name."""
+    names = dict(case.path_parameters)
+    last = next(reversed(names))
+    odd = ODD[number % len(ODD)]
+    return SCHEMA[case.operation.path][case.operation.method].Case(
+        path_parameters=names | {last: odd},
+        headers=dict(case.headers),
+        query=case.query,
+        body=case.body,
+        media_type=case.media_type,
+    )
+
+
+async def send(http: httpx.AsyncClient, case: Case, headers: dict[str, str]) -> httpx.Response:
+    """Send a case as it is: what is no header or no URL is not sent at all."""
+    sent = case.as_transport_kwargs("http://millrace.test" + base(case.operation.path), headers)
+    prepared = requests.Request(**sent).prepare()
+    body: Any = prepared.body
+    sent_headers = [(name.encode("latin-1"), _bytes(value)) for name, value in prepared.headers.items()]
+    return await http.request(prepared.method or "", prepared.url or "", headers=sent_headers, content=body)
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("latin-1", "replace")
+
+
+def base(path: str) -> str:
+    return "" if path in PUBLIC or face_of(path) else PREFIX
+
+
+def unhurried(case: Case) -> None:
+    """Have a case not wait for the end of what it starts: nothing ends here."""
+    if isinstance(case.query, dict) and "wait" in case.query:
+        case.query["wait"] = "0"
+    options = case.body.get("options") if isinstance(case.body, dict) else None
+    if isinstance(options, dict) and options.get("waitForCompletion") is True:
+        options["waitForCompletion"] = False
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+async def test_every_answer_is_documented(
+    platform: Platform, http: httpx.AsyncClient, readable: Belongings, method: str, path: str
+) -> None:
+    owner = readable if method == "GET" else await belongings.make(platform, http)
+    problems: list[str] = []
+    for number, (case, known) in enumerate(requests_for(method, path, owner.names(path))):
+        unhurried(case)
+        headers = owner.tenant.headers if known else STRANGERS[number % len(STRANGERS)]
+        answer = await send(http, case, headers)
+        if problem := await broken_by(answer, case):
+            problems.append(f"{describe(answer)}\n    {problem}")
+    assert not problems, "\n".join([f"{len(problems)} answers", *problems[:5]])
+
+
+async def broken_by(answer: httpx.Response, case: Case) -> str | None:
+    """How an answer breaks the contract."""
+    if answer.status_code >= 500:
+        return f"{answer.status_code}: {answer.text}"
+    try:
+        openapi.check(answer)
+        held_to = [checks.response_headers_conformance]
+        if case.operation.definition.raw["operationId"] not in TELLS_WHAT_IS_WRONG:
+            held_to.append(checks.negative_data_rejection)
+        case.validate_response(answer, checks=held_to)
+    except (AssertionError, BaseExceptionGroup) as error:
+        return str(getattr(error, "exceptions", (error,))[0])
+    return None
+
+
+def describe(answer: httpx.Response) -> str:
+    request = answer.request
+    return f"{request.method} {request.url} {dict(request.headers)} {request.content[:500]!r} -> {answer.text[:300]}"
+
+
+async def test_methods_a_path_does_not_have(http: httpx.AsyncClient, readable: Belongings) -> None:
+    for path in contract()["paths"]:
+        url = base(path) + path.format(**readable.names(path))
+        has = {method for method in openapi.METHODS if method in contract()["paths"][path]}
+        for method in {*openapi.METHODS, "trace"} - has:
+            if method != "trace" and _is_another(method, url):
+                continue
+            answer = await http.request(method, url, headers=readable.tenant.headers)
+            allowed = {each.strip().lower() for each in answer.headers.get("allow", "").split(",")}
+            assert (answer.status_code, has <= allowed) == (405, True), (method, url, answer.text, allowed)
+
+
+def _is_another(method: str, url: str) -> bool:
+    """Whether the path is one of another template, too, which has the method."""
+    try:
+        openapi.find(method.upper(), url)
+    except AssertionError:
+        return False
+    return True
