@@ -88,8 +88,8 @@ async def events(
     """
     resumed = usable(first, last)
     yield connected(first, resumed=resumed, at=now())
-    book = Book(first, all_steps=all_steps)
-    after = first.execution.history.last_seq
+    book: Book | None = Book(first, all_steps=all_steps)
+    after = length = book.length
     if resumed and last is not None:
         after = last // PER_ENTRY - 1  # entry by entry, and what was seen of the first left out
     else:
@@ -97,18 +97,31 @@ async def events(
             yield piece
         if book.over:
             return
+        book = None
+    del first  # who waits for news holds no execution
     async with contextlib.aclosing(follow(after)) as batches:
         async for batch in batches:
-            if book.is_behind(batch):
-                await asyncio.sleep(book.length / READS_PER_S if book.length > READS_PER_S // 100 else 0)
+            if not any(tells(entry, all_steps=all_steps) for entry in batch):
+                continue
+            if book is None or batch[-1].seq > length:
+                await asyncio.sleep(length / READS_PER_S if length > READS_PER_S // 100 else 0)
                 book = Book(await consistent(read), all_steps=all_steps)
+                length = book.length
             for entry in batch:
                 for id, event, data in book.of(entry):
                     if not resumed or last is None or id > last:
                         yield _frame(event, data, id)
                     if event == "complete":
                         return
+            if batch[-1].seq >= length:
+                book = None
     await read()  # nothing more comes, and no end was seen: it was deleted, which this says
+
+
+def tells(entry: Entry, *, all_steps: bool) -> bool:
+    """Whether a stream tells of such an entry."""
+    kind = entry.kind
+    return kind in _STEP_ENDS or kind in _STANDINGS or (all_steps and kind in _UNDER_WAY)
 
 
 def connected(told: Shown, *, resumed: bool, at: datetime) -> bytes:
@@ -157,14 +170,6 @@ class Book:
     def length(self) -> int:
         """Entries of the journal it was read from."""
         return self._told.history.last_seq
-
-    def is_behind(self, batch: list[Entry]) -> bool:
-        """Whether entries tell something that came after this was read."""
-        return any(entry.seq > self.length and self._tells(entry) for entry in batch)
-
-    def _tells(self, entry: Entry) -> bool:
-        kind = entry.kind
-        return kind in _STEP_ENDS or kind in _STANDINGS or (self._all_steps and kind in _UNDER_WAY)
 
     def standing(self) -> Iterator[bytes]:
         """Everything so far: each step that is over, the progress, and the end if that has come."""

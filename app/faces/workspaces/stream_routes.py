@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -45,17 +46,20 @@ async def stream_execution(
     if stream.is_over(first, last):
         return Response(None, status_code=204)
 
+    source = stream.events(
+        first,
+        last,
+        read,
+        lambda after: instances.follow.instance(entered.caller, key, after),
+        all_steps=all_steps,
+        now=clock.now,
+    )
+
     async def events() -> AsyncGenerator[bytes]:
         try:
-            async for piece in stream.events(
-                first,
-                last,
-                read,
-                lambda after: instances.follow.instance(entered.caller, key, after),
-                all_steps=all_steps,
-                now=clock.now,
-            ):
-                yield piece
+            async with contextlib.aclosing(source):
+                async for piece in source:
+                    yield piece
         except Exception as error:
             understood = understand(error)
             log_failure(error, understood)
