@@ -258,7 +258,8 @@ class _Page:
         if len(keys) <= limit and (keys or not offset):
             return self._done(keys, min(offset + len(keys), COUNTED_ROWS), offset + len(keys) > COUNTED_ROWS)
         statement = self._statement()
-        total = await self._number(count(statement), statement)
+        # Where not all rows are looked at, those counted need not be those shown.
+        total = max(await self._number(count(statement), statement), offset + len(keys) if keys else 0)
         return self._done(keys, min(total, COUNTED_ROWS), total > COUNTED_ROWS)
 
     def _done(self, keys: list[UUID], total: int | None, capped: bool) -> _Keys:

@@ -392,6 +392,8 @@ async def test_what_would_take_too_long_is_refused(searcher: Searcher, filled: W
         await searcher.search(filled.caller, rare)
     frequent = await searcher.search(filled.caller, replace(rare, where=Compare(Field.INSTANCE_ID, Op.CONTAINS, "I_")))
     assert len(frequent.rows) == 3 and frequent.capped
+    newest = await searcher.search(filled.caller, replace(rare, where=Compare(Field.INSTANCE_ID, Op.CONTAINS, "I_5")))
+    assert newest.capped and newest.total is not None and newest.total > len(newest.rows), "fewer than are shown"
     for by in (By.UPDATED, By.FACET, By.ENDED, By.HANDLE, By.TRANSACTION_ID):
         with pytest.raises(InvalidRequest, match="narrow the filter"):
             await searcher.search(filled.caller, Search(by=by))
