@@ -20,6 +20,12 @@ def test_switches(text, value):
     assert load_settings({"MILLRACE_EGRESS_PLAIN_HTTP": text}).egress_plain_http is value
 
 
+def test_words_are_one_of_several():
+    assert load_settings({"MILLRACE_GRAPHQL_INTROSPECTION": "public"}).graphql_introspection == "public"
+    with pytest.raises(SettingsError, match="must be one of authenticated, public, off, not 'everybody'"):
+        load_settings({"MILLRACE_GRAPHQL_INTROSPECTION": "everybody"})
+
+
 @pytest.mark.parametrize("text", ["yes", "on", "2", "tru"])
 def test_what_is_no_switch(text):
     with pytest.raises(SettingsError, match="MILLRACE_EGRESS_PLAIN_HTTP must be true or false, not"):
