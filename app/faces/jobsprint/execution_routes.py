@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from litestar import MediaType, Request, Response, delete, get, post
+from litestar import Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 
@@ -16,6 +16,7 @@ from app.faces.jobsprint import queries, views
 from app.faces.jobsprint.errors import Conflict, NotFound
 from app.faces.jobsprint.results import Pagination, ok
 from app.faces.jobsprint.schemas import EXECUTION_TIMEOUT_S, ExecuteBody, ExecuteInput, ExecuteOptions, RetryBody
+from app.faces.once import once, response
 from app.settings import Settings
 from instances.creation import Wanted
 from instances.errors import CannotCancel, CannotRetry, InstanceNotFound, NotFinished, RolledBack
@@ -30,7 +31,7 @@ from tenants.auth import Caller
 from tenants.bodies import decode_body
 from tenants.clock import Clock, iso
 from tenants.errors import IdempotencyInFlight, IdempotencyKeyReused
-from tenants.idempotency import HELD_REPEATABLE, Answer, Claim
+from tenants.idempotency import Answer, Claim
 from tenants.service import TenantService
 from tenants.spellings import EXECUTION, parse_key, spell
 from versions.definitions.schemas import Definition
@@ -252,7 +253,7 @@ async def execute(
         data = views.outcome(told) if ended else views.started(told, url)
         return Answer(200, msgspec.json.encode(ok(clock, data)).decode())
 
-    return await once(request, tenants, caller, f"POST /v1/workflows/{found.workflow.handle}/execute", body, work)
+    return await _once(request, tenants, caller, f"POST /v1/workflows/{found.workflow.handle}/execute", body, work)
 
 
 def base_url(settings: Settings, request: AnyRequest) -> str:
@@ -296,29 +297,21 @@ async def retry(
         data = {"executionId": data.pop("executionId"), "originalExecutionId": spell(EXECUTION, key), **data}
         return Answer(200, msgspec.json.encode(ok(clock, data)).decode())
 
-    return await once(request, tenants, caller, f"POST /v1/executions/{key}/retry", body, work)
+    return await _once(request, tenants, caller, f"POST /v1/executions/{key}/retry", body, work)
 
 
-async def once(
+async def _once(
     request: AnyRequest,
     tenants: TenantService,
     caller: Caller,
     operation: str,
-    body: RawBody,
+    body: bytes,
     work: Callable[[Claim], Awaitable[Answer]],
 ) -> Response[bytes]:
-    """Do `work`; under an `Idempotency-Key` once, and answer repeats with the first answer."""
-    key = request.headers.get("idempotency-key")
-    if caller.workspace_id is not None:
-        operation = f"{operation} in {caller.workspace_id}"
     try:
-        answered = await tenants.idempotency.run(
-            caller.account_id, operation, key, operation.encode() + b"\n" + body, work, HELD_REPEATABLE
-        )
+        return response(await once(request, tenants, caller, operation, body, work))
     except (IdempotencyKeyReused, IdempotencyInFlight) as error:
         raise Conflict(error.message, "reused" if isinstance(error, IdempotencyKeyReused) else "in progress") from None
-    headers = {"idempotent-replayed": "true"} if answered.replayed else {}
-    return Response(answered.body.encode(), status_code=answered.status, headers=headers, media_type=MediaType.JSON)
 
 
 @post("/executions/{execution_id:str}/cancel", status_code=200)

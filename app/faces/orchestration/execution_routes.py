@@ -7,10 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from litestar import MediaType, Request, Response, delete, get, post
+from litestar import Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 
+from app.faces.once import once, response
 from app.faces.orchestration import queries, views
 from app.faces.orchestration.errors import Conflict
 from app.faces.orchestration.schemas import RetryBody, StartBody, initial_context
@@ -31,7 +32,7 @@ from instances.service import InstanceService
 from tenants.auth import Caller
 from tenants.bodies import decode_body
 from tenants.clock import Clock
-from tenants.idempotency import HELD_REPEATABLE, Answer, Claim
+from tenants.idempotency import Answer, Claim
 from tenants.service import TenantService
 from tenants.spellings import EXECUTION, parse_key, parse_no
 from versions.errors import WorkflowNotFound
@@ -192,14 +193,8 @@ async def _once(
     work: Callable[[Claim], Awaitable[Answer]],
 ) -> Response[bytes]:
     """Do `work`; under an `Idempotency-Key` once, and answer repeats with the first answer."""
-    key = request.headers.get("idempotency-key")
-    if caller.workspace_id is not None:
-        operation = f"{operation} in {caller.workspace_id}"
-    answered = await tenants.idempotency.run(caller.account_id, operation, key, body, work, HELD_REPEATABLE)
-    headers = queries.location(request, f"executions/{msgspec.json.decode(answered.body)['id']}")
-    if answered.replayed:
-        headers["idempotent-replayed"] = "true"
-    return Response(answered.body.encode(), status_code=answered.status, headers=headers, media_type=MediaType.JSON)
+    answer = await once(request, tenants, caller, operation, body, work)
+    return response(answer, queries.location(request, f"executions/{msgspec.json.decode(answer.body)['id']}"))
 
 
 # --- steering ----------------------------------------------------------------------------------------------------

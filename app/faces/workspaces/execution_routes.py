@@ -9,10 +9,11 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from litestar import MediaType, Request, Response, delete, get, post
+from litestar import Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 
+from app.faces.once import once, response
 from app.faces.workspaces import queries, views
 from app.faces.workspaces.errors import CannotCancelExecution
 from app.faces.workspaces.schemas import execute_body, require_json
@@ -25,7 +26,7 @@ from instances.search.query import Field, InFacets, Search, between, every
 from instances.service import InstanceService
 from tenants.auth import Caller
 from tenants.clock import Clock
-from tenants.idempotency import HELD_REPEATABLE, Answer, Claim
+from tenants.idempotency import Answer, Claim
 from tenants.service import TenantService
 from tenants.spellings import EXECUTION, parse_key
 from tenants.workspaces import Entered
@@ -114,12 +115,7 @@ async def execute(
         return Answer(200, msgspec.json.encode(told).decode())
 
     operation = f"POST /api/workspaces/{entered.workspace.id}/workflows/{found.workflow.handle}/execute"
-    key = request.headers.get("idempotency-key")
-    answered = await tenants.idempotency.run(
-        entered.caller.account_id, operation, key, operation.encode() + b"\n" + body, work, HELD_REPEATABLE
-    )
-    headers = {"idempotent-replayed": "true"} if answered.replayed else {}
-    return Response(answered.body.encode(), status_code=answered.status, headers=headers, media_type=MediaType.JSON)
+    return response(await once(request, tenants, entered.caller, operation, body, work))
 
 
 @get("/workflows/executions/{execution_id:str}")
