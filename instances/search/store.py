@@ -311,7 +311,9 @@ def by_start(statement: Statement, need: int) -> str:
   where {statement.condition} order by i.started_at {d}, i.key {d} limit {need}"""
     never = f"""select i.key from instance i where {_OF_WORKFLOW} and i.status >= 6
     and i.started_at is null limit {statement.scan}"""
-    branches = [ended, never, *_unfinished_by_start(statement, need)]
+    branches = [ended, never] if statement.plan.finished else []
+    if statement.plan.unfinished:
+        branches += _unfinished_by_start(statement, need)
     return of_keys([f"select b.key {each} cross join lateral ({one}) b" for one in branches])
 
 
