@@ -7,6 +7,7 @@ how many requests each operation gets; requests are the same in every run.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -152,13 +153,17 @@ def base(path: str) -> str:
     return "" if path in PUBLIC or face_of(path) else PREFIX
 
 
-def unhurried(case: Case) -> None:
-    """Have a case not wait for the end of what it starts: nothing ends here."""
-    if isinstance(case.query, dict) and "wait" in case.query:
+def unhurried(case: Case) -> bool:
+    """Have a case not wait for the end of what it starts: nothing ends here. Whether that changed it."""
+    changed = False
+    if isinstance(case.query, dict) and re.fullmatch(r"[1-9]\d?", str(case.query.get("wait"))):
         case.query["wait"] = "0"
+        changed = True
     options = case.body.get("options") if isinstance(case.body, dict) else None
     if isinstance(options, dict) and options.get("waitForCompletion") is True:
         options["waitForCompletion"] = False
+        changed = True
+    return changed
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
@@ -168,22 +173,24 @@ async def test_every_answer_is_documented(
     owner = readable if method == "GET" else await belongings.make(platform, http)
     problems: list[str] = []
     for number, (case, known) in enumerate(requests_for(method, path, owner.names(path))):
-        unhurried(case)
+        changed = unhurried(case)
         headers = owner.tenant.headers if known else STRANGERS[number % len(STRANGERS)]
         answer = await send(http, case, headers)
-        if problem := await broken_by(answer, case):
+        if problem := broken_by(answer, case, strict=not changed):
             problems.append(f"{describe(answer)}\n    {problem}")
     assert not problems, "\n".join([f"{len(problems)} answers", *problems[:5]])
 
 
-async def broken_by(answer: httpx.Response, case: Case) -> str | None:
-    """How an answer breaks the contract."""
+def broken_by(answer: httpx.Response, case: Case, *, strict: bool) -> str | None:
+    """How an answer breaks the contract. `strict`: what was made to be refused has to be."""
     if answer.status_code >= 500:
         return f"{answer.status_code}: {answer.text}"
+    if not _is_in_the_contract(answer.request.method, answer.request.url.raw_path.split(b"?")[0].decode()):
+        return None if answer.status_code in (404, 405) else answer.text  # an odd name led out of the contract
     try:
         openapi.check(answer)
         held_to = [checks.response_headers_conformance]
-        if case.operation.definition.raw["operationId"] not in TELLS_WHAT_IS_WRONG:
+        if strict and case.operation.definition.raw["operationId"] not in TELLS_WHAT_IS_WRONG:
             held_to.append(checks.negative_data_rejection)
         case.validate_response(answer, checks=held_to)
     except (AssertionError, BaseExceptionGroup) as error:
@@ -201,15 +208,15 @@ async def test_methods_a_path_does_not_have(http: httpx.AsyncClient, readable: B
         url = base(path) + path.format(**readable.names(path))
         has = {method for method in openapi.METHODS if method in contract()["paths"][path]}
         for method in {*openapi.METHODS, "trace"} - has:
-            if method != "trace" and _is_another(method, url):
+            if method != "trace" and _is_in_the_contract(method, url):
                 continue
             answer = await http.request(method, url, headers=readable.tenant.headers)
             allowed = {each.strip().lower() for each in answer.headers.get("allow", "").split(",")}
             assert (answer.status_code, has <= allowed) == (405, True), (method, url, answer.text, allowed)
 
 
-def _is_another(method: str, url: str) -> bool:
-    """Whether the path is one of another template, too, which has the method."""
+def _is_in_the_contract(method: str, url: str) -> bool:
+    """Whether some path template with this method fits."""
     try:
         openapi.find(method.upper(), url)
     except AssertionError:

@@ -41,9 +41,8 @@ def values(request: Request[Any, Any, Any], *known: str) -> dict[str, str]:
 def window(query: dict[str, str]) -> Window:
     """Of `limit` and `offset`, or `page` (from 1) where no offset is given. Raises :class:`InvalidRequest`."""
     rows = number(query, "limit", PAGE, 1, PAGE_MAX)
-    if "offset" in query or "page" not in query:
-        return Window(rows, number(query, "offset", 0, 0, COUNTED_ROWS))
-    return Window(rows, (number(query, "page", 1, 1, COUNTED_ROWS // rows + 1) - 1) * rows)
+    page = number(query, "page", 1, 1, COUNTED_ROWS // rows + 1)
+    return Window(rows, number(query, "offset", (page - 1) * rows, 0, COUNTED_ROWS))
 
 
 def number(query: dict[str, str], name: str, default: int, minimum: int, maximum: int) -> int:
