@@ -273,6 +273,8 @@ class ScriptService:
 
     async def deployed(self, account_id: UUID, name: str) -> ScriptRow:
         """The deployed upload. Raises :class:`ScriptNotFound`."""
+        if "\0" in name:  # no name has one, and PostgreSQL takes none
+            raise ScriptNotFound()
         async with self._db.scope(account_id) as connection:
             found = await store.script(connection, account_id, name)
         if found is None:

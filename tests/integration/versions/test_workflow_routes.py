@@ -464,3 +464,8 @@ async def test_a_name_that_leads_inside_is_refused_when_it_is_written(versions, 
     status, _, _ = await put(api, definition=calling("https://api.example/", "https://unknown.example/"))
     assert status == 200
     await egress.close()
+
+
+async def test_no_script_has_a_name_that_cannot_be_stored(api):
+    status, _, envelope = await api("PUT", "/workflows/w", json={"script_name": "a\0b", "class_name": "Flow"})
+    assert (status, envelope["errors"][0]["code"]) == (404, 10007)
