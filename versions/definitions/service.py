@@ -208,7 +208,9 @@ class DefinitionService:
         caller.require("workflows:write")
         current = await self.get(caller, reference, decimal=decimal, workspace_id=workspace_id)
         workflow = current.workflow
-        name = name or f"{workflow.display_name[: _NAME_MAX - 7]} (copy)"
+        if name is not None and not 1 <= len(name) <= _NAME_MAX:
+            raise InvalidRequest(f"name must have 1 to {_NAME_MAX} characters", pointer="/name")
+        name = f"{workflow.display_name[: _NAME_MAX - 7]} (copy)" if name is None else name
         if current.is_document:
             source = await self._renamed(caller, current, {"name": name})
         else:
