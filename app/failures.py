@@ -46,6 +46,8 @@ def understand(error: Exception) -> MillraceError:
         return error
     if isinstance(error, HTTPException):
         return _of_litestar(error)
+    if isinstance(error, asyncpg.CharacterNotInRepertoireError):
+        return InvalidRequest("A text of the request holds U+0000, which cannot be stored.")  # wherever it came from
     if is_away(error):
         return Unavailable("A service this needs is not available. Try again.", retry_after=1)
     return InternalError()

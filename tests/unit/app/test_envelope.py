@@ -60,6 +60,12 @@ CASES: list[tuple[Exception, int, int, str]] = [
     (asyncpg.ConnectionDoesNotExistError(), 503, 10459, "A service this needs is not available. Try again."),
     (asyncpg.QueryCanceledError(), 503, 10459, "A service this needs is not available. Try again."),
     (RedisConnectionError("host"), 503, 10459, "A service this needs is not available. Try again."),
+    (
+        asyncpg.CharacterNotInRepertoireError(),
+        400,
+        10002,
+        "A text of the request holds U+0000, which cannot be stored.",
+    ),
     (asyncpg.UndefinedTableError("secret detail"), 500, 10001, "workflows.api.error.internal_server"),
 ]
 
