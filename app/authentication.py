@@ -17,6 +17,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.composition import Platform
 from app.errors import NoRoute, NotAuthenticated
+from app.origins import allowed_origins
 from app.settings import Settings
 from tenants.auth import Caller, credentials_in, require_one_account
 from tenants.authentication import TOKEN
@@ -186,7 +187,7 @@ class Credentials:
         if not origin or origin == "null":
             return False
         settings: Settings = self._platform.settings
-        if origin in (allowed.lower().rstrip("/") for allowed in settings.cors_origins):
+        if origin in allowed_origins(settings.cors_origins):
             return True
         if settings.public_url:
             public = urlsplit(settings.public_url.lower())

@@ -31,6 +31,7 @@ from app.middleware.gateway import Gateway, RequestIds
 from app.middleware.paths import PREFIX, RestoreInstanceId
 from app.observability.logging import configure_logging
 from app.observability.tracing import traced
+from app.origins import EVERY, allowed_origins
 from app.refusals import Refusals
 from app.settings import Settings, SettingsError, load_settings
 from instances.routes import route_handlers as instance_routes
@@ -194,13 +195,17 @@ def _lifespan(platform: Platform) -> Any:
 def _cors(settings: Settings) -> CORSConfig | None:
     if not settings.cors_origins:
         return None
+    try:
+        origins = allowed_origins(settings.cors_origins)
+    except ValueError as error:
+        raise SettingsError(f"MILLRACE_CORS_ORIGINS: {error}") from None
     return CORSConfig(
-        allow_origins=list(settings.cors_origins),
+        allow_origins=sorted(origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
         allow_headers=_CORS_HEADERS,
         expose_headers=_CORS_EXPOSED,
         # Session cookies, for origins that are named; whoever lets all in lets them in without.
-        allow_credentials="*" not in settings.cors_origins,
+        allow_credentials=EVERY not in origins,
         max_age=3600,
     )
 

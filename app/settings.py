@@ -39,7 +39,7 @@ class Settings:
     trusted_proxies: tuple[str, ...] = ()
     """CIDRs whose `X-Forwarded-For` is believed."""
     cors_origins: tuple[str, ...] = ()
-    """Origins browsers may call from. Empty: CORS is off."""
+    """Origins whose pages may call, or `*`; :mod:`app.origins` reads them. Empty: CORS is off."""
     egress_allow: tuple[str, ...] = ()
     """CIDRs and host names `call_api` may reach although they are not public; plain http is allowed for these."""
     egress_deny: tuple[str, ...] = ()

@@ -70,6 +70,7 @@ await attempt('list by cookie', async () => bare(await call('GET', base, { cooki
 await attempt('list by nothing', async () => bare(await call('GET', base)));
 await attempt('list by token', async () => bare(await call('GET', base, { bearer: token })));
 await attempt('list by JWT', async () => bare(await call('GET', base, { bearer: jwt })));
+await attempt('missing', async () => bare(await call('GET', '/admin/nope', { cookie: true })));
 await attempt('run', async () => {
   const body = { transaction_id: transaction };
   return bare(await call('POST', `${base}/order/run`, { cookie: true, body }));

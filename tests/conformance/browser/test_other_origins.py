@@ -98,6 +98,7 @@ def test_an_allowed_origin_may_do_what_our_own_pages_may(seen: Seen) -> None:
     assert told["list by nothing"] == [401, READABLE]
     for credential in ("cookie", "token", "JWT"):
         assert told[f"list by {credential}"] == [200, READABLE], credential
+    assert told["missing"] == [404, READABLE]
     assert told["run"] == [200, READABLE]
     assert "run-friend" in seen.transactions
 

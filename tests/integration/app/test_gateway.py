@@ -195,6 +195,47 @@ async def test_cors_for_the_origins_that_are_set(settings: Settings, platform: P
             assert asked.headers.get("access-control-allow-origin") == expected
 
 
+@pytest.mark.parametrize(
+    ("named", "sent"),
+    [
+        ("https://App.Example/", "https://app.example"),
+        ("https://app.example:443", "https://app.example"),
+        ("http://app.example:8080", "http://app.example:8080"),
+        ("http://app.example:443", "http://app.example:443"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("capacitor://localhost", "capacitor://localhost"),
+    ],
+)
+async def test_origins_are_compared_as_browsers_spell_them(
+    settings: Settings, platform: Platform, named: str, sent: str
+) -> None:
+    allowed = dataclasses.replace(settings, cors_origins=(named,))
+    async with client_of(allowed, platform, checked=False) as http:
+        for origin, expected in ((sent, sent), (sent + ".evil.example", None), ("x" + sent, None)):
+            answer = await http.get("/healthz", headers={"origin": origin})
+            assert answer.headers.get("access-control-allow-origin") == expected
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        *(
+            "app.example",
+            "null",
+            "https://",
+            "https://*.example",
+            "https://*",
+            "https://app.example/x",
+            "//app.example",
+        ),
+        *("https://ada@app.example", "https://app.example?x", "https://app.example:*", "https://bücher.example"),
+    ],
+)
+def test_what_is_no_origin_is_refused_at_the_start(settings: Settings, platform: Platform, named: str) -> None:
+    with pytest.raises(SettingsError, match=r"MILLRACE_CORS_ORIGINS: .* is no origin"):
+        create_app(dataclasses.replace(settings, cors_origins=("https://app.example", named)), platform=platform)
+
+
 @pytest.mark.parametrize(("origins", "credentials"), [(("https://app.example",), "true"), (("*",), None)])
 async def test_cors_lets_clients_of_medusa_in(
     settings: Settings, platform: Platform, origins: tuple[str, ...], credentials: str | None
