@@ -39,6 +39,10 @@ class Waited:
         return self.status.finished
 
 
+_MAY_REST = frozenset({Status.WAITING, Status.ROLLING_BACK})
+"""A rollback waits for somebody outside without another status."""
+
+
 async def wait_for(db: Database, feed: LiveFeed, account_id: UUID, key: UUID, until: Until, seconds: float) -> Waited:
     """Wait up to `seconds` (0: look once). Raises :class:`InstanceNotFound` when it is gone."""
     now = asyncio.get_running_loop().time
@@ -52,10 +56,10 @@ async def wait_for(db: Database, feed: LiveFeed, account_id: UUID, key: UUID, un
                 if found is None:
                     raise InstanceNotFound()
                 status, seq = found
-                if until is Until.REST and status is Status.WAITING and seq != seen:
+                if until is Until.REST and status in _MAY_REST and seq != seen:
                     rests = await _rests(connection, account_id, key)
                     seen = seq
-            resting = rests and status is Status.WAITING
+            resting = rests and status in _MAY_REST
             left = end - now()
             if status.finished or resting or left <= 0:
                 return Waited(status, resting)
@@ -63,7 +67,7 @@ async def wait_for(db: Database, feed: LiveFeed, account_id: UUID, key: UUID, un
 
 
 async def _rests(connection: asyncpg.Connection, account_id: UUID, key: UUID) -> bool:
-    """Whether a waiting instance waits for more than a retry or a child of its own."""
+    """Whether an instance waits for more than a retry or a child of its own."""
     record = await instances.read_by_key(connection, account_id, key, instances.SHOWN)
     if record is None:
         return False
