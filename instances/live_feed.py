@@ -34,6 +34,11 @@ log = structlog.get_logger(__name__)
 _decode = msgspec.msgpack.Decoder(list[bytes])
 
 
+HOME = "millrace:feed"
+"""A channel without messages: while a connection is subscribed to something, only its listener checks its health. A
+check by whoever subscribes next would read beside the listener, which fails."""
+
+
 def channel(account_id: UUID) -> str:
     """The Redis channel of an account; a message is a msgpack list of instance keys, 16 bytes each."""
     return f"millrace:feed:{account_id.hex}"
@@ -168,6 +173,7 @@ class LiveFeed:
             await asyncio.sleep(RECONNECT)
 
     async def _hear(self, pubsub: PubSub) -> None:
+        await pubsub.subscribe(HOME)
         subscribed: set[UUID] = set()
         while missing := self._followers.keys() - subscribed:
             await pubsub.subscribe(*(channel(account_id) for account_id in missing))
@@ -177,7 +183,7 @@ class LiveFeed:
             message = await pubsub.get_message(timeout=LISTEN)
             if message is None:
                 continue
-            if message["type"] == "subscribe":
+            if message["type"] == "subscribe" and message["channel"] != HOME.encode():
                 self.listening.set()
             elif message["type"] == "message":
                 account_id = UUID(hex=message["channel"].decode().rpartition(":")[2])

@@ -72,6 +72,21 @@ async def test_without_news_a_follower_looks_again(feed: LiveFeed, request):
         await follower.grown(timeout=0)
 
 
+async def test_following_again_long_after_nobody_did(feed: LiveFeed, redis, request):
+    """When a check of the connection is due, the listener makes it, not whoever follows next."""
+    ours, key = account("a", request), UUID(int=1)
+    async with feed.follow(ours, key):
+        await until_subscribed(redis, ours)
+    await until_subscribed(redis, ours, 0)
+    assert feed._pubsub is not None
+    assert feed._pubsub.connection is not None
+    feed._pubsub.connection.next_health_check = -1  # long ago
+    async with feed.follow(ours, key) as follower:
+        await until_subscribed(redis, ours)
+        await publish(redis, ours, key)
+        assert await woken(follower)
+
+
 async def test_following_again_after_nobody_did(feed: LiveFeed, redis, request):
     ours = account("a", request)
     for _ in range(3):
