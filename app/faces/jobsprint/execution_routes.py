@@ -12,6 +12,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 
 from app.errors import InvalidRequest
+from app.faces import query_strings
 from app.faces.jobsprint import queries, views
 from app.faces.jobsprint.errors import Conflict, NotFound
 from app.faces.jobsprint.results import Pagination, ok
@@ -88,7 +89,7 @@ async def list_executions(
     clock: Now,
 ) -> dict[str, Any]:
     """Executions, the newest first, by cursors in both directions."""
-    query = queries.values(request, "limit", "after", "before", "workflowId", "status", "fromDate", "toDate")
+    query = query_strings.values(request, "limit", "after", "before", "workflowId", "status", "fromDate", "toDate")
     rows = queries.limit(query)
     if "after" in query and "before" in query:
         raise InvalidRequest("after and before exclude each other", pointer="/before")
@@ -133,7 +134,7 @@ async def get_metrics(
     request: AnyRequest, caller: Who, instances: Instances, versions: Versions, clock: Now
 ) -> dict[str, Any]:
     """Figures of executions that started in a window and ended well or by a failure."""
-    query = queries.values(request, "workflowId", "fromDate", "toDate", "granularity")
+    query = query_strings.values(request, "workflowId", "fromDate", "toDate", "granularity")
     granularity = queries.granularity(query)
     since, until = queries.window(query)
     workflows = None
@@ -180,7 +181,7 @@ async def get_logs(
     clock: Now,
 ) -> dict[str, Any]:
     """Log lines, the oldest first; of one step with `stepId`."""
-    query = queries.values(request, "level", "stepId", "limit", "after")
+    query = query_strings.values(request, "level", "stepId", "limit", "after")
     level = queries.level(query)
     rows = queries.limit(query, queries.LOG_PAGE, queries.LOG_PAGE_MAX)
     found = await shown(instances, caller, execution_id)

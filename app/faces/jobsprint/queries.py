@@ -1,38 +1,25 @@
-"""Query strings of this face."""
+"""What the parameters of this face stand for."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
-
-from litestar import Request
 
 from app.errors import InvalidRequest
 from app.faces.jobsprint.views import STATUSES
+from app.faces.query_strings import choice, moment, number, require_order
 from instances.figures.windows import Granularity
-from instances.listing import date_in, single_values
 from instances.projections.log_lines import LEVELS
 from instances.search.query import Facet
-from tenants.paging import whole_number
 
 PAGE, PAGE_MAX = 20, 100
 LOG_PAGE, LOG_PAGE_MAX = 1000, 5000
 _BARE_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
-def values(request: Request[Any, Any, Any], *known: str) -> dict[str, str]:
-    """The parameters this route knows; others are ignored. Raises :class:`InvalidRequest` for one given twice."""
-    return single_values(request.query_params.dict(), frozenset(known))
-
-
 def limit(query: dict[str, str], default: int = PAGE, maximum: int = PAGE_MAX) -> int:
     """Rows of a page. Raises :class:`InvalidRequest`."""
-    try:
-        return whole_number(query, "limit", default=default, minimum=1, maximum=maximum)
-    except InvalidRequest as error:
-        raise InvalidRequest(error.message, pointer="/limit") from None
+    return number(query, "limit", default, 1, maximum)
 
 
 def facets(query: dict[str, str]) -> frozenset[Facet] | None:
@@ -50,22 +37,11 @@ def facets(query: dict[str, str]) -> frozenset[Facet] | None:
 
 def window(query: dict[str, str]) -> tuple[datetime | None, datetime | None]:
     """From `fromDate`, included, to `toDate`, not included; a bare date there includes that day."""
-    since = _date(query, "fromDate")
-    until = _date(query, "toDate")
+    since, until = moment(query, "fromDate"), moment(query, "toDate")
     if until is not None and _BARE_DATE.fullmatch(query["toDate"]):
         until += timedelta(days=1)
-    if since is not None and until is not None and since >= until:
-        raise InvalidRequest("fromDate must be before toDate", pointer="/fromDate")
+    require_order(since, until, ("fromDate", "toDate"))
     return since, until
-
-
-def _date(query: dict[str, str], name: str) -> datetime | None:
-    if name not in query:
-        return None
-    try:
-        return date_in(query[name].replace(" ", "+"), name)  # a `+` of an offset arrives as a space
-    except InvalidRequest as error:
-        raise InvalidRequest(error.message, pointer=f"/{name}") from None
 
 
 def granularity(query: dict[str, str]) -> Granularity:
@@ -76,11 +52,3 @@ def granularity(query: dict[str, str]) -> Granularity:
 def level(query: dict[str, str]) -> str:
     """The lowest level of log lines wanted."""
     return choice(query, "level", LEVELS)
-
-
-def choice(query: dict[str, str], name: str, among: Sequence[str]) -> str:
-    """The parameter's value, the first of `among` unless given. Raises :class:`InvalidRequest`."""
-    value = query.get(name, among[0])
-    if value not in among:
-        raise InvalidRequest(f"{name} must be one of {', '.join(among)}", pointer=f"/{name}")
-    return value

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from app.faces import statuses
 from instances.executions.service import CANCELLED
 from instances.figures.service import Timeline
 from instances.figures.store import Bucket, Metrics
@@ -28,21 +29,11 @@ LIST_TEXT = 1024
 """Characters of a text in the `inputData` of a list."""
 
 STATUSES: dict[str, frozenset[Facet]] = {
-    "pending": frozenset({Facet.HELD_BACK}),
-    "running": frozenset(
-        {
-            Facet.ADMITTED,
-            Facet.RUNNING,
-            Facet.WAITING,
-            Facet.PAUSED,
-            Facet.WAITING_FOR_PAUSE,
-            Facet.DRAINING,
-            Facet.COMPENSATING,
-        }
-    ),
-    "success": frozenset({Facet.COMPLETE}),
-    "error": frozenset({Facet.ERRORED, Facet.ERRORED_REVERTED}),
-    "cancelled": frozenset({Facet.TERMINATED, Facet.TERMINATED_REVERTED}),
+    "pending": statuses.PENDING,
+    "running": statuses.UNDER_WAY,
+    "success": statuses.COMPLETED,
+    "error": statuses.FAILED,
+    "cancelled": statuses.CANCELLED,
 }
 """What each status of this face stands for."""
 _STATUS_OF = {facet: status for status, facets in STATUSES.items() for facet in facets}

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 
 from app.errors import InvalidRequest
+from app.faces import query_strings
 from app.faces.jobsprint import queries
 from app.faces.jobsprint.errors import Conflict, NotFound, dotted
 from app.faces.jobsprint.results import Pagination, ok
@@ -73,9 +74,9 @@ async def list_workflows(
     request: AnyRequest, caller: Who, versions: Versions, cursors: NamedDependency[Cursors], clock: Now
 ) -> dict[str, Any]:
     """Workflows, the newest first."""
-    query = queries.values(request, "limit", "after", "status", "search")
+    query = query_strings.values(request, "limit", "after", "status", "search")
     rows = queries.limit(query)
-    status = queries.choice(query, "status", STATUSES) if "status" in query else None
+    status = query_strings.choice(query, "status", STATUSES) if "status" in query else None
     of = caller.account_id.bytes + f"workflows\0{status}\0{query.get('search')}".encode()
     offset = cursors.read(query["after"], of, "after").int if "after" in query else 0
     found, _ = await versions.definitions.page(

@@ -11,6 +11,7 @@ from litestar import Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 
+from app.faces import query_strings
 from app.faces.once import once, response
 from app.faces.orchestration import queries, views
 from app.faces.orchestration.errors import Conflict
@@ -75,7 +76,7 @@ async def list_executions(
 ) -> Response[list[dict[str, Any]]]:
     """Executions, the newest first."""
     caller.require("executions:read")
-    query = queries.values(request, "status", "workflowDefinitionId", "limit", "offset")
+    query = query_strings.values(request, "status", "workflowDefinitionId", "limit", "offset")
     rows, start = queries.limit(query), queries.offset(query)
     facets = queries.facets(query)
     workflows: list[UUID] | None = None
@@ -113,7 +114,7 @@ async def list_tasks(
     request: AnyRequest, executionId: FromPath[str], caller: Who, instances: Instances
 ) -> Response[list[dict[str, Any]]]:
     """Tasks of an execution, in the order of the definition."""
-    query = queries.values(request, "status", "limit", "offset")
+    query = query_strings.values(request, "status", "limit", "offset")
     rows, start = queries.limit(query), queries.offset(query)
     states = queries.states(query)
     shown = await find(instances, caller, executionId)
@@ -127,8 +128,8 @@ async def get_logs(
     request: AnyRequest, id: FromPath[str], caller: Who, instances: Instances
 ) -> Response[list[dict[str, Any]]]:
     """Lines of an execution's log, the oldest first, after the line `after`."""
-    query = queries.values(request, "level", "limit", "after")
-    level = queries.choice(query, "level", LEVELS)
+    query = query_strings.values(request, "level", "limit", "after")
+    level = query_strings.choice(query, "level", LEVELS)
     rows = queries.limit(query, queries.LOG_PAGE, queries.LOG_PAGE_MAX)
     after = queries.number(query, "after")
     shown = await find(instances, caller, id)

@@ -1,4 +1,4 @@
-"""Query strings of this face, and the headers that tell of pages and places: bodies are bare arrays and objects."""
+"""What the parameters of this face stand for, and the headers that tell of pages and places: bodies are bare."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from litestar import Request
 from app.errors import InvalidRequest
 from app.faces.orchestration import negotiation
 from app.faces.orchestration.views import STATUSES, TASK_STATUSES
-from instances.listing import COUNTED_ROWS, single_values
+from app.faces.query_strings import choice
+from instances.listing import COUNTED_ROWS
 from instances.projections.execution_steps import Forward
 from instances.search.query import Facet
 
@@ -20,11 +21,6 @@ LOG_PAGE, LOG_PAGE_MAX = 100, 1000
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 AnyRequest = Request[Any, Any, Any]
-
-
-def values(request: AnyRequest, *known: str) -> dict[str, str]:
-    """The parameters this route knows; others are ignored. Raises :class:`InvalidRequest` for one given twice."""
-    return single_values(request.query_params.dict(), frozenset(known))
 
 
 def limit(query: dict[str, str], default: int = PAGE, maximum: int = PAGE_MAX) -> int:
@@ -66,14 +62,6 @@ def states(query: dict[str, str]) -> frozenset[Forward] | None:
 
 def _status(query: dict[str, str]) -> str:
     return choice(query, "status", tuple(STATUSES))
-
-
-def choice(query: dict[str, str], name: str, among: tuple[str, ...]) -> str:
-    """The parameter's value, the first of `among` unless given. Raises :class:`InvalidRequest`."""
-    value = query.get(name, among[0])
-    if value not in among:
-        raise InvalidRequest(f"{name} must be one of {', '.join(among)}", pointer=f"/{name}")
-    return value
 
 
 # --- pages -------------------------------------------------------------------------------------------------------

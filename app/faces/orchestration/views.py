@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from app.faces import statuses
 from instances.projections.execution import Blocker, Execution, MilestoneState, estimated_completion
 from instances.projections.execution_steps import ExecutionStep, Forward
 from instances.projections.instance_view import raw_value
@@ -22,12 +23,12 @@ from versions.definitions.schemas import Definition, KnownStep
 DIALECT = "002"
 
 STATUSES: dict[str, frozenset[Facet]] = {
-    "PENDING": frozenset({Facet.HELD_BACK}),
-    "RUNNING": frozenset({Facet.ADMITTED, Facet.RUNNING, Facet.WAITING_FOR_PAUSE, Facet.DRAINING, Facet.COMPENSATING}),
-    "WAITING": frozenset({Facet.WAITING, Facet.PAUSED}),
-    "COMPLETED": frozenset({Facet.COMPLETE}),
-    "FAILED": frozenset({Facet.ERRORED, Facet.ERRORED_REVERTED}),
-    "CANCELLED": frozenset({Facet.TERMINATED, Facet.TERMINATED_REVERTED}),
+    "PENDING": statuses.PENDING,
+    "RUNNING": statuses.UNDER_WAY - statuses.AT_REST,
+    "WAITING": statuses.AT_REST,
+    "COMPLETED": statuses.COMPLETED,
+    "FAILED": statuses.FAILED,
+    "CANCELLED": statuses.CANCELLED,
 }
 """What each status of an execution stands for."""
 _STATUS_OF = {facet: status for status, facets in STATUSES.items() for facet in facets}

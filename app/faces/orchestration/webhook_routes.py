@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 
 from app.errors import InvalidRequest
+from app.faces import query_strings
 from app.faces.orchestration import queries
 from jobs.webhooks.errors import DeliveryNotFound, WebhookNotFound
 from jobs.webhooks.schemas import Attempt, Delivery, DeliveryStatus, Webhook
@@ -156,11 +157,11 @@ async def list_deliveries(
 ) -> Response[list[dict[str, Any]]]:
     """What was and will be sent to an endpoint, the newest first."""
     caller.require(WRITE)
-    query = queries.values(request, "status", "limit", "offset")
+    query = query_strings.values(request, "status", "limit", "offset")
     rows, start = queries.limit(query), queries.offset(query)
     status = None
     if "status" in query:
-        status = DeliveryStatus[queries.choice(query, "status", tuple(one.name for one in DeliveryStatus))]
+        status = DeliveryStatus[query_strings.choice(query, "status", tuple(one.name for one in DeliveryStatus))]
     found, total = await webhooks.deliveries(caller, _number(id), status=status, limit=rows, offset=start)
     headers = queries.page_headers(request, rows, start, min(total, COUNTED), capped=total > COUNTED)
     return Response([delivery(one) for one in found], headers=headers)

@@ -8,6 +8,7 @@ from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 
+from app.faces import query_strings
 from app.faces.orchestration import queries, views
 from instances.listing import COUNTED_ROWS
 from instances.service import InstanceService
@@ -35,7 +36,7 @@ async def list_workflows(
     request: AnyRequest, caller: Who, versions: Versions, instances: Instances
 ) -> Response[list[dict[str, Any]]]:
     """Definitions, the newest first."""
-    query = queries.values(request, "limit", "offset")
+    query = query_strings.values(request, "limit", "offset")
     rows, start = queries.limit(query), queries.offset(query)
     found, total = await versions.definitions.page(caller, limit=rows, offset=start)
     capped = total > COUNTED_ROWS
@@ -48,7 +49,7 @@ async def get_workflow(
     request: AnyRequest, id: FromPath[str], caller: Who, versions: Versions, instances: Instances
 ) -> dict[str, Any]:
     """A definition, in its current version or in the one asked for."""
-    query = queries.values(request, "version")
+    query = query_strings.values(request, "version")
     if "version" in query:
         found = await versions.definitions.version(caller, id, query["version"], decimal=True)
     else:

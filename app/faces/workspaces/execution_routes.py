@@ -13,6 +13,7 @@ from litestar import Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 
+from app.faces import query_strings
 from app.faces.once import once, response
 from app.faces.workspaces import queries, views
 from app.faces.workspaces.errors import CannotCancelExecution
@@ -95,7 +96,7 @@ async def execute(
     found = await versions.definitions.get(entered.caller, workflow_id)
     if found.workflow.status != ACTIVE:
         raise WorkflowInactive()
-    seconds = queries.number(queries.values(request, "wait"), "wait", 0, 0, queries.WAIT_MAX_S)
+    seconds = query_strings.number(query_strings.values(request, "wait"), "wait", 0, 0, queries.WAIT_MAX_S)
     require_json(request, body)
     asked = execute_body(body)
     wanted = Wanted(
@@ -213,7 +214,7 @@ async def list_executions(
     entered = await entered_to_read(tenants, caller, slug)
     found = await versions.definitions.get(entered.caller, workflow_id)
     answer, headers = await _page(request, entered, found, instances)
-    since, until = queries.started(queries.values(request, "from", "to"))
+    since, until = queries.started(query_strings.values(request, "from", "to"))
     numbers = await instances.figures.statistics(
         entered.caller, since=since, until=until, workflows=[found.workflow.workflow_key]
     )
@@ -233,7 +234,7 @@ async def get_history(
     """Executions of a workflow; with `executionId` that one, with its steps and what came of them."""
     entered = await entered_to_read(tenants, caller, slug)
     found = await versions.definitions.get(entered.caller, workflow_id)
-    id = queries.values(request, "executionId").get("executionId")
+    id = query_strings.values(request, "executionId").get("executionId")
     if id is None:
         answer, headers = await _page(request, entered, found, instances)
         return Response(answer, headers=headers)
@@ -247,7 +248,7 @@ async def get_history(
 async def _page(
     request: AnyRequest, entered: Entered, found: Definition, instances: InstanceService
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    query = queries.values(request, "status", "from", "to", "limit", "offset", "page", "sortBy", "sortOrder")
+    query = query_strings.values(request, "status", "from", "to", "limit", "offset", "page", "sortBy", "sortOrder")
     window = queries.window(query)
     facets = queries.facets(query)
     by, descending = queries.order(query)

@@ -8,6 +8,7 @@ from litestar import Request, Response, get, patch
 from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 
+from app.faces import query_strings
 from app.faces.workspaces import queries, views
 from app.faces.workspaces.execution_routes import entered_to_read, entered_to_write
 from app.faces.workspaces.schemas import ReadBody, TaskBody, require_json
@@ -29,7 +30,7 @@ async def list_notifications(
 ) -> Response[dict[str, Any]]:
     """Notifications of the workspace, the newest first."""
     entered = await entered_to_read(tenants, caller, slug)
-    query = queries.values(request, "limit", "offset", "page", "recipient", "unread")
+    query = query_strings.values(request, "limit", "offset", "page", "recipient", "unread")
     window = queries.window(query)
     found, total = await inboxes.notifications(
         entered.caller,
@@ -66,7 +67,7 @@ async def list_tasks(
 ) -> Response[dict[str, Any]]:
     """Tasks of the workspace, the newest first."""
     entered = await entered_to_read(tenants, caller, slug)
-    query = queries.values(request, "limit", "offset", "page", "assignedTo", "status")
+    query = query_strings.values(request, "limit", "offset", "page", "assignedTo", "status")
     window = queries.window(query)
     found, total = await inboxes.tasks(
         entered.caller,
@@ -74,7 +75,7 @@ async def list_tasks(
         offset=window.offset,
         workspace_id=entered.workspace.id,
         assigned_to=query.get("assignedTo"),
-        status=queries.choice(query, "status", TASK_STATUSES) if "status" in query else None,
+        status=query_strings.choice(query, "status", TASK_STATUSES) if "status" in query else None,
     )
     return _page("tasks", [views.task(one) for one in found], window, total)
 

@@ -10,8 +10,9 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from app.faces import query_strings
 from app.faces.streams import last_event_id, open_stream
-from app.faces.workspaces import queries, stream
+from app.faces.workspaces import stream
 from app.faces.workspaces.errors import told
 from app.faces.workspaces.execution_routes import entered_to_read, execution_key
 from app.failures import log_failure, understand
@@ -40,8 +41,8 @@ async def stream_execution(
         return instances.reader.one(entered.caller, key)
 
     first: Shown = await stream.consistent(read)
-    query = queries.values(request, "steps")
-    all_steps = "steps" in query and queries.choice(query, "steps", ("all",)) == "all"
+    query = query_strings.values(request, "steps")
+    all_steps = "steps" in query and query_strings.choice(query, "steps", ("all",)) == "all"
     last = last_event_id(request)
     if stream.is_over(first, last):
         return Response(None, status_code=204)

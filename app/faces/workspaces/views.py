@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from app.faces import statuses
 from instances.executions.service import CANCELLED
 from instances.figures.service import Statistics
 from instances.inboxes.schemas import Notification, Task
@@ -33,21 +34,11 @@ _TIMEOUTS = frozenset({"WorkflowTimeoutError", "STEP_TIMEOUT"})
 """Names of the errors of steps that took too long."""
 
 STATUSES: dict[str, frozenset[Facet]] = {
-    "PENDING": frozenset({Facet.HELD_BACK}),
-    "RUNNING": frozenset(
-        {
-            Facet.ADMITTED,
-            Facet.RUNNING,
-            Facet.WAITING,
-            Facet.PAUSED,
-            Facet.WAITING_FOR_PAUSE,
-            Facet.DRAINING,
-            Facet.COMPENSATING,
-        }
-    ),
-    "COMPLETED": frozenset({Facet.COMPLETE}),
-    "FAILED": frozenset({Facet.ERRORED, Facet.ERRORED_REVERTED}),
-    "CANCELLED": frozenset({Facet.TERMINATED, Facet.TERMINATED_REVERTED}),
+    "PENDING": statuses.PENDING,
+    "RUNNING": statuses.UNDER_WAY,
+    "COMPLETED": statuses.COMPLETED,
+    "FAILED": statuses.FAILED,
+    "CANCELLED": statuses.CANCELLED,
 }
 """What each status of this face stands for."""
 _STATUS_OF = {facet: status for status, facets in STATUSES.items() for facet in facets}

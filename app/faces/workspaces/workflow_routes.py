@@ -8,6 +8,7 @@ from litestar import Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, RawBody
 
+from app.faces import query_strings
 from app.faces.workspaces import queries, views
 from app.faces.workspaces.schemas import require_json, workflow_body
 from tenants.auth import Caller
@@ -35,10 +36,10 @@ async def list_workflows(
 ) -> Response[dict[str, Any]]:
     """Workflows of the workspace, the newest first."""
     entered = await tenants.workspaces.enter(caller, slug)
-    query = queries.values(request, "limit", "offset", "page", "status", "search")
+    query = query_strings.values(request, "limit", "offset", "page", "status", "search")
     window = queries.window(query)
     words = tuple(status.upper() for status in STATUSES)
-    statuses = [queries.choice(query, "status", words).lower()] if "status" in query else None
+    statuses = [query_strings.choice(query, "status", words).lower()] if "status" in query else None
     found, total = await versions.definitions.page(
         entered.caller,
         limit=window.limit,
