@@ -26,7 +26,7 @@ from jobs.webhooks.errors import DeliveryNotFound, WebhookInactive, WebhookNotFo
 from jobs.webhooks.schemas import FORMATS, Delivery, DeliveryStatus, SealedWebhook, TestOutcome, Webhook
 from jobs.webhooks.sealing import Sealing
 from jobs.webhooks.sending import Poster
-from jobs.webhooks.signing import SECRET_BYTES, checked_secret, generated
+from jobs.webhooks.signing import SECRET_BYTES, chosen_secret, generated
 from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.database import Database
@@ -95,7 +95,7 @@ class WebhookService:
         """A new endpoint, with its secret. Raises :class:`InvalidRequest`, :class:`LimitReached`."""
         caller.require(WRITE)
         events, form, active = checked_events(wanted.events), _format(wanted.format), _active(wanted.active, True)
-        secret = generated(self._entropy(SECRET_BYTES)) if wanted.secret is None else checked_secret(wanted.secret)
+        secret = chosen_secret(wanted.secret) or generated(self._entropy(SECRET_BYTES))
         url = await self._checked_url(caller, wanted.url)
         id, account = self._ids.uuid7(), caller.account_id
         values = url, events, form, self.sealing.seal(account, id, secret), active, self._clock.now()
@@ -130,7 +130,7 @@ class WebhookService:
         events = None if wanted.events is None else checked_events(wanted.events)
         form = None if wanted.format is None else _format(wanted.format)
         active = None if wanted.active is None else _active(wanted.active, True)
-        new = None if wanted.secret is None else checked_secret(wanted.secret)
+        new = chosen_secret(wanted.secret)
         url = None if wanted.url is None else await self._checked_url(caller, wanted.url)
         hook = await self._change(caller, no, url, events, form, active, new)
         return hook if self._secret_on_update else dataclasses.replace(hook, secret=None)
@@ -248,11 +248,11 @@ class WebhookService:
         """
         caller.require(WRITE)
         name = checked_event(event)
-        secrets = [] if secret is None else [checked_secret(secret)]
+        chosen = chosen_secret(secret)
         target = await self._checked_url(caller, url)
         await self._tenants.admit_webhook_test(caller)
         now = self._clock.now()
-        id = event_id(now, self._ids.uuid7())
+        id, secrets = event_id(now, self._ids.uuid7()), [] if chosen is None else [chosen]
         body = envelope("standard", caller.account_id, name, id, now, None, payload)
         lane = caller.account_id, "test"
         answer = await self.poster.send(target, name, id, body, secrets, now, seconds=TEST_SECONDS, lane=lane)

@@ -20,7 +20,7 @@ from tenants.limits import TextRule
 
 PREFIX = "whsec_"
 SECRET_BYTES = 32
-SECRET = TextRule(re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*"), 1, 256, "no control characters")
+SECRET = TextRule(re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*"), 8, 256, "no control characters")
 
 
 def generated(entropy: bytes) -> str:
@@ -28,8 +28,10 @@ def generated(entropy: bytes) -> str:
     return PREFIX + base64.b64encode(entropy).decode()
 
 
-def checked_secret(secret: object, pointer: str = "/secret") -> str:
-    """A secret somebody chose. Raises :class:`InvalidRequest`."""
+def chosen_secret(secret: object, pointer: str = "/secret") -> str | None:
+    """A secret somebody chose; None when it was left out, null or empty. Raises :class:`InvalidRequest`."""
+    if secret is None or secret == "":
+        return None
     if not SECRET.holds(secret):
         raise InvalidRequest(f"secret must be {SECRET.rule}", pointer=pointer)
     assert isinstance(secret, str)

@@ -50,13 +50,16 @@ async def test_secrets_are_shown_when_made_and_when_changed_and_never_else(face:
     assert (await face.http.get(f"/api/webhooks/{made['id']}")).json() == hidden
     answer = await face.http.put(f"/api/webhooks/{made['id']}", json={"events": ["*"], "active": False})
     assert (answer.status_code, answer.json()) == (200, made | {"events": ["*"], "active": False})
-    assert (await make(face))["secret"].startswith("whsec_")
+    for nothing in ({}, {"secret": None}, {"secret": ""}):
+        assert (await make(face, **nothing))["secret"].startswith("whsec_")
+    answer = await face.http.put(f"/api/webhooks/{made['id']}", json={"secret": ""})
+    assert answer.json()["secret"] == "webhook-secret"
 
 
 async def test_the_operator_may_keep_secrets_to_himself(face: Face, monkeypatch) -> None:
     made = await make(face)
     monkeypatch.setattr(face.server.platform.webhooks, "_secret_on_update", False)
-    answer = await face.http.put(f"/api/webhooks/{made['id']}", json={"secret": "another"})
+    answer = await face.http.put(f"/api/webhooks/{made['id']}", json={"secret": "another one"})
     assert answer.json() == made | {"secret": None}
 
 
@@ -108,7 +111,7 @@ async def test_deliveries_that_are_not_there(face: Face) -> None:
         ({"url": "https://hooks.invalid/", "events": ["workflow.execution.finished"]}, "/events/0"),
         (HOOK | {"format": "xml"}, "/format"),
         (HOOK | {"active": "yes"}, "/active"),
-        (HOOK | {"secret": ""}, "/secret"),
+        (HOOK | {"secret": "x" * 7}, "/secret"),
         (HOOK | {"url": "http://127.0.0.1/"}, "/url"),
     ],
 )

@@ -438,7 +438,7 @@ async def test_secrets_are_sealed_anew_when_the_platforms_secret_changes(
         {"events": ["nonsense"]},
         {"format": "xml"},
         {"active": 1},
-        {"secret": ""},
+        {"secret": "x" * 7},
         {"secret": 5},
     ],
 )

@@ -13,7 +13,7 @@ import standardwebhooks
 from app.errors import InvalidRequest
 from jobs.webhooks import schedule
 from jobs.webhooks.catalogue import EVENTS_MAX, KNOWN, checked_event, checked_events, wanted
-from jobs.webhooks.signing import checked_secret, generated, headers, keys_of
+from jobs.webhooks.signing import chosen_secret, generated, headers, keys_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -109,11 +109,16 @@ def test_without_a_secret_nothing_is_signed():
     assert "webhook-signature" not in told and "X-Webhook-Signature" not in told
 
 
-@pytest.mark.parametrize("secret", ["", 1, "x" * 257, "line\nbreak", "whsec_", "whsec_not base64!", "\ud800"])
+@pytest.mark.parametrize("secret", [0, 1, "x" * 7, "x" * 257, "line\nbreak", "whsec_", "whsec_not base64!", "\ud800"])
 def test_what_is_no_secret(secret):
     with pytest.raises(InvalidRequest) as refused:
-        checked_secret(secret)
+        chosen_secret(secret)
     assert refused.value.pointer == "/secret" and "x" * 257 not in refused.value.message
+
+
+@pytest.mark.parametrize("secret", [None, "", "x" * 8, "x" * 256])
+def test_a_secret_may_be_left_to_the_platform(secret):
+    assert chosen_secret(secret) == (secret or None)
 
 
 # --- the schedule --------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class Endpoint:
         if "query" not in given and "text/html" in _accepted(request):
             if not self._platform.settings.graphiql:
                 raise NoRoute()
-            return Response(PAGE, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+            return Response(PAGE, media_type="text/html", headers=PAGE_HEADERS)
         for name in ("variables", "extensions"):
             if name in given:
                 given[name] = _decoded(given[name].encode(), name) if given[name] else None  # type: ignore[assignment]
