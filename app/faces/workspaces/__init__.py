@@ -13,6 +13,7 @@ from app.authentication import WORKSPACES, Authenticate, caller_of
 from app.composition import Platform
 from app.faces.face import Face
 from app.faces.rates import seconds_to_go
+from app.faces.workspaces.access import access
 from app.faces.workspaces.errors import refuse
 from app.faces.workspaces.routes import route_handlers
 
@@ -28,6 +29,7 @@ def _routers(platform: Platform) -> list[Router]:
             middleware=[authenticated],
             dependencies={
                 "caller": Provide(caller_of, sync_to_thread=False),
+                "access": Provide(access, sync_to_thread=False),
                 "inboxes": Provide(lambda: platform.inboxes, sync_to_thread=False),
             },
         )

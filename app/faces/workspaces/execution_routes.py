@@ -1,6 +1,6 @@
 """Executions: start, look at, cancel, list.
 
-Checks come in one order everywhere: credential, workspace, membership, workflow, execution, body.
+Checks come in one order everywhere: access, workflow, execution, body.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from litestar.params import FromPath, RawBody
 from app.faces import query_strings
 from app.faces.once import once, response
 from app.faces.workspaces import queries, views
+from app.faces.workspaces.access import WorkspaceAccess
 from app.faces.workspaces.errors import CannotCancelExecution
 from app.faces.workspaces.schemas import execute_body, require_json
 from instances.creation import Wanted
@@ -25,7 +26,6 @@ from instances.lifecycle import TriggerSource
 from instances.search.executions import Shown
 from instances.search.query import Field, InFacets, Search, between, every
 from instances.service import InstanceService
-from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.idempotency import Answer, Claim
 from tenants.service import TenantService
@@ -41,27 +41,11 @@ CANCELLED = "Execution cancelled successfully"
 NEVER_RUN = "No executions found for this workflow"
 
 AnyRequest = Request[Any, Any, Any]
-Who = NamedDependency[Caller]
+Access = NamedDependency[WorkspaceAccess]
 Instances = NamedDependency[InstanceService]
 Versions = NamedDependency[VersionService]
 Tenants = NamedDependency[TenantService]
 Now = NamedDependency[Clock]
-
-
-async def entered_to_read(tenants: TenantService, caller: Caller, slug: str) -> Entered:
-    """The caller in the workspace, who may look at executions. Raises `WorkspaceNotFound`, `NotAllowed`."""
-    entered = await tenants.workspaces.enter(caller, slug)
-    entered.caller.require(READ)
-    return entered
-
-
-async def entered_to_write(tenants: TenantService, caller: Caller, slug: str) -> Entered:
-    """The caller in the workspace, a member who may start and cancel. Raises `WorkspaceNotFound`, `NotAMember`,
-    `NotAllowed`.
-    """
-    entered = await tenants.workspaces.require_member(caller, slug)
-    entered.caller.require(WRITE)
-    return entered
 
 
 def execution_key(text: str) -> UUID:
@@ -83,16 +67,15 @@ async def find(instances: InstanceService, entered: Entered, id: str) -> Shown:
 @post("/workflows/{workflow_id:str}/execute", status_code=200)
 async def execute(
     request: AnyRequest,
-    slug: FromPath[str],
     workflow_id: FromPath[str],
     body: RawBody,
-    caller: Who,
+    access: Access,
     instances: Instances,
     versions: Versions,
     tenants: Tenants,
 ) -> Response[bytes]:
     """Start an execution, and with `wait` hold the answer until its end."""
-    entered = await entered_to_write(tenants, caller, slug)
+    entered = await access.enter_as_member(WRITE)
     found = await versions.definitions.get(entered.caller, workflow_id)
     if found.workflow.status != ACTIVE:
         raise WorkflowInactive()
@@ -121,16 +104,10 @@ async def execute(
 
 @get("/workflows/executions/{execution_id:str}")
 async def get_execution(
-    slug: FromPath[str],
-    execution_id: FromPath[str],
-    caller: Who,
-    instances: Instances,
-    versions: Versions,
-    tenants: Tenants,
-    clock: Now,
+    execution_id: FromPath[str], access: Access, instances: Instances, versions: Versions, clock: Now
 ) -> dict[str, Any]:
     """An execution with its steps and its workflow, how far it is, and how long it took."""
-    entered = await entered_to_read(tenants, caller, slug)
+    entered = await access.enter(READ)
     shown = await find(instances, entered, execution_id)
     version = shown.row.facts.version_key
     definitions = await versions.definitions.of_versions(entered.caller, [version])
@@ -145,25 +122,19 @@ async def get_execution(
 
 
 @post("/workflows/executions/{execution_id:str}", status_code=200)
-async def cancel_by_post(
-    slug: FromPath[str], execution_id: FromPath[str], caller: Who, instances: Instances, tenants: Tenants
-) -> dict[str, Any]:
+async def cancel_by_post(execution_id: FromPath[str], access: Access, instances: Instances) -> dict[str, Any]:
     """Cancel an execution; a body is ignored."""
-    return await _cancel("POST", slug, execution_id, caller, instances, tenants)
+    return await _cancel("POST", execution_id, access, instances)
 
 
 @delete("/workflows/executions/{execution_id:str}", status_code=200)
-async def cancel_by_delete(
-    slug: FromPath[str], execution_id: FromPath[str], caller: Who, instances: Instances, tenants: Tenants
-) -> dict[str, Any]:
+async def cancel_by_delete(execution_id: FromPath[str], access: Access, instances: Instances) -> dict[str, Any]:
     """Cancel an execution; this face deletes none."""
-    return await _cancel("DELETE", slug, execution_id, caller, instances, tenants)
+    return await _cancel("DELETE", execution_id, access, instances)
 
 
-async def _cancel(
-    method: str, slug: str, id: str, caller: Caller, instances: InstanceService, tenants: TenantService
-) -> dict[str, Any]:
-    entered = await entered_to_write(tenants, caller, slug)
+async def _cancel(method: str, id: str, access: WorkspaceAccess, instances: InstanceService) -> dict[str, Any]:
+    entered = await access.enter_as_member(WRITE)
     key = execution_key(id)
     try:
         await instances.executions.cancel(entered.caller, key, via=method)
@@ -179,15 +150,10 @@ async def _cancel(
 
 @get("/workflows/{workflow_id:str}/execute")
 async def get_newest(
-    slug: FromPath[str],
-    workflow_id: FromPath[str],
-    caller: Who,
-    instances: Instances,
-    versions: Versions,
-    tenants: Tenants,
+    workflow_id: FromPath[str], access: Access, instances: Instances, versions: Versions
 ) -> dict[str, Any]:
     """The newest execution of a workflow."""
-    entered = await entered_to_read(tenants, caller, slug)
+    entered = await access.enter(READ)
     found = await versions.definitions.get(entered.caller, workflow_id)
     asked = Search(workflows=[found.workflow.workflow_key], limit=1, counted=False)
     page = await instances.reader.page(entered.caller, asked)
@@ -202,16 +168,10 @@ async def get_newest(
 
 @get("/workflows/{workflow_id:str}/executions")
 async def list_executions(
-    request: AnyRequest,
-    slug: FromPath[str],
-    workflow_id: FromPath[str],
-    caller: Who,
-    instances: Instances,
-    versions: Versions,
-    tenants: Tenants,
+    request: AnyRequest, workflow_id: FromPath[str], access: Access, instances: Instances, versions: Versions
 ) -> Response[dict[str, Any]]:
     """Executions of a workflow, and numbers of all of them."""
-    entered = await entered_to_read(tenants, caller, slug)
+    entered = await access.enter(READ)
     found = await versions.definitions.get(entered.caller, workflow_id)
     answer, headers = await _page(request, entered, found, instances)
     since, until = queries.started(query_strings.values(request, "from", "to"))
@@ -223,16 +183,10 @@ async def list_executions(
 
 @get("/workflows/{workflow_id:str}/history")
 async def get_history(
-    request: AnyRequest,
-    slug: FromPath[str],
-    workflow_id: FromPath[str],
-    caller: Who,
-    instances: Instances,
-    versions: Versions,
-    tenants: Tenants,
+    request: AnyRequest, workflow_id: FromPath[str], access: Access, instances: Instances, versions: Versions
 ) -> Response[dict[str, Any]]:
     """Executions of a workflow; with `executionId` that one, with its steps and what came of them."""
-    entered = await entered_to_read(tenants, caller, slug)
+    entered = await access.enter(READ)
     found = await versions.definitions.get(entered.caller, workflow_id)
     id = query_strings.values(request, "executionId").get("executionId")
     if id is None:
@@ -271,12 +225,4 @@ async def _page(
     return answer, {"x-count-capped": "true"} if page.capped else {}
 
 
-route_handlers = [
-    execute,
-    get_execution,
-    cancel_by_post,
-    cancel_by_delete,
-    get_newest,
-    list_executions,
-    get_history,
-]
+route_handlers = [execute, get_execution, cancel_by_post, cancel_by_delete, get_newest, list_executions, get_history]

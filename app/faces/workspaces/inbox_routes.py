@@ -10,26 +10,23 @@ from litestar.params import FromPath, RawBody
 
 from app.faces import query_strings
 from app.faces.workspaces import queries, views
-from app.faces.workspaces.execution_routes import entered_to_read, entered_to_write
+from app.faces.workspaces.access import WorkspaceAccess
 from app.faces.workspaces.schemas import ReadBody, TaskBody, require_json
 from instances.inboxes.schemas import TASK_STATUSES
 from instances.inboxes.service import COUNTED, InboxService
-from tenants.auth import Caller
 from tenants.bodies import decode_body
-from tenants.service import TenantService
+
+READ, WRITE = "executions:read", "executions:write"
 
 AnyRequest = Request[Any, Any, Any]
-Who = NamedDependency[Caller]
+Access = NamedDependency[WorkspaceAccess]
 Inboxes = NamedDependency[InboxService]
-Tenants = NamedDependency[TenantService]
 
 
 @get("/notifications")
-async def list_notifications(
-    request: AnyRequest, slug: FromPath[str], caller: Who, inboxes: Inboxes, tenants: Tenants
-) -> Response[dict[str, Any]]:
+async def list_notifications(request: AnyRequest, access: Access, inboxes: Inboxes) -> Response[dict[str, Any]]:
     """Notifications of the workspace, the newest first."""
-    entered = await entered_to_read(tenants, caller, slug)
+    entered = await access.enter(READ)
     query = query_strings.values(request, "limit", "offset", "page", "recipient", "unread")
     window = queries.window(query)
     found, total = await inboxes.notifications(
@@ -45,16 +42,10 @@ async def list_notifications(
 
 @patch("/notifications/{notification_id:str}", status_code=200)
 async def update_notification(
-    request: AnyRequest,
-    slug: FromPath[str],
-    notification_id: FromPath[str],
-    body: RawBody,
-    caller: Who,
-    inboxes: Inboxes,
-    tenants: Tenants,
+    request: AnyRequest, notification_id: FromPath[str], body: RawBody, access: Access, inboxes: Inboxes
 ) -> dict[str, Any]:
     """Mark a notification as read, or with `read: false` as unread."""
-    entered = await entered_to_write(tenants, caller, slug)
+    entered = await access.enter_as_member(WRITE)
     require_json(request, body)
     read = decode_body(body, ReadBody).read
     found = await inboxes.mark(entered.caller, notification_id, read=read, workspace_id=entered.workspace.id)
@@ -62,11 +53,9 @@ async def update_notification(
 
 
 @get("/tasks")
-async def list_tasks(
-    request: AnyRequest, slug: FromPath[str], caller: Who, inboxes: Inboxes, tenants: Tenants
-) -> Response[dict[str, Any]]:
+async def list_tasks(request: AnyRequest, access: Access, inboxes: Inboxes) -> Response[dict[str, Any]]:
     """Tasks of the workspace, the newest first."""
-    entered = await entered_to_read(tenants, caller, slug)
+    entered = await access.enter(READ)
     query = query_strings.values(request, "limit", "offset", "page", "assignedTo", "status")
     window = queries.window(query)
     found, total = await inboxes.tasks(
@@ -82,16 +71,10 @@ async def list_tasks(
 
 @patch("/tasks/{task_id:str}", status_code=200)
 async def update_task(
-    request: AnyRequest,
-    slug: FromPath[str],
-    task_id: FromPath[str],
-    body: RawBody,
-    caller: Who,
-    inboxes: Inboxes,
-    tenants: Tenants,
+    request: AnyRequest, task_id: FromPath[str], body: RawBody, access: Access, inboxes: Inboxes
 ) -> dict[str, Any]:
     """Change the status of a task."""
-    entered = await entered_to_write(tenants, caller, slug)
+    entered = await access.enter_as_member(WRITE)
     require_json(request, body)
     status = decode_body(body, TaskBody).status
     found = await inboxes.set_task(entered.caller, task_id, status, workspace_id=entered.workspace.id)

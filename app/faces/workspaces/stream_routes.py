@@ -13,12 +13,12 @@ from litestar.params import FromPath
 from app.faces import query_strings
 from app.faces.streams import last_event_id, open_stream
 from app.faces.workspaces import stream
+from app.faces.workspaces.access import WorkspaceAccess
 from app.faces.workspaces.errors import told
-from app.faces.workspaces.execution_routes import entered_to_read, execution_key
+from app.faces.workspaces.execution_routes import READ, execution_key
 from app.failures import log_failure, understand
 from instances.search.executions import Shown
 from instances.service import InstanceService
-from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.service import TenantService
 
@@ -26,15 +26,14 @@ from tenants.service import TenantService
 @get("/workflows/executions/{execution_id:str}/stream", status_code=200, opt={"accepts_ticket": True})
 async def stream_execution(
     request: Request[Any, Any, Any],
-    slug: FromPath[str],
     execution_id: FromPath[str],
-    caller: NamedDependency[Caller],
+    access: NamedDependency[WorkspaceAccess],
     instances: NamedDependency[InstanceService],
     tenants: NamedDependency[TenantService],
     clock: NamedDependency[Clock],
 ) -> Response[Any]:
     """Steps and progress of an execution as they come, until its end; 204 for who has seen that already."""
-    entered = await entered_to_read(tenants, caller, slug)
+    entered = await access.enter(READ)
     key = execution_key(execution_id)
 
     def read() -> Any:

@@ -10,32 +10,23 @@ from litestar.params import FromPath, RawBody
 
 from app.faces import query_strings
 from app.faces.workspaces import queries, views
+from app.faces.workspaces.access import WorkspaceAccess
 from app.faces.workspaces.schemas import require_json, workflow_body
-from tenants.auth import Caller
-from tenants.service import TenantService
-from tenants.workspaces import Entered
 from versions.definitions.service import COUNTED
 from versions.schemas import STATUSES
 from versions.service import VersionService
 
+WRITE, DELETE = "workflows:write", "workflows:delete"
+
 AnyRequest = Request[Any, Any, Any]
-Who = NamedDependency[Caller]
+Access = NamedDependency[WorkspaceAccess]
 Versions = NamedDependency[VersionService]
-Tenants = NamedDependency[TenantService]
-
-
-async def _entered_to_write(tenants: TenantService, caller: Caller, slug: str, *scopes: str) -> Entered:
-    entered = await tenants.workspaces.require_member(caller, slug)
-    entered.caller.require("workflows:write", *scopes)
-    return entered
 
 
 @get("/workflows")
-async def list_workflows(
-    request: AnyRequest, slug: FromPath[str], caller: Who, versions: Versions, tenants: Tenants
-) -> Response[dict[str, Any]]:
+async def list_workflows(request: AnyRequest, access: Access, versions: Versions) -> Response[dict[str, Any]]:
     """Workflows of the workspace, the newest first."""
-    entered = await tenants.workspaces.enter(caller, slug)
+    entered = await access.enter()
     query = query_strings.values(request, "limit", "offset", "page", "status", "search")
     window = queries.window(query)
     words = tuple(status.upper() for status in STATUSES)
@@ -56,11 +47,9 @@ async def list_workflows(
 
 
 @post("/workflows", status_code=200)
-async def create_workflow(
-    request: AnyRequest, slug: FromPath[str], body: RawBody, caller: Who, versions: Versions, tenants: Tenants
-) -> dict[str, Any]:
+async def create_workflow(request: AnyRequest, body: RawBody, access: Access, versions: Versions) -> dict[str, Any]:
     """A new workflow in the workspace, active unless its `status` says otherwise."""
-    entered = await _entered_to_write(tenants, caller, slug)
+    entered = await access.enter_as_member(WRITE)
     require_json(request, body)
     said, profile = workflow_body(body)
     made = await versions.definitions.create(
@@ -70,27 +59,19 @@ async def create_workflow(
 
 
 @get("/workflows/{workflow_id:str}")
-async def get_workflow(
-    slug: FromPath[str], workflow_id: FromPath[str], caller: Who, versions: Versions, tenants: Tenants
-) -> dict[str, Any]:
+async def get_workflow(workflow_id: FromPath[str], access: Access, versions: Versions) -> dict[str, Any]:
     """A workflow with its actions, and how often it ran."""
-    entered = await tenants.workspaces.enter(caller, slug)
+    entered = await access.enter()
     found = await versions.definitions.get(entered.caller, workflow_id, counted=True)
     return {"workflow": views.workflow(found, entered.caller)}
 
 
 @patch("/workflows/{workflow_id:str}", status_code=200)
 async def update_workflow(
-    request: AnyRequest,
-    slug: FromPath[str],
-    workflow_id: FromPath[str],
-    body: RawBody,
-    caller: Who,
-    versions: Versions,
-    tenants: Tenants,
+    request: AnyRequest, workflow_id: FromPath[str], body: RawBody, access: Access, versions: Versions
 ) -> dict[str, Any]:
     """Change what the body names. Running executions keep their version."""
-    entered = await _entered_to_write(tenants, caller, slug)
+    entered = await access.enter_as_member(WRITE)
     await versions.definitions.get(entered.caller, workflow_id)
     require_json(request, body)
     said, profile = workflow_body(body)
@@ -99,11 +80,9 @@ async def update_workflow(
 
 
 @delete("/workflows/{workflow_id:str}", status_code=200)
-async def delete_workflow(
-    slug: FromPath[str], workflow_id: FromPath[str], caller: Who, versions: Versions, tenants: Tenants
-) -> dict[str, Any]:
+async def delete_workflow(workflow_id: FromPath[str], access: Access, versions: Versions) -> dict[str, Any]:
     """Retire a workflow: nothing starts it any more, running executions finish and stay readable."""
-    entered = await _entered_to_write(tenants, caller, slug, "workflows:delete")
+    entered = await access.enter_as_member(WRITE, DELETE)
     found = await versions.definitions.get(entered.caller, workflow_id)
     await versions.definitions.delete(entered.caller, workflow_id)
     return {"success": True, "workflow": {**views.workflow(found, entered.caller), "status": "ARCHIVED"}}
