@@ -13,18 +13,10 @@ from litestar.params import FromPath, RawBody
 
 from app.faces import query_strings
 from app.faces.once import once, response
-from app.faces.orchestration import queries, views
-from app.faces.orchestration.errors import Conflict
+from app.faces.orchestration import executions, queries, views
 from app.faces.orchestration.schemas import RetryBody, StartBody, initial_context
 from instances.creation import Wanted
-from instances.errors import (
-    CannotCancel,
-    CannotPause,
-    CannotResume,
-    CannotRetry,
-    InstanceNotFound,
-    NotFinished,
-)
+from instances.errors import InstanceNotFound
 from instances.lifecycle import TriggerSource
 from instances.projections.log_lines import LEVELS
 from instances.search.executions import Shown
@@ -35,11 +27,8 @@ from tenants.bodies import decode_body
 from tenants.clock import Clock
 from tenants.idempotency import Answer, Claim
 from tenants.service import TenantService
-from tenants.spellings import EXECUTION, parse_key, parse_no
 from versions.errors import WorkflowNotFound
 from versions.service import VersionService
-
-FACE = "002"
 
 AnyRequest = Request[Any, Any, Any]
 Who = NamedDependency[Caller]
@@ -47,24 +36,6 @@ Instances = NamedDependency[InstanceService]
 Versions = NamedDependency[VersionService]
 Tenants = NamedDependency[TenantService]
 Now = NamedDependency[Clock]
-
-
-async def find(instances: InstanceService, caller: Caller, id: str) -> Shown:
-    """The execution of an id: its number, or its UUID. Raises :class:`InstanceNotFound`."""
-    no = parse_no(id)
-    if no is not None:
-        return await instances.reader.of(caller, await instances.searcher.one_by_no(caller, no))
-    key = parse_key(id, EXECUTION)
-    if key is None:
-        caller.require("executions:read")
-        raise InstanceNotFound()
-    return await instances.reader.one(caller, key)
-
-
-async def find_key(instances: InstanceService, caller: Caller, id: str) -> UUID:
-    """The key of the execution of an id. Raises :class:`InstanceNotFound`."""
-    key = None if parse_no(id) is not None else parse_key(id, EXECUTION)
-    return key or (await find(instances, caller, id)).row.facts.key
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -95,7 +66,7 @@ async def list_executions(
 @get("/executions/{id:str}")
 async def get_execution(id: FromPath[str], caller: Who, instances: Instances) -> dict[str, Any]:
     """An execution with all its tasks and its context."""
-    return views.execution(await find(instances, caller, id))
+    return views.execution(await executions.find(instances, caller, id))
 
 
 @get("/executions/{id:str}/progress")
@@ -103,7 +74,7 @@ async def get_progress(
     id: FromPath[str], caller: Who, instances: Instances, versions: Versions, clock: Now
 ) -> dict[str, Any]:
     """How far an execution is, what holds it up, and when it will be through."""
-    shown = await find(instances, caller, id)
+    shown = await executions.find(instances, caller, id)
     figures = await versions.definitions.node_figures(caller.account_id, shown.row.facts.workflow_key)
     means = {task: figure.mean_ms for task, figure in figures.items()}
     return views.progress(shown, means, clock.now())
@@ -117,7 +88,7 @@ async def list_tasks(
     query = query_strings.values(request, "status", "limit", "offset")
     rows, start = queries.limit(query), queries.offset(query)
     states = queries.states(query)
-    shown = await find(instances, caller, executionId)
+    shown = await executions.find(instances, caller, executionId)
     steps = [step for step in views.tasks_of(shown.execution) if states is None or step.state in states]
     told = [views.task(shown, step) for step in steps[start : start + rows]]
     return Response(told, headers=queries.page_headers(request, rows, start, len(steps)))
@@ -132,7 +103,7 @@ async def get_logs(
     level = query_strings.choice(query, "level", LEVELS)
     rows = queries.limit(query, queries.LOG_PAGE, queries.LOG_PAGE_MAX)
     after = queries.number(query, "after")
-    shown = await find(instances, caller, id)
+    shown = await executions.find(instances, caller, id)
     page = await instances.logs.page(caller.account_id, shown.row.facts.key, after=after, level=level, per_page=rows)
     if page is None:
         raise InstanceNotFound()
@@ -152,7 +123,7 @@ async def start_execution(
     asked = decode_body(body, StartBody)
     context = initial_context(asked.initial_context)
     found = await versions.definitions.get(caller, str(asked.workflow_definition_id), decimal=True)
-    wanted = Wanted(input=context, trigger_source=TriggerSource.API, face=FACE)
+    wanted = Wanted(input=context, trigger_source=TriggerSource.API, face=executions.FACE)
 
     async def work(claim: Claim) -> Answer:
         made = await instances.create(caller, found.workflow.handle, wanted, claim.id)
@@ -168,15 +139,12 @@ async def retry_execution(
     """Repeat a failed or cancelled execution as a new one, from the task that failed or from `fromTask`."""
     caller.require("executions:write")
     first = decode_body(body, RetryBody).from_task
-    shown = await find(instances, caller, id)
+    shown = await executions.find(instances, caller, id)
     key = shown.row.facts.key
 
     async def work(claim: Claim) -> Answer:
-        try:
-            made = await instances.executions.retry(caller, key, first=first, new_key=claim.id())
-        except CannotRetry:
-            raise Conflict(await _refused("retry", instances, caller, key)) from None
-        return _answer(await instances.reader.one(caller, made.key))
+        made = await executions.retry(instances, caller, key, first, claim.id())
+        return _answer(await instances.reader.one(caller, made))
 
     return await _once(request, tenants, caller, f"POST /api/executions/{key}/retry", body, work)
 
@@ -205,13 +173,8 @@ async def _once(
 async def cancel_execution(id: FromPath[str], caller: Who, instances: Instances) -> dict[str, Any]:
     """Stop an execution."""
     caller.require("executions:write")
-    key = await find_key(instances, caller, id)
-    try:
-        done = await instances.executions.cancel(caller, key)
-    except CannotCancel:
-        raise Conflict(await _refused("cancel", instances, caller, key)) from None
-    if done.repeated:
-        raise Conflict(await _refused("cancel", instances, caller, key))
+    key = await executions.find_key(instances, caller, id)
+    await executions.cancel(instances, caller, key)
     return views.execution(await instances.reader.one(caller, key))
 
 
@@ -219,11 +182,8 @@ async def cancel_execution(id: FromPath[str], caller: Who, instances: Instances)
 async def pause_execution(id: FromPath[str], caller: Who, instances: Instances) -> dict[str, Any]:
     """Hold an execution; tasks under way finish first."""
     caller.require("executions:write")
-    key = await find_key(instances, caller, id)
-    try:
-        await instances.executions.pause(caller, key)
-    except CannotPause:
-        raise Conflict(await _refused("pause", instances, caller, key)) from None
+    key = await executions.find_key(instances, caller, id)
+    await executions.pause(instances, caller, key)
     return views.execution(await instances.reader.one(caller, key))
 
 
@@ -231,11 +191,8 @@ async def pause_execution(id: FromPath[str], caller: Who, instances: Instances) 
 async def resume_execution(id: FromPath[str], caller: Who, instances: Instances) -> dict[str, Any]:
     """Let a paused execution go on."""
     caller.require("executions:write")
-    key = await find_key(instances, caller, id)
-    try:
-        await instances.executions.resume(caller, key)
-    except CannotResume:
-        raise Conflict(await _refused("resume", instances, caller, key)) from None
+    key = await executions.find_key(instances, caller, id)
+    await executions.resume(instances, caller, key)
     return views.execution(await instances.reader.one(caller, key))
 
 
@@ -243,17 +200,8 @@ async def resume_execution(id: FromPath[str], caller: Who, instances: Instances)
 async def delete_execution(id: FromPath[str], caller: Who, instances: Instances) -> None:
     """Hide a finished execution."""
     caller.require("executions:delete")
-    key = await find_key(instances, caller, id)
-    try:
-        await instances.executions.delete(caller, key)
-    except NotFinished:
-        raise Conflict(await _refused("delete", instances, caller, key)) from None
-
-
-async def _refused(what: str, instances: InstanceService, caller: Caller, key: UUID) -> str:
-    """Why an execution cannot be treated so. Raises :class:`InstanceNotFound` when it is gone."""
-    status = views.status_of((await instances.searcher.one(caller, key)).facet)
-    return f"Cannot {what} execution with status {status}"
+    key = await executions.find_key(instances, caller, id)
+    await executions.delete(instances, caller, key)
 
 
 route_handlers = [

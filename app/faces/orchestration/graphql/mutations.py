@@ -8,8 +8,7 @@ import msgspec
 import strawberry
 
 from app.errors import InvalidRequest
-from app.faces.orchestration import execution_routes, task_routes, views
-from app.faces.orchestration.errors import Conflict
+from app.faces.orchestration import executions, tasks, views
 from app.faces.orchestration.graphql import webhooks
 from app.faces.orchestration.graphql.context import Asked, Context
 from app.faces.orchestration.graphql.inputs import (
@@ -30,10 +29,7 @@ from app.faces.orchestration.graphql.types import (
 )
 from app.faces.orchestration.schemas import context_in
 from instances.creation import Wanted
-from instances.errors import CannotCancel, CannotPause, CannotResume, CannotRetry, NotFinished
 from instances.lifecycle import TriggerSource
-from instances.projections.execution_steps import ExecutionStep
-from instances.search.executions import Shown
 from tenants.idempotency import HELD_REPEATABLE, Answer, Claim
 
 WRITE = "executions:write"
@@ -43,12 +39,7 @@ _NOT_NULL = ("name", "tasks", "synchronizationPoints")
 async def _found(context: Context, scope: str, id: str) -> UUID:
     """The key of the execution of an id, for a caller with that scope. Raises :class:`InstanceNotFound`."""
     context.caller.require(scope)
-    return await execution_routes.find_key(context.platform.instances, context.caller, id)
-
-
-async def _conflict(context: Context, what: str, key: UUID) -> Conflict:
-    row = await context.platform.instances.searcher.one(context.caller, key)
-    return Conflict(f"Cannot {what} execution with status {views.status_of(row.facet)}")
+    return await executions.find_key(context.platform.instances, context.caller, id)
 
 
 async def _shown(context: Context, key: UUID) -> Told:
@@ -61,18 +52,13 @@ async def _created(context: Context, key: UUID) -> Told:
     return Told(views.created(shown), shown)
 
 
-async def _task(context: Context, id: str) -> tuple[Shown, ExecutionStep]:
-    context.caller.require(WRITE)
-    return await task_routes.find(context.platform.instances, context.caller, id)
-
-
 async def _start(context: Context, input: StartWorkflowExecutionInput) -> UUID:
     """Start an execution, under a key once; its key."""
     caller, platform = context.caller, context.platform
     caller.require(WRITE)
     context_text = context_in(input.initial_context) if input.initial_context else "{}"
     definition = await platform.versions.definitions.get(caller, input.workflow_definition_id, decimal=True)
-    wanted = Wanted(input=context_text, trigger_source=TriggerSource.API, face=execution_routes.FACE)
+    wanted = Wanted(input=context_text, trigger_source=TriggerSource.API, face=executions.FACE)
 
     async def work(claim: Claim) -> Answer:
         made = await platform.instances.create(caller, definition.workflow.handle, wanted, claim.id)
@@ -125,32 +111,21 @@ class Mutation:
     async def cancel_workflow_execution(self, info: Asked, id: strawberry.ID) -> WorkflowExecution:
         context = info.context
         key = await _found(context, WRITE, id)
-        try:
-            repeated = (await context.platform.instances.executions.cancel(context.caller, key)).repeated
-        except CannotCancel:
-            repeated = True
-        if repeated:
-            raise await _conflict(context, "cancel", key)
+        await executions.cancel(context.platform.instances, context.caller, key)
         return await _shown(context, key)  # type: ignore[return-value]
 
     @strawberry.mutation
     async def pause_workflow_execution(self, info: Asked, id: strawberry.ID) -> WorkflowExecution:
         context = info.context
         key = await _found(context, WRITE, id)
-        try:
-            await context.platform.instances.executions.pause(context.caller, key)
-        except CannotPause:
-            raise await _conflict(context, "pause", key) from None
+        await executions.pause(context.platform.instances, context.caller, key)
         return await _shown(context, key)  # type: ignore[return-value]
 
     @strawberry.mutation
     async def resume_workflow_execution(self, info: Asked, id: strawberry.ID) -> WorkflowExecution:
         context = info.context
         key = await _found(context, WRITE, id)
-        try:
-            await context.platform.instances.executions.resume(context.caller, key)
-        except CannotResume:
-            raise await _conflict(context, "resume", key) from None
+        await executions.resume(context.platform.instances, context.caller, key)
         return await _shown(context, key)  # type: ignore[return-value]
 
     @strawberry.mutation(description="A new execution of the same version with the same input.")
@@ -159,31 +134,22 @@ class Mutation:
     ) -> WorkflowExecution:
         context = info.context
         key = await _found(context, WRITE, id)
-        try:
-            made = await context.platform.instances.executions.retry(context.caller, key, first=from_task or None)
-        except CannotRetry:
-            raise await _conflict(context, "retry", key) from None
-        return await _created(context, made.key)  # type: ignore[return-value]
+        made = await executions.retry(context.platform.instances, context.caller, key, from_task or None)
+        return await _created(context, made)  # type: ignore[return-value]
 
     @strawberry.mutation
     async def delete_workflow_execution(self, info: Asked, id: strawberry.ID) -> bool:
         context = info.context
         key = await _found(context, "executions:delete", id)
-        try:
-            await context.platform.instances.executions.delete(context.caller, key)
-        except NotFinished:
-            raise await _conflict(context, "delete", key) from None
+        await executions.delete(context.platform.instances, context.caller, key)
         return True
 
     # --- tasks ---------------------------------------------------------------------------------------------------
 
     @strawberry.mutation
     async def retry_task_execution(self, info: Asked, id: strawberry.ID) -> TaskExecution:
-        context = info.context
-        shown, step = await _task(context, id)
-        task_routes.require_retriable(step)
-        name, count = task_routes.named(step)
-        await context.platform.instances.executions.retry_step(context.caller, shown.row.facts.key, name, count=count)
+        info.context.caller.require(WRITE)
+        shown, step = await tasks.retry(info.context.platform.instances, info.context.caller, id)
         told = told_task(shown, step)
         return Told(views.retried(told) | {"output": None}, shown)  # type: ignore[return-value]
 
@@ -191,24 +157,17 @@ class Mutation:
     async def complete_task_execution(
         self, info: Asked, id: strawberry.ID, output: JSON | None = strawberry.UNSET
     ) -> TaskExecution:
-        context = info.context
-        shown, step = await _task(context, id)
+        info.context.caller.require(WRITE)
         text = None if output is strawberry.UNSET else msgspec.json.encode(output).decode()
-        name, count = task_routes.named(step)
-        await context.platform.instances.executions.complete_step(
-            context.caller, shown.row.facts.key, name, text, count=count
-        )
-        return told_task(*await _task(context, id))  # type: ignore[return-value]
+        done = await tasks.complete(info.context.platform.instances, info.context.caller, id, text)
+        return told_task(*done)  # type: ignore[return-value]
 
     @strawberry.mutation
     async def fail_task_execution(self, info: Asked, id: strawberry.ID, error: str) -> TaskExecution:
-        context = info.context
-        shown, step = await _task(context, id)
-        name, count = task_routes.named(step)
-        await context.platform.instances.executions.fail_step(
-            context.caller, shown.row.facts.key, name, msgspec.json.encode(error).decode(), count=count
-        )
-        return told_task(*await _task(context, id))  # type: ignore[return-value]
+        info.context.caller.require(WRITE)
+        text = msgspec.json.encode(error).decode()
+        done = await tasks.fail(info.context.platform.instances, info.context.caller, id, text)
+        return told_task(*done)  # type: ignore[return-value]
 
     # --- webhooks ------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import strawberry
 
-from app.faces.orchestration import execution_routes, task_routes, views
+from app.faces.orchestration import executions, tasks, views
 from app.faces.orchestration.graphql import webhooks
 from app.faces.orchestration.graphql.context import Asked, Context, page
 from app.faces.orchestration.graphql.scalars import DateTime, ExecutionStatus
@@ -95,7 +95,7 @@ class Query:
     @strawberry.field
     async def workflow_execution(self, info: Asked, id: strawberry.ID) -> WorkflowExecution | None:
         try:
-            shown = await execution_routes.find(info.context.platform.instances, info.context.caller, id)
+            shown = await executions.find(info.context.platform.instances, info.context.caller, id)
         except InstanceNotFound:
             return None
         return told_execution(shown)  # type: ignore[return-value]
@@ -134,7 +134,7 @@ class Query:
     @strawberry.field
     async def task_execution(self, info: Asked, id: strawberry.ID) -> TaskExecution | None:
         try:
-            found = await task_routes.find(info.context.platform.instances, info.context.caller, id)
+            found = await tasks.find(info.context.platform.instances, info.context.caller, id)
         except StepNotFound:
             return None
         return told_task(*found)  # type: ignore[return-value]
@@ -150,9 +150,7 @@ class Query:
     ) -> list[TaskExecution]:
         rows, start = page(limit, offset)
         try:
-            shown = await execution_routes.find(
-                info.context.platform.instances, info.context.caller, workflow_execution_id
-            )
+            shown = await executions.find(info.context.platform.instances, info.context.caller, workflow_execution_id)
         except InstanceNotFound:
             return []
         states = views.TASK_STATUSES[status.value] if status else None
@@ -163,7 +161,7 @@ class Query:
     async def progress_report(self, info: Asked, workflow_execution_id: strawberry.ID) -> ProgressReport | None:
         instances = info.context.platform.instances
         try:
-            shown = await execution_routes.find(instances, info.context.caller, workflow_execution_id)
+            shown = await executions.find(instances, info.context.caller, workflow_execution_id)
         except InstanceNotFound:
             return None
         return await told_progress(info.context, shown)  # type: ignore[return-value]

@@ -13,7 +13,7 @@ from typing import Any
 
 import strawberry
 
-from app.faces.orchestration import execution_routes, views
+from app.faces.orchestration import executions, views
 from app.faces.orchestration.graphql.context import Asked, Context
 from app.faces.orchestration.graphql.types import (
     ProgressReport,
@@ -58,7 +58,7 @@ def _over(shown: Shown) -> bool:
 
 
 async def _found(info: Asked, id: str) -> Shown:
-    return await execution_routes.find(info.context.platform.instances, info.context.caller, id)
+    return await executions.find(info.context.platform.instances, info.context.caller, id)
 
 
 async def _executions(context: Context, shown: Shown) -> AsyncGenerator[Any]:
