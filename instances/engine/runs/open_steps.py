@@ -77,7 +77,12 @@ class OpenSteps:
     def set_timer(self, name: str, step: Step, after: int, since: datetime, fire: Callable[[Step], None]) -> None:
         """Call `fire` `after` ms from `since` (pauses that began in between not counted), if the step is open then."""
         due = self._past.shifted(millis(since) + after, since)
-        self._timetable.set((name, step.do.key), due, lambda: fire(step) if step.state is not StepState.ENDED else None)
+        self._timetable.set(
+            (name, step.do.key),
+            due,
+            lambda: fire(step) if step.state is not StepState.ENDED else None,
+            ends_a_wait=name != "retry",
+        )
 
     def clear_timer(self, name: str, step: Step) -> None:
         self._timetable.clear((name, step.do.key))

@@ -18,7 +18,7 @@ import structlog
 
 from instances.engine.group_commit import Unstorable
 from instances.engine.journal_writer import Next
-from instances.engine.runs.clock import RunClock, moment
+from instances.engine.runs.clock import RunClock, millis, moment
 from instances.engine.runs.control import Control
 from instances.engine.runs.endings import DEADLY, POISON, STUCK, UNSTORABLE, RunFailed, RunLost
 from instances.engine.runs.held import Held
@@ -87,6 +87,8 @@ class Run:
         self._steps = Steps(state, self._control, self._notes, host)
         self._outside_changed = False
         """The inbox must be read again."""
+        self._looked_at = millis(held.claimed_at)
+        """The inbox has been read since."""
         self._session_calls = False
         """The session has commands although no message came."""
         self._gathered = False
@@ -258,7 +260,8 @@ class Run:
             self._steps.match()
             await self._waits.match()
         if not self._work and self._state.timetable.next_due() is not None:
-            self._state.timetable.fire_due(self._clock.millis())
+            if not self._state.timetable.fire_due(self._clock.millis(), self._looked_at):
+                self._outside_changed = True  # what is stored before a deadline wins, whether or not we were told of it
         return bool(self._work)
 
     # --- at rest -------------------------------------------------------------------------------------------------
@@ -325,9 +328,11 @@ class Run:
     async def _refresh(self) -> None:
         """Read what outside has to say: the wishes with an empty commit, then the inbox."""
         self._outside_changed = False
+        now = self._clock.millis()
         await self._commit()
         context = self.held.context
         self._state.inbox.refresh(await self._host.read_inbox(context.account_id, context.key))
+        self._looked_at = now
 
     # --- commits, and the end ------------------------------------------------------------------------------------
 

@@ -113,7 +113,7 @@ class Waits:
             since = past.started_at
             due = self._past.shifted(past.due or 0, since)
         self._waits[key] = _OpenWait(wait, due, since)
-        self._timetable.set(("wait", key), due, partial(self._time_out, key))
+        self._timetable.set(("wait", key), due, partial(self._time_out, key), ends_a_wait=True)
 
     async def match(self) -> None:
         """Give unread events to the waits for them, the oldest wait first. Raises :class:`RunLost`."""

@@ -15,7 +15,7 @@ from instances.engine import client as engine_client
 from instances.engine.client import Control, EngineClient, NewInstance, SendEvent
 from instances.engine.journal_writer import Next
 from instances.lifecycle import Kind, Phase, Status, Want
-from instances.runtimes.protocol import Attempt, Broken, Do, Failure, Retry, RunContext, StepFailure
+from instances.runtimes.protocol import Attempt, Broken, Do, Done, Failure, Retry, RunContext, StepFailure
 from tests.support.engine import Engine, step
 from tests.support.puppet import Puppet
 from tests.support.scripts import Steps, awaits_go, calls_child, naps, one_step, wait
@@ -249,6 +249,47 @@ async def test_an_event_stored_before_the_deadline_wins(engine: Engine, seconds:
     await engine.worker()
     row = await engine.until(key, Status.COMPLETE)
     assert row["output"] == ('"event"' if seconds <= 60 else '"timed out"')
+
+
+@pytest.mark.parametrize("seconds", [59, 61])
+async def test_what_is_stored_before_the_deadline_wins_although_the_run_was_not_told(
+    engine: Engine, seconds: float
+) -> None:
+    """A run in memory looks before it lets a wait time out. An event that came too late is left for a later wait; an
+    answer to a step counts as long as nobody has written that the step timed out: who gave it was told so.
+    """
+    gate = asyncio.Event()
+
+    async def body(do: Do, _attempt: Attempt) -> str | None:
+        if do.key.name == "busy":
+            await gate.wait()
+        return "1"
+
+    def script(run: RunContext) -> Steps:
+        first: list[Any] = yield [wait("w", "go"), step("x", external=True, timeout=60_000), step("busy")]
+        while len(first) < 2:
+            first += yield []
+        ended = {one.key.counted: isinstance(one, Done) for one in first}
+        if not ended["w-1"]:
+            [again] = yield [wait("w", "go", 2)]
+            ended["w-2"] = isinstance(again, Done)
+        gate.set()
+        yield []
+        return json.dumps(ended)
+
+    await engine.define("w", script, body)
+    await engine.worker()
+    key = await engine.create("w")
+    await engine.written(key, Kind.WAIT_STARTED)
+    await engine.written(key, Kind.STEP_WAITING)
+    engine.bell.silent = True
+    engine.clock.advance(seconds)  # type: ignore[attr-defined]
+    await event(engine, key)
+    assert await engine.client.send_event(engine.account, key, "step:x", "2") is SendEvent.STORED
+    await engine.advance(2)
+    row = await engine.until(key, Status.COMPLETE)
+    in_time, too_late = {"w-1": True, "x-1": True}, {"w-1": False, "x-1": True, "w-2": True}
+    assert json.loads(row["output"]) == (in_time if seconds < 60 else too_late)
 
 
 async def test_too_many_unread_events_are_refused_until_some_are_read(
