@@ -259,9 +259,10 @@ class Run:
         if self._state.inbox:
             self._steps.match()
             await self._waits.match()
-        if not self._work and self._state.timetable.next_due() is not None:
-            if not self._state.timetable.fire_due(self._clock.millis(), self._looked_at):
-                self._outside_changed = True  # what is stored before a deadline wins, whether or not we were told of it
+        timetable = self._state.timetable
+        fires = not self._work and timetable.next_due() is not None
+        if fires and not timetable.fire_due(self._clock.millis(), self._looked_at):
+            self._outside_changed = True  # what is stored before a deadline wins, whether or not the run was told of it
         return bool(self._work)
 
     # --- at rest -------------------------------------------------------------------------------------------------
