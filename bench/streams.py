@@ -14,6 +14,10 @@ from bench.load import percentile
 from bench.platform import Platform
 
 TOLD, IDLE = "bench-told", "bench-untold"
+LIMITS_SECONDS = 2
+"""Until every process goes by limits that were changed."""
+REST_SECONDS = 2
+"""Until streams that were opened cost nothing but their being open."""
 IDLE_SECONDS = 20
 AT_ONCE = 20
 """Streams opened at once."""
@@ -26,10 +30,10 @@ async def measure(platform: Platform, told: int, idle: int) -> dict[str, float]:
     for handle in (TOLD, IDLE):
         await platform.deploy(handle, definitions.WAITER)
     await platform.admin.execute("update account set limits = '{\"streams\": 10000}'")
-    await asyncio.sleep(2)  # until every process goes by it
+    await asyncio.sleep(LIMITS_SECONDS)
     late = await _lateness(platform, told)
     async with _streams(platform, idle):
-        await asyncio.sleep(2)
+        await asyncio.sleep(REST_SECONDS)
         before = platform.processes.cpu()["api"]
         await asyncio.sleep(IDLE_SECONDS)
         seconds = platform.processes.cpu()["api"] - before

@@ -234,8 +234,9 @@ async def read_by_key(
     return None if row is None else _record(row)
 
 
-def _record(row: Any) -> InstanceRecord:
-    facts = InstanceFacts(
+def facts_of(row: Any, status: Status) -> InstanceFacts:
+    """What a row says that has a column of each name but `status`."""
+    return InstanceFacts(
         key=row["key"],
         instance_id=row["instance_id"],
         workflow_key=row["workflow_key"],
@@ -243,7 +244,7 @@ def _record(row: Any) -> InstanceRecord:
         version_key=row["version_key"],
         no=row["no"],
         run=row["run"],
-        status=Status(row["status"]),
+        status=status,
         created_at=row["created_at"],
         modified_at=row["modified_at"],
         started_at=row["started_at"],
@@ -258,6 +259,10 @@ def _record(row: Any) -> InstanceRecord:
         error=row["error"],
         rollback=row["rollback"],
     )
+
+
+def _record(row: Any) -> InstanceRecord:
+    facts = facts_of(row, Status(row["status"]))
     if row["seqs"] is None:
         return InstanceRecord(facts, [])
     columns = (row[name] for name in ("seqs", "runs", "kinds", "names", "counts", "attempts", "ats", "payloads"))

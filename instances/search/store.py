@@ -20,6 +20,7 @@ from instances.projections.instance_view import InstanceFacts
 from instances.search.conditions import COLUMNS, NEEDED, Conditions, HeldBack, Parameters, facet_column, written
 from instances.search.plan import Plan
 from instances.search.query import By, Compare, Facet, Field, Search
+from instances.store import facts_of
 
 Connection = asyncpg.Connection
 
@@ -390,31 +391,8 @@ async def rows(
 
 def _row(row: Any) -> Row:
     facet = Facet(row["facet"])
-    facts = InstanceFacts(
-        key=row["key"],
-        instance_id=row["instance_id"],
-        workflow_key=row["workflow_key"],
-        handle=row["handle"],
-        version_key=row["version_key"],
-        no=row["no"],
-        run=row["run"],
-        status=facet.status,
-        created_at=row["created_at"],
-        modified_at=row["modified_at"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        transaction_id=row["transaction_id"],
-        trigger_source=row["trigger_source"],
-        trigger_detail=row["trigger_detail"],
-        triggered_by=row["triggered_by"],
-        parent_key=row["parent_key"],
-        input=row["input"],
-        output=row["output"],
-        error=row["error"],
-        rollback=row["rollback"],
-    )
     return Row(
-        facts,
+        facts_of(row, facet.status),
         facet,
         row["display_name"],
         row["workspace_id"],
