@@ -131,6 +131,14 @@ class StepNotWaiting(_Refused):
     code, key = 10484, "step.not_waiting"
 
 
+class StepAnsweredBefore(StepNotWaiting):
+    """Its answer is there, and its run has not read it yet. `failed`: the attempt was failed, not the step completed."""
+
+    def __init__(self, message: str, *, failed: bool) -> None:
+        self.failed = failed
+        super().__init__(message)
+
+
 class WrongPhase(_Refused):
     """The step is to be compensated, not completed, or the other way round."""
 

@@ -29,6 +29,11 @@ def fails_wait(key: StepKey) -> str:
     return f"wait-failed:{_plain(key)}"
 
 
+def is_failure(type: str) -> bool:
+    """Whether a fact of that type fails something."""
+    return type.startswith(("step-failed:", "wait-failed:"))
+
+
 def retries(key: StepKey) -> str:
     """Has a step tried again: now, if it waits for that, else once more although it failed."""
     return f"retry:{_plain(key)}"

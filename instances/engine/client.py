@@ -133,6 +133,11 @@ class StepAnswer:
     count: int
     facts: Sequence[tuple[str, str | None]]
 
+    @property
+    def dedupe(self) -> str:
+        """What every answer to that wait is stored under, so that there is one."""
+        return f"answer:{self.run}:{self.since}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeat:
@@ -294,9 +299,9 @@ class EngineClient:
         """
         types, payloads = [type for type, _ in answer.facts], [payload for _, payload in answer.facts]
         about = answer.run, answer.since, list(answer.kinds), answer.name, answer.count
-        dedupe, most = f"answer:{answer.run}:{answer.since}", (UNREAD_EVENTS, UNREAD_EVENT_BYTES)
+        most = UNREAD_EVENTS, UNREAD_EVENT_BYTES
         try:
-            done = await self._command(store.ANSWER, account_id, key, *about, types, payloads, dedupe, *most)
+            done = await self._command(store.ANSWER, account_id, key, *about, types, payloads, answer.dedupe, *most)
         except ProgramLimitExceededError:
             return Control.TOO_MUCH
         return done.outcome

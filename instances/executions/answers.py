@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from enum import Enum
 
 from instances.engine.client import StepAnswer
-from instances.errors import StepNotFound, StepNotWaiting, WrongPhase
-from instances.facts import completes, fails, fails_wait, gives_input
+from instances.errors import StepAnsweredBefore, StepNotFound, StepNotWaiting, WrongPhase
+from instances.facts import completes, fails, fails_wait, gives_input, is_failure
 from instances.lifecycle import Kind
 from instances.payloads import loads
+from instances.projections.entries import Entry
 from instances.projections.history import History
 from instances.projections.steps import StepRun
 from instances.runtimes.protocol import StepKey, StepKind
@@ -83,6 +84,14 @@ def failure(step: StepRun, run: int, response: str | None, compensate_input: str
     undo = step.family is StepKind.ROLLBACK
     type = fails_wait(step.key) if step.family is StepKind.WAIT else fails(step.name, compensation=undo)
     return _answer(step, run, [(type, payload)])
+
+
+def check_unanswered(entries: Iterable[Entry], answer: StepAnswer) -> None:
+    """Raise :class:`StepAnsweredBefore` when the journal has an answer to the wait that `answer` is for."""
+    for entry in entries:
+        if entry.kind == Kind.EVENT_RECEIVED and entry.payload == answer.dedupe:
+            message = f'the step "{answer.name}" does not wait to be completed: it has its answer'
+            raise StepAnsweredBefore(message, failed=is_failure(entry.name or ""))
 
 
 def _told(response: str | None) -> dict[str, object]:

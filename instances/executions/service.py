@@ -6,7 +6,7 @@ What does not exist there, or is deleted, is :class:`InstanceNotFound`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -38,6 +38,7 @@ from instances.executions.waiting import Until, Waited, wait_for
 from instances.lifecycle import Control, Status
 from instances.live_feed import LiveFeed
 from instances.payloads import check_size
+from instances.projections.entries import Entry
 from instances.projections.history import fold
 from instances.projections.steps import StepRun
 from instances.runtimes.protocol import StepKey, StepKind
@@ -67,6 +68,15 @@ class Retried:
     key: UUID
     no: int
     first: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A step that waits to be answered, with the journal of its execution."""
+
+    execution: store.Execution
+    step: StepRun
+    entries: Sequence[Entry]
 
 
 class Executions:
@@ -255,11 +265,13 @@ class Executions:
         """Complete a step that waits for that now, or for an event, which is then `response`. Back when it is durable.
 
         `step` is the plain name, payloads are JSON text. Raises :class:`StepNotFound`, :class:`WrongPhase`,
-        :class:`StepNotWaiting` (with its state), :class:`StepAnswered` (somebody else was faster),
-        :class:`TooManyEvents`, `PayloadTooLarge`. A second answer is refused, never taken for the next wait.
+        :class:`StepNotWaiting` (with its state; :class:`StepAnsweredBefore` when its run has not read the answer),
+        :class:`StepAnswered` (somebody else was faster), :class:`TooManyEvents`, `PayloadTooLarge`. A second answer is
+        refused, never taken for the next wait.
         """
-        execution, found = await self._waiting(caller, key, step, count, phase, response, compensate_input)
-        await self._answer(caller, execution, answers.success(found, execution.run, response, compensate_input))
+        waiting = await self._waiting(caller, key, step, count, phase, response, compensate_input)
+        answer = answers.success(waiting.step, waiting.execution.run, response, compensate_input)
+        await self._answer(caller, waiting, answer)
 
     async def fail_step(
         self,
@@ -275,12 +287,13 @@ class Executions:
         """Fail the attempt of a step that waits to be completed, which then follows its retry policy; or a wait for an
         event, for good. Raises as :meth:`complete_step`.
         """
-        execution, found = await self._waiting(caller, key, step, count, phase, response, compensate_input)
-        await self._answer(caller, execution, answers.failure(found, execution.run, response, compensate_input))
+        waiting = await self._waiting(caller, key, step, count, phase, response, compensate_input)
+        answer = answers.failure(waiting.step, waiting.execution.run, response, compensate_input)
+        await self._answer(caller, waiting, answer)
 
     async def _waiting(
         self, caller: Caller, key: UUID, step: str, count: int, phase: Phase, *payloads: str | None
-    ) -> tuple[store.Execution, StepRun]:
+    ) -> _Waiting:
         caller.require(WRITE)
         limits = await self._tenants.limits(caller.account_id)
         for payload in payloads:
@@ -293,9 +306,12 @@ class Executions:
             raise InstanceNotFound()
         document = execution.document
         nodes: set[str] = set() if document is None else {node.id for node in document.nodes}
-        return execution, answers.waiting_step(fold(record.entries), nodes, step, count, phase)
+        found = answers.waiting_step(fold(record.entries), nodes, step, count, phase)
+        return _Waiting(execution, found, record.entries)
 
-    async def _answer(self, caller: Caller, execution: store.Execution, answer: StepAnswer) -> None:
+    async def _answer(self, caller: Caller, waiting: _Waiting, answer: StepAnswer) -> None:
+        execution = waiting.execution
+        answers.check_unanswered(waiting.entries, answer)
         outcome = await self._engine.answer(caller.account_id, execution.key, answer)
         if outcome is Control.NOT_LIVE:
             raise StepNotWaiting(f'the step "{answer.name}" does not wait to be completed: the execution is over')

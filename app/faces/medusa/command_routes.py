@@ -14,11 +14,11 @@ from app.faces.medusa import views
 from app.faces.medusa.bodies import AnswerBody, answer_body, run_body
 from app.faces.medusa.errors import TYPES, UNKNOWN, Refused, body_of, step_not_found
 from app.faces.medusa.finding import find_step, find_transaction, find_workflow
-from app.faces.medusa.states import compensate_of, invoke_of
+from app.faces.medusa.states import WAITING_RESPONSE, compensate_of, invoke_of
 from app.middleware.gateway import COUNTED_AS
 from app.settings import Settings
 from instances.creation import Wanted
-from instances.errors import StepNotFound, StepNotWaiting
+from instances.errors import StepAnsweredBefore, StepNotFound, StepNotWaiting
 from instances.executions.answers import Phase
 from instances.executions.waiting import Until
 from instances.projections.execution import Execution
@@ -153,9 +153,9 @@ async def _answer(
             compensate_input=asked.compensate_input,
             phase=asked.phase,
         )
-    except StepNotWaiting:
+    except StepNotWaiting as error:
         told = (await instances.reader.of(caller, row)).execution
-        raise _not_waiting(told, asked, success) from None
+        raise _not_waiting(told, asked, success, error) from None
     except StepNotFound:
         raise step_not_found(asked.step_id) from None
     return {"success": True}
@@ -182,10 +182,12 @@ def _waits(run: StepRun) -> bool:
     return run.outside or (run.open and run.family is StepKind.WAIT)
 
 
-def _not_waiting(execution: Execution, asked: AnswerBody, success: bool) -> Refused:
+def _not_waiting(execution: Execution, asked: AnswerBody, success: bool, error: StepNotWaiting) -> Refused:
     step = find_step(execution, asked.step_id)
     status = (invoke_of(step) if asked.phase is Phase.INVOKE else compensate_of(step)).status
-    if status == "waiting_response":
+    if status == WAITING_RESPONSE and isinstance(error, StepAnsweredBefore):
+        status = "temp_failure" if error.failed else "ok"  # as it is about to be
+    elif status == WAITING_RESPONSE:
         status = "invoking" if asked.phase is Phase.INVOKE else "compensating"  # its action runs
     return Refused(f"Cannot set step {'success' if success else 'failure'} when status is {status}")
 

@@ -47,6 +47,12 @@ class Medusa:
         body = await self.face.when(ask, lambda body: body["workflow_execution"]["state"] in states)
         return body["workflow_execution"]
 
+    async def pause(self, workflow: str, transaction_id: str) -> None:
+        answer = await self.face.cloud.patch(
+            f"/workflows/{workflow}/instances/{transaction_id}/status", json={"status": "pause"}
+        )
+        assert answer.status_code == 200, answer.text
+
     async def answer(self, workflow: str, how: str, **body: Any) -> httpx.Response:
         """`steps/success` or `steps/failure`."""
         return await self.face.http.post(f"{BASE}/{workflow}/steps/{how}", json=body)

@@ -150,3 +150,19 @@ async def test_only_the_newest_run_is_answered(medusa: Medusa) -> None:
     await medusa.until("flow", "t", "done")
     told = (await medusa.list("order=created_at"))["workflow_executions"]
     assert [one["context"]["data"]["invoke"]["ship"]["output"]["output"] for one in told] == [1, 2]
+
+
+@pytest.mark.parametrize(("how", "status"), [("success", "ok"), ("failure", "temp_failure")])
+async def test_a_repeated_answer_is_refused_before_the_run_has_read_the_first(
+    medusa: Medusa, how: str, status: str
+) -> None:
+    """Only answers given at the same time are a conflict."""
+    await medusa.face.deploy("flow", [{"id": "ship", "type": "external", "retries": {"limit": 1, "delay": 0}}])
+    await medusa.run("flow", "t")
+    await medusa.pause("flow", "t")  # a run that is paused reads nothing
+    assert (await medusa.answer("flow", how, **SHIP)).status_code == 200
+    again = await medusa.answer("flow", "success", **SHIP)
+    assert (again.status_code, again.json()) == (
+        400,
+        {"type": "not_allowed", "message": f"Cannot set step success when status is {status}"},
+    )

@@ -20,6 +20,7 @@ from instances.errors import (
     InstanceNotFound,
     NotFinished,
     StepAnswered,
+    StepAnsweredBefore,
     StepNotFound,
     StepNotWaiting,
     WrongPhase,
@@ -241,7 +242,8 @@ async def test_a_step_is_completed_once(desk: Desk) -> None:
     answers = [desk.executions.complete_step(desk.world.caller, key, "x", f'{{"n":{n}}}') for n in range(5)]
     outcomes = await asyncio.gather(*answers, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes].count(type(None)) == 1
-    assert {type(outcome) for outcome in outcomes} <= {type(None), StepAnswered, StepNotWaiting}
+    refusals = {type(None), StepAnswered, StepAnsweredBefore, StepNotWaiting}
+    assert {type(outcome) for outcome in outcomes} <= refusals
     async with asyncio.timeout(15):
         while Kind.WAIT_STARTED not in await desk.kinds(key):
             await asyncio.sleep(0.005)
@@ -254,8 +256,9 @@ async def test_an_answer_that_is_not_read_yet_counts(desk: Desk, worker: EngineW
     await desk.until(key, Status.WAITING)
     await worker.drain(0)
     await desk.executions.fail_step(desk.world.caller, key, "x", None)
-    with pytest.raises(StepAnswered):
+    with pytest.raises(StepAnsweredBefore) as refused:
         await desk.executions.complete_step(desk.world.caller, key, "x", "1")
+    assert refused.value.failed
     assert await desk.world.admin.fetchval("select count(*) from inbox where key = $1", key) == 1
 
 
