@@ -142,7 +142,7 @@ class Credentials:
         if all(by_cookie for by_cookie, _ in found):
             self._refuse_cross_site(scope, headers)
         if self._rules.account_header and (picked := headers.get("x-account-id")) is not None:
-            caller = await self._in_account(caller, picked)
+            caller = await in_account(self._platform.tenants, caller, picked)
         return caller
 
     def _presented(
@@ -161,12 +161,6 @@ class Credentials:
                     yield True, False, lambda text=text: tenants.authenticate(text)
         if accepts_ticket and (ticket := _ticket_in(scope)):
             yield False, False, lambda: tenants.tickets.redeem(ticket, scope["path"])
-
-    async def _in_account(self, caller: Caller, text: str) -> Caller:
-        account_id = parse_account_id(text)
-        if account_id is None:
-            raise NoRoute()
-        return await self._platform.tenants.logins.in_account(caller, account_id)
 
     def _refuse_cross_site(self, scope: Any, headers: dict[str, str]) -> None:
         """Raise :class:`CrossSite` for a request that another site's page could have had the browser make."""
@@ -205,6 +199,14 @@ async def authenticate_bearer(tenants: TenantService, text: str) -> Caller:
     if not credentials:
         raise NotAuthenticated()
     return await tenants.authenticate(credentials[0])
+
+
+async def in_account(tenants: TenantService, caller: Caller, text: str) -> Caller:
+    """The same person in the account an `x-account-id` names. Raises :class:`NoRoute` when they have no part in it."""
+    account_id = parse_account_id(text)
+    if account_id is None:
+        raise NoRoute()
+    return await tenants.logins.in_account(caller, account_id)
 
 
 def secure_cookies(settings: Settings) -> bool:

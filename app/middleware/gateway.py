@@ -23,6 +23,7 @@ from app.middleware import bodies, paths
 from app.middleware.clients import Proxies
 from app.middleware.compression import Compressor, encoding_for
 from app.middleware.streams import KIND, Streams, receive_or_end
+from app.middleware.websockets import Observed
 from app.observability.metrics import HTTP, HTTP_IN_FLIGHT
 from tenants.audit import Origin, origin
 
@@ -65,12 +66,24 @@ class Gateway:
         self.streams = Streams()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "websocket" and not await self._admit(scope, send):
-                return
+        if scope["type"] == "http":
+            await _Exchange(self, scope).run(receive, send)
+        elif scope["type"] == "websocket":
+            await self._converse(scope, receive, send)
+        else:
             await self._app(scope, receive, send)
-            return
-        await _Exchange(self, scope).run(receive, send)
+
+    async def _converse(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Let the application serve a WebSocket, and note what becomes of it."""
+        observed = Observed(scope, receive, send)
+        id = self._request_id()
+        structlog.contextvars.bind_contextvars(request_id=id)
+        try:
+            if await self._admit(scope, observed.send):
+                origin.set(Origin(scope["client"][0] if scope.get("client") else None, id))
+                await self._app(scope, observed.receive, observed.send)
+        finally:
+            observed.over()
 
     async def _admit(self, scope: Any, send: Send) -> bool:
         """Make a WebSocket's path canonical, and its client the one behind the proxies; refuse paths of nothing."""

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import structlog
-from prometheus_client import REGISTRY, Gauge, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, start_http_server
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -27,6 +27,10 @@ logger = structlog.get_logger(__name__)
 LAG_INTERVAL_SECONDS = 0.25
 
 HTTP_IN_FLIGHT = Gauge("millrace_http_requests_in_flight", "HTTP requests being answered.")
+SOCKETS_OPEN = Gauge("millrace_websockets_open", "WebSockets that are open.")
+SOCKETS_CLOSED = Counter("millrace_websockets_closed", "WebSockets that ended; 403: was not accepted.", ["code"])
+_SOCKETS_MESSAGES = Counter("millrace_websocket_messages", "Messages of WebSockets.", ["direction"])
+SOCKETS_MESSAGES = {direction: _SOCKETS_MESSAGES.labels(direction) for direction in ("in", "out")}
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _BUCKET_NAMES = (*(str(bound) for bound in _BUCKETS), "+Inf")
 

@@ -9,14 +9,17 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog.testing
 import websockets
 from gql import Client, GraphQLRequest
 from gql.transport.aiohttp import AIOHTTPTransport
 from gql.transport.exceptions import TransportQueryError
 from gql.transport.websockets import WebsocketsTransport
+from prometheus_client import REGISTRY
 from websockets.exceptions import ConnectionClosed
 
 from app.faces.orchestration.graphql import sockets
+from tenants.auth import operator
 from tests.conformance.conftest import Face
 from tests.support.api import new_tenant
 
@@ -279,12 +282,111 @@ async def test_a_header_or_a_ticket_on_the_upgrade(face: Face) -> None:
 
 
 async def test_a_token_in_the_url_is_no_credential(face: Face) -> None:
-    async with websockets.connect(
-        url(face, f"?ticket={face.tenant.token}"), subprotocols=[PROTOCOL], proxy=None
-    ) as socket:  # type: ignore[list-item]
+    tokened = url(face, f"?ticket={face.tenant.token}")
+    async with websockets.connect(tokened, subprotocols=[PROTOCOL], proxy=None) as socket:  # type: ignore[list-item]
         raw = Raw(socket)
         await raw.send(INIT)
         assert await raw.code() == 4403
+
+
+async def test_the_payload_says_which_account_of_several(face: Face) -> None:
+    """As `x-account-id` does for requests."""
+    tenants, other = face.server.platform.tenants, await new_tenant(face.server.platform)
+    password, name = "correct horse battery", f"ada-{face.tenant.hex}"
+    ada = await tenants.users.create(operator(face.tenant.id), name, role="operator", password=password)
+    double = await tenants.users.create(operator(other.id), name, role="viewer")
+    await tenants.users.link(operator(other.id), double.id, face.tenant.id, ada.id)
+    login = await face.http.post("/api/auth/login", json={"username": name, "password": password})
+    bearer = f"Bearer {login.json()['token']}"
+    me = {"type": "subscribe", "id": "1", "payload": {"query": "{ me { accountId role } }"}}
+    for payload, account, role in (
+        ({"Authorization": bearer}, face.tenant, "operator"),
+        ({"Authorization": bearer, "X-Account-Id": other.hex}, other, "viewer"),
+        ({"headers": {"authorization": bearer, "x-account-id": other.hex}}, other, "viewer"),
+    ):
+        async with websockets.connect(url(face), subprotocols=[PROTOCOL], proxy=None) as socket:  # type: ignore[list-item]
+            raw = Raw(socket)
+            await raw.send({**INIT, "payload": payload})
+            assert (await raw.read())["type"] == "connection_ack"
+            await raw.send(me)
+            assert (await raw.read())["payload"] == {"data": {"me": {"accountId": account.hex, "role": role}}}
+    stranger = await new_tenant(face.server.platform)
+    for foreign in (stranger.hex, "", "x"):
+        async with websockets.connect(url(face), subprotocols=[PROTOCOL], proxy=None) as socket:  # type: ignore[list-item]
+            raw = Raw(socket)
+            await raw.send({**INIT, "payload": {"Authorization": bearer, "x-account-id": foreign}})
+            assert await raw.code() == 4403
+
+
+async def noted(lines: list[Any]) -> dict[str, Any]:
+    """The line of the access log about a socket, once it is there."""
+    async with asyncio.timeout(20):
+        while not (found := [line for line in lines if line["event"] == "websocket"]):
+            await asyncio.sleep(0.01)
+    return found[0]
+
+
+def metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def test_a_socket_is_logged_and_counted(face: Face) -> None:
+    async with asyncio.timeout(20):
+        while metric("millrace_websockets_open"):  # those of earlier tests
+            await asyncio.sleep(0.01)
+    ended, came, went = (
+        metric("millrace_websockets_closed_total", code="4400"),
+        metric("millrace_websocket_messages_total", direction="in"),
+        metric("millrace_websocket_messages_total", direction="out"),
+    )
+    with structlog.testing.capture_logs() as lines:
+        hidden = url(face, "?ticket=hidden")
+        async with websockets.connect(hidden, subprotocols=[PROTOCOL], proxy=None) as socket:  # type: ignore[list-item]
+            raw = Raw(socket)
+            await raw.begin(face)
+            assert metric("millrace_websockets_open") == 1
+            await raw.send({"type": "nonsense"})
+            assert await raw.code() == 4400
+        line = await noted(lines)
+    assert line.pop("ms") >= 0
+    assert line == {
+        "event": "websocket",
+        "log_level": "info",
+        "path": "/graphql",
+        "code": 4400,
+        "received": 2,
+        "sent": 1,
+        "client": "127.0.0.1",
+        "account": face.tenant.hex,
+    }
+    assert "hidden" not in str(lines) and face.tenant.token not in str(lines)
+    after = (
+        metric("millrace_websockets_closed_total", code="4400"),
+        metric("millrace_websocket_messages_total", direction="in"),
+        metric("millrace_websocket_messages_total", direction="out"),
+    )
+    assert after == (ended + 1, came + 2, went + 1)
+    assert metric("millrace_websockets_open") == 0
+
+
+async def test_what_a_client_closes_with_is_logged(face: Face) -> None:
+    for code, counted_as in ((1000, "1000"), (4321, "other")):
+        before = metric("millrace_websockets_closed_total", code=counted_as)
+        with structlog.testing.capture_logs() as lines:
+            async with websockets.connect(url(face), subprotocols=[PROTOCOL], proxy=None) as socket:  # type: ignore[list-item]
+                await socket.close(code)
+            line = await noted(lines)
+        assert (line["code"], line["account"]) == (code, None)
+        assert metric("millrace_websockets_closed_total", code=counted_as) == before + 1
+
+
+async def test_a_socket_that_is_not_accepted_is_logged(face: Face) -> None:
+    with structlog.testing.capture_logs() as lines:
+        with pytest.raises(websockets.InvalidStatus):
+            async with websockets.connect(face.server.base_url.replace("http", "ws", 1) + "/nope", proxy=None):
+                pass
+        line = await noted(lines)
+    assert (line["path"], line["code"], line["sent"]) == ("/nope", 403, 0)
 
 
 async def test_other_paths_have_no_sockets(face: Face) -> None:

@@ -16,14 +16,13 @@ import structlog
 from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 
-from app.authentication import GRAPHQL, Credentials, authenticate_bearer
+from app.authentication import CALLER, GRAPHQL, Credentials, authenticate_bearer, in_account
 from app.composition import Platform
 from app.errors import InvalidRequest, MillraceError, NotAuthenticated
 from app.faces.orchestration.graphql.http import answers, asked_in
 from app.faces.orchestration.graphql.operations import Operations, Refused
 from app.faces.orchestration.graphql.refusals import dressed
 from app.middleware.streams import Streams
-from tenants.audit import Origin, origin
 from tenants.auth import Caller, require_one_account
 from tenants.bodies import check_depth
 from tenants.errors import RequestRateExceeded
@@ -39,6 +38,9 @@ RECHECK_EVERY = 30.0
 """Seconds between looks at the credential."""
 OPERATIONS_MAX = 100
 """Operations under way at the same time."""
+
+_CREDENTIAL = "authorization", "authtoken"
+_ACCOUNT = "x-account-id"
 
 AnySocket = WebSocket[Any, Any, Any]
 
@@ -102,10 +104,6 @@ class _Connection:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._clock = asyncio.get_running_loop().time
         self._heard = self._clock()
-        client = socket.scope.get("client")
-        id = platform.ids.uuid7().hex
-        origin.set(Origin(client[0] if client else None, id))
-        structlog.contextvars.bind_contextvars(request_id=id)
 
     async def run(self, end: asyncio.Event) -> None:
         """Until the client leaves, breaks a rule, or `end` is set."""
@@ -193,19 +191,18 @@ class _Connection:
         except MillraceError:
             raise Closed(4403, "Forbidden") from None
         structlog.contextvars.bind_contextvars(account=self._caller.account_id.hex)
+        self._scope[CALLER] = self._caller
         await self._send({"type": "connection_ack"})
 
     async def _whose(self, payload: dict[str, Any]) -> Caller:
         """Who the client is. Raises :class:`MillraceError`."""
-        text = _credential(payload)
-        if text is None:
-            if self._upgrade is None:
-                raise NotAuthenticated()
-            return self._upgrade
-        caller = await authenticate_bearer(self._platform.tenants, text)
-        if self._upgrade is not None:
-            require_one_account((caller, self._upgrade))
-        return caller
+        caller, text, account = self._upgrade, _told(payload, *_CREDENTIAL), _told(payload, _ACCOUNT)
+        if text is not None:
+            caller = await authenticate_bearer(self._platform.tenants, text)
+            require_one_account((caller, self._upgrade or caller))
+        if caller is None:
+            raise NotAuthenticated()
+        return caller if account is None else await in_account(self._platform.tenants, caller, account)
 
     async def _on_ping(self, message: dict[str, Any]) -> None:
         await self._send({"type": "pong"} | ({"payload": message["payload"]} if "payload" in message else {}))
@@ -295,12 +292,12 @@ def _id(message: dict[str, Any]) -> str:
     return id
 
 
-def _credential(payload: dict[str, Any]) -> str | None:
-    """The credential of a payload: `Authorization`, `authToken`, or `headers` with `Authorization`."""
+def _told(payload: dict[str, Any], *names: str) -> str | None:
+    """What a payload says under one of these names (in lower case), itself or in its `headers`."""
     headers = payload.get("headers")
     for place in (payload, headers if isinstance(headers, dict) else {}):
         found = {str(name).lower(): value for name, value in place.items()}
-        for name in ("authorization", "authtoken"):
+        for name in names:
             if isinstance(found.get(name), str):
                 return found[name]
     return None
