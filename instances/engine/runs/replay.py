@@ -9,6 +9,7 @@ Steps called inside another step's attempt are out of that order: the attempt th
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 
 from instances.engine.runs.endings import RunFailed
@@ -25,7 +26,10 @@ class Replay:
         self._unheard: dict[StepKey | str, Message] = {result.id: result.message for result in past.resolutions}
         self._called: set[StepKey | str] = {"rollback", "stop"}  # commands from outside: nobody calls for these
         self._nested: list[Message] = []
-        self._given: list[Message] = []
+        self._copies = {key: place for place, key in enumerate(past.copied)}
+        """Where in the journal the results taken over from another instance stand."""
+        self._given: list[tuple[int, Message]] = []
+        """Those whose steps have been called, as a heap."""
 
     def calls(self, id: StepKey | str, fingerprint: str = "") -> bool:
         """The session calls a step, or a timer; whether that begins it, or goes on with what an earlier life began.
@@ -38,8 +42,8 @@ class Replay:
         if recorded is not None and recorded != fingerprint:
             raise _not_deterministic(f'the step "{_shown(id)}" differs from the recorded one of that name')
         copied = self._past.copied.pop(id, None) if isinstance(id, StepKey) else None
-        if copied is not None:
-            self._given.append(copied)
+        if copied is not None and isinstance(id, StepKey):
+            heapq.heappush(self._given, (self._copies[id], copied))
             return False
         nested = self._past.nested.pop(id, None) if isinstance(id, StepKey) else None
         if nested is not None:
@@ -59,9 +63,11 @@ class Replay:
         return bool(self._past.copied)
 
     def given(self) -> list[Message]:
-        """Results taken over from another instance of steps called since."""
-        messages, self._given = self._given, []
-        return messages
+        """Of the results taken over from another instance whose steps have been called: the earliest in the journal.
+
+        What the session calls when it hears of that one may be the next.
+        """
+        return [heapq.heappop(self._given)[1]] if self._given else []
 
     def next_messages(self, *, over: bool) -> list[Message]:
         """Results whose steps have been called, in journal order, up to the first whose step has not.

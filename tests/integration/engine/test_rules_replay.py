@@ -5,28 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from instances.engine import store
-from instances.engine.runs.recorded import fold
+from instances.engine.client import Repeat
+from instances.engine.runs.recorded import Recorded, Resolution, fold
+from instances.engine.runs.replay import Replay
 from instances.lifecycle import Kind, Status
 from instances.runtimes.protocol import (
     Attempt,
     Broken,
     Do,
+    Done,
     Failure,
     Message,
     Retry,
     RunContext,
     Started,
     StepFailure,
+    StepKey,
+    StepKind,
     Timer,
     TimerFired,
 )
-from tests.support.engine import Engine, step
+from tests.support.engine import Engine, ScriptFailed, step
 from tests.support.puppet import Puppet
 from tests.support.scripts import Steps, nap, one_step, wait
 
@@ -153,6 +158,92 @@ async def test_every_life_of_a_run_hears_the_same(engine: Engine, monkeypatch: p
         assert life == longest[: len(life)]
     times = [row["at"] for row in await engine.journal(key)]
     assert times == sorted(times), "a run's time never goes back"
+
+
+class Retold:
+    """Steps that end in one order, called in another: `b` once `a` is heard, `k` once `x` is."""
+
+    ORDER = ("a", "b", "x", "k", "c", "r")
+
+    def __init__(self) -> None:
+        self.lives: list[list[Any]] = []
+        self.fails = True
+        self._ended: set[str] = set()
+
+    async def body(self, do: Do, _: Attempt) -> str | None:
+        """Ends when all that come before it have."""
+        name = do.key.name
+        before = set(self.ORDER[: self.ORDER.index(name)])
+        while not before <= self._ended | {message.key.name for message in self.lives[-1]}:
+            await asyncio.sleep(0.001)
+        self._ended.add(name)
+        return json.dumps(name)
+
+    def again(self) -> None:
+        """From here on it succeeds, and nothing has ended."""
+        self.lives, self.fails, self._ended = [], False, set()
+
+    def script(self, run: RunContext) -> Steps:
+        self.lives.append(heard := [])
+        calls = {"a": [step("b")], "x": [step("k")]}
+        messages: list[Any] = yield [step("c"), step("a"), step("x"), step("r")]
+        while len(heard) < len(self.ORDER):
+            heard += messages
+            called = [do for message in messages for do in calls.get(message.key.name, [])]
+            if len(heard) < len(self.ORDER):
+                messages = yield called
+        if self.fails:
+            raise ScriptFailed("once")
+        yield [nap("n")]
+        return "1"
+
+
+async def test_every_life_of_a_retry_hears_what_was_taken_over_in_its_order(engine: Engine) -> None:
+    """What another instance left is heard as soon as it is called, the earliest first, also when it was called later;
+    and at the same place between the results of this one's own steps in every life.
+    """
+    told = Retold()
+    await engine.define("w", told.script, told.body)
+    await engine.worker()
+    origin = await engine.create("w")
+    row = await engine.until(origin, Status.ERRORED)
+    assert [message.key.name for message in told.lives[0]] == list(told.ORDER)
+    told.again()
+    steps = (Kind.STEP_STARTED, Kind.STEP_COMPLETED)
+    kept = [
+        entry["seq"]
+        for entry in await engine.journal(origin)
+        if entry["kind"] in steps and entry["name"] not in ("x", "r")
+    ]
+    wanted = Repeat(
+        account_id=engine.account,
+        origin=origin,
+        run=row["run"],
+        seq=row["seq"],
+        key=engine.ids.uuid7(),
+        from_step="x",
+        detail=None,
+        triggered_by=None,
+        kept=kept,
+    )
+    assert isinstance(await engine.client.retry(wanted), int)
+    await engine.until(wanted.key, Status.WAITING)
+    await engine.advance(61)
+    await engine.until(wanted.key, Status.COMPLETE)
+    first, second = told.lives
+    assert [message.key.name for message in first] == ["a", "b", "c", "x", "k", "r"]
+    assert second == first
+
+
+def test_a_session_that_replays_by_itself_gets_what_was_taken_over_first() -> None:
+    """All at once, in the order of the journal: what was taken over has been there before anything else happened."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    done = [Done(StepKey(StepKind.DO, name), None, at) for name in "abcd"]
+    past = Recorded(resolutions=[Resolution(7 + n, one.key, one) for n, one in enumerate(done[2:])])
+    past.copied = {one.key: one for one in done[:2]}
+    replay = Replay(past)
+    assert replay.all_messages() == done
+    assert not replay.has_copies and not any(replay.calls(one.key) for one in done)
 
 
 async def test_the_first_message_is_the_time_of_the_start_in_every_life(engine: Engine) -> None:
