@@ -143,7 +143,7 @@ class Kind(IntEnum):
     QUEUED = 0
     STARTED = 1
     STEP_STARTED = 2
-    """First attempt of a step begins [{config, type?, hash?}]."""
+    """First attempt of a step begins [{config, type?, items?, hash?}]."""
     ATTEMPT_STARTED = 3
     """A later attempt begins."""
     ATTEMPT_FAILED = 4
@@ -151,7 +151,7 @@ class Kind(IntEnum):
     ATTEMPT_INTERRUPTED = 5
     """An attempt cut off by a drain, or by a sandbox that died [{died}]; does not count."""
     STEP_COMPLETED = 6
-    """[output]"""
+    """[output: of a document's node with `outputs`, what these made]"""
     STEP_FAILED = 7
     """[{name, message, code?, output?, timed_out?}]; no attempts left."""
     STEP_SKIPPED = 8
@@ -161,10 +161,11 @@ class Kind(IntEnum):
     SLEEP_STARTED = 10
     """[{due (epoch ms), absolute?}]"""
     SLEEP_COMPLETED = 11
+    """[what the node's `outputs` made, after a line feed; nothing where it has none; the error of one that failed]"""
     WAIT_STARTED = 12
     """[{type, due (epoch ms)}]"""
     WAIT_COMPLETED = 13
-    """[{payload, timestamp, type}]"""
+    """[{payload, timestamp, type}; or what the node's `outputs` made, after a line feed]"""
     WAIT_TIMED_OUT = 14
     """Or failed from outside [{name, message, timed_out?}]."""
     EVENT_RECEIVED = 15
@@ -208,6 +209,9 @@ class Kind(IntEnum):
     """No further compensation is started."""
     COMPENSATE_INPUT = 47
     """What a step left for its own compensation [value]; just before its completion."""
+    STEP_RESULT = 49
+    """What a step came to, where its output is something else and replays need this, too [value]; just before its
+    completion."""
     NOTE = 43
     """A runtime's own record [anything]."""
     STEP_PIECE = 48

@@ -30,6 +30,7 @@ LATER: Mapping[int, StepKind] = {
     **{kind: StepKind.DO for kind in COMPENSATION if kind not in STARTS},
     **{kind: StepKind.ROLLBACK for kind in COMPENSATION.values() if kind not in STARTS},
     Kind.COMPENSATE_INPUT: StepKind.DO,
+    Kind.STEP_RESULT: StepKind.DO,
     Kind.STEP_RETRIED: StepKind.DO,
     Kind.STEP_PIECE: StepKind.DO,
     Kind.SLEEP_COMPLETED: StepKind.SLEEP,
@@ -37,3 +38,18 @@ LATER: Mapping[int, StepKind] = {
     Kind.WAIT_TIMED_OUT: StepKind.WAIT,
 }
 """Entries about a step that began before."""
+
+_MADE = "\n"
+
+
+def made_into(output: str) -> str:
+    """The payload with which a sleep or a wait ends whose node's `outputs` made `output` (JSON text).
+
+    The same after a line feed, with which neither a failure nor an event begins: one character tells.
+    """
+    return _MADE + output
+
+
+def made_of(payload: str | None) -> str | None:
+    """What `outputs` made of a sleep or a wait that ended with this payload; None where there are none."""
+    return payload[1:] if payload is not None and payload.startswith(_MADE) else None

@@ -175,8 +175,8 @@ def _kinds(kinds: Iterable[Kind]) -> tuple[int, ...]:
     return tuple(sorted(int(kind) for kind in kinds))
 
 
-SHOWN = Detail(_kinds(_STEP_KINDS | _ROLLBACK_KINDS | _LIFE_KINDS), cut=PREVIEW + 1)
-"""For the instance view: no more of each output than is shown."""
+SHOWN = Detail(_kinds(_STEP_KINDS | _ROLLBACK_KINDS | _LIFE_KINDS), cut=PREVIEW + 2)
+"""For the instance view: no more of each output than is shown, one to tell that there is more, and one for a mark."""
 COUNTED = Detail(
     _kinds(
         {

@@ -47,7 +47,7 @@ def takeover(entries: Sequence[Entry], document: Document | None, first: str | N
     kept = {(step.name, step.count): step for step in chosen.kept(wanted)}
     seqs = {seq for step in kept.values() for seq in (step.start_seq, step.end_seq) if seq is not None}
     for entry in entries:
-        if entry.kind == Kind.COMPENSATE_INPUT:
+        if entry.kind in (Kind.COMPENSATE_INPUT, Kind.STEP_RESULT):
             step = kept.get((entry.name or "", entry.count or 1))
             if step is not None and step.start_seq < entry.seq < (step.end_seq or 0):
                 seqs.add(entry.seq)

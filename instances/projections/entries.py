@@ -31,11 +31,14 @@ class ErrorInfo(msgspec.Struct, frozen=True):
 
 
 class StartPayload(msgspec.Struct):
-    """Of STEP_STARTED and ROLLBACK_STEP_STARTED. `type` is the node type of a document's step."""
+    """Of STEP_STARTED and ROLLBACK_STEP_STARTED. `type` is the node type of a document's step; `items` is 0 where it
+    stands for a `for_each` over nothing.
+    """
 
     config: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     type: str | None = None
     sensitive: bool = False
+    items: int | None = None
 
 
 class FailurePayload(msgspec.Struct):

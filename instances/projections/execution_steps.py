@@ -343,14 +343,16 @@ def _output(step: ExecutionStep, runs: Sequence[StepRun]) -> Raw | None:
         return _shown(runs[0])
     if not step.node.save_output:
         return None
-    if step.node.for_each is None:
+    if step.node.for_each is None or runs[0].over_nothing:
         return _result(runs[0])
     texts = {run.count: _result(run) for run in runs}
     return f"[{','.join(texts.get(count) or 'null' for count in range(1, max(texts) + 1))}]"
 
 
 def _result(run: StepRun) -> Raw | None:
-    """What a node came to: a sleep tells how long it was, a wait the payload of its event."""
+    """What a node came to: a sleep tells how long it was, a wait the payload of its event, unless it says otherwise."""
+    if run.shaped:
+        return run.output
     if run.family is StepKind.SLEEP and run.outcome is Outcome.COMPLETED and run.ended_at is not None:
         slept = max(0, round((run.ended_at - run.started_at).total_seconds() * 1000))
         return f'{{"waited":true,"durationMs":{slept}}}'

@@ -31,6 +31,7 @@ from instances.projections.entries import (
 )
 from instances.projections.steps import Outcome, StepRun, counted_key, shown_as
 from instances.runtimes.protocol import Raw, StepKey, StepKind
+from instances.step_entries import made_of
 
 FIRST_AFTER_QUEUED = 2
 """`from_seq` of a full restart: everything but QUEUED is void."""
@@ -269,7 +270,7 @@ def _step_started(family: StepKind) -> Callable[[History, Entry], None]:
     def handle(history: History, entry: Entry) -> None:
         key, told = _key(family, entry), read_start(entry.payload)
         step = StepRun(family, key.name, key.count, entry.seq, entry.at, node_type=told.type, sensitive=told.sensitive)
-        step.config = json_text(told.config)
+        step.config, step.over_nothing = json_text(told.config), told.items == 0
         if entry.attempt != 0:  # else its result was taken over from another instance
             step.begin_attempt(entry.attempt or 1, entry.at)
         history.steps.pop(key, None)
@@ -369,11 +370,17 @@ def _timer_started(family: StepKind) -> Callable[[History, Entry], None]:
 
 
 def _sleep_completed(step: StepRun, entry: Entry) -> None:
-    """Slept through, or abandoned: then the entry carries an error."""
-    if entry.payload is None:
-        step.end(Outcome.COMPLETED, entry.seq, entry.at)
+    """Slept through; or abandoned, or failed: then the entry carries an error."""
+    if entry.payload is None or made_of(entry.payload) is not None:
+        _timer_completed(step, entry)
     else:
         _timer_broken(step, entry)
+
+
+def _timer_completed(step: StepRun, entry: Entry) -> None:
+    step.end(Outcome.COMPLETED, entry.seq, entry.at)
+    made = made_of(entry.payload)
+    step.output, step.shaped = entry.payload if made is None else made, made is not None
 
 
 def _timer_broken(step: StepRun, entry: Entry) -> None:
@@ -396,7 +403,7 @@ _HANDLERS: dict[int, Callable[[History, Entry], None]] = {
     Kind.SLEEP_STARTED: _timer_started(StepKind.SLEEP),
     Kind.SLEEP_COMPLETED: _on_step(StepKind.SLEEP, _sleep_completed),
     Kind.WAIT_STARTED: _timer_started(StepKind.WAIT),
-    Kind.WAIT_COMPLETED: _on_step(StepKind.WAIT, _step_completed),
+    Kind.WAIT_COMPLETED: _on_step(StepKind.WAIT, _timer_completed),
     Kind.WAIT_TIMED_OUT: _on_step(StepKind.WAIT, _timer_broken),
     Kind.EVENT_RECEIVED: _event_received,
     Kind.PAUSED: _paused,

@@ -22,6 +22,7 @@ from instances.projections.entries import (
     read_sync_point,
     read_waiting,
 )
+from instances.step_entries import made_of
 from tenants.clock import iso
 
 LEVELS = ("debug", "info", "warn", "error")
@@ -114,7 +115,9 @@ def _skipped(entry: Entry) -> str:
 
 
 def _slept(entry: Entry) -> str:
-    return "Sleep completed" if entry.payload is None else _failed("Sleep cut off:")(entry)
+    if entry.payload is None or made_of(entry.payload) is not None:
+        return "Sleep completed"
+    return _failed("Sleep cut off:")(entry)
 
 
 def _waiting(entry: Entry) -> str:

@@ -71,10 +71,14 @@ class StepRun(msgspec.Struct, gc=False):
     node_type: str | None = None
     """Node type of a document's step."""
     config: Raw | None = None
+    over_nothing: bool = False
+    """It stands for a whole `for_each` without items."""
     sensitive: bool = False
     attempts: list[Attempt] = []
     output: Raw | None = None
-    """A step's output; for a wait what it received, `{payload, timestamp, type}`."""
+    """A step's output; for a wait what it received, `{payload, timestamp, type}`, unless it is `shaped`."""
+    shaped: bool = False
+    """Of a sleep or a wait: its output is what the node's `outputs` made."""
     compensate_input: Raw | None = None
     """What it left for its own compensation, other than its output."""
     error: ErrorInfo | None = None

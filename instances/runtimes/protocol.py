@@ -151,6 +151,10 @@ class Do:
     """The start must be committed before the attempt runs: no retries left, or a compensation is registered."""
     save_output: bool = True
     """False: the output is handed on in this run's memory only through the journal's null."""
+    shape: Callable[[Raw | None], Raw] | None = None
+    """What the step's output is made of its result, however that came. Raises :class:`StepFailure`."""
+    keep_result: bool = False
+    """A replay needs the result as well, which is not the output."""
     sensitive: bool = False
     counts: bool = True
     """Whether it counts towards the step limit."""
@@ -189,6 +193,8 @@ class Sleep:
     until: int | None = None
     fingerprint: str = ""
     nested: bool = False
+    shape: Callable[[datetime, datetime], Raw] | None = None
+    """Its output, given when it began and ended. Raises :class:`StepFailure`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +207,8 @@ class Wait:
     accepts: Callable[[Raw | None], bool] | None = None
     fingerprint: str = ""
     nested: bool = False
+    shape: Callable[[Raw], Raw] | None = None
+    """Its output, given the payload of its event. Raises :class:`StepFailure`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +301,11 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A step completed, a sleep ended, a wait got its event (`value`: `{payload, timestamp, type}`)."""
+    """A step completed, a sleep ended, or a wait got its event.
+
+    `value`: the output; of a sleep None, of a wait `{payload, timestamp, type}`, unless they have a shape
+    (:func:`instances.step_entries.made_into`). `result`: what a step with `keep_result` came to.
+    """
 
     key: StepKey
     value: Raw | None
@@ -301,6 +313,7 @@ class Done:
     attempts: int = 1
     started_at: datetime | None = None
     compensate_input: Raw | None = None
+    result: Raw | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,16 @@ _BEGUN = frozenset({Forward.RUNNING, Forward.WAITING, Forward.RETRYING})
 _AT_FIRST = frozenset({Forward.PENDING})
 _DEEP = (*TASKS, PROGRESS, BLOCKER_DETECTED, BLOCKER_RESOLVED, MILESTONE)
 """Events for which every step has to be looked at."""
-_QUIET = frozenset({Kind.QUEUED, Kind.EVENT_RECEIVED, Kind.COMPENSATE_INPUT, Kind.TIMER_STARTED, Kind.TIMER_FIRED})
+_QUIET = frozenset(
+    {
+        Kind.QUEUED,
+        Kind.EVENT_RECEIVED,
+        Kind.COMPENSATE_INPUT,
+        Kind.STEP_RESULT,
+        Kind.TIMER_STARTED,
+        Kind.TIMER_FIRED,
+    }
+)
 """Kinds that change no step, no blocker and no milestone."""
 _BlockerKey = tuple[BlockedBy, int | None, datetime]
 

@@ -51,10 +51,10 @@ def nodes(draw: Any) -> list[dict[str, Any]]:
             node["config"] = {"url": "https://example.com", "parallel": draw(st.integers(1, 3))}
         elif kind == "external":
             node["timeout"] = 200
-        elif kind == "trigger":
-            node["outputs"] = draw(st.sampled_from([None, {"x": "{{ result }}"}, {"x": "{{ sum(result) }}"}]))
         elif kind == "workflow":
             node.update(config={"workflow": "w"}, timeout=150)
+        node["outputs"] = draw(st.sampled_from([None, None, {"x": "{{ result }}"}, {"x": "{{ sum(result) }}"}]))
+        node["save_output"] = draw(st.sampled_from([True, True, False]))
         if draw(st.booleans()):
             node["when"] = draw(st.sampled_from(["`true`", "`false`", "length(previousStepResults) < `3`"]))
         if draw(st.booleans()):

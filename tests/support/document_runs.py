@@ -52,6 +52,7 @@ from instances.runtimes.protocol import (
     TimerFired,
     Wait,
 )
+from instances.step_entries import made_into
 from versions.document import decode_document, encode_document, parse_document
 from versions.expressions import decode_json, encode_json
 
@@ -189,8 +190,7 @@ class Driver:
         for key, (wait, _) in list(self.waits.items()):
             if wait.type == type and (wait.accepts is None or wait.accepts(payload)):
                 del self.waits[key]
-                value = f'{{"payload":{payload},"timestamp":"2026-01-01T00:00:00.000Z","type":"{type}"}}'
-                await self.deliver(Done(key, value, self.now))
+                await self.deliver(self._waited(key, wait, payload))
                 await self.settle()
                 return True
         return False
@@ -199,8 +199,9 @@ class Driver:
         """Complete a step from outside."""
         key = next(key for key in self.external if key.name == name and key.kind is kind)
         self.external.discard(key)
-        done = self.open.pop(key)
-        await self.deliver(Done(key, payload, self.now, done.attempts, done.started_at))
+        message = self._completed(self.open[key], payload)
+        if message is not None:
+            await self.deliver(message)
         await self.settle()
 
     async def fail_outside(self, name: str, failure: Failure, *, kind: StepKind = StepKind.DO) -> None:
@@ -283,7 +284,7 @@ class Driver:
                     else max(self.now, datetime.fromtimestamp(command.until / 1000, UTC))
                 )
                 started = self.now
-                self._plan(due, lambda: self._once(command.key, Done(command.key, None, self.now, 1, started)))
+                self._plan(due, lambda: self._once(command.key, self._slept(command, started)))
             case Wait():
                 self.waits[command.key] = (command, self.now)
                 self._at(command.timeout, lambda: self._wait_over(command))
@@ -360,9 +361,32 @@ class Driver:
             if do.timeout is not None:
                 self._at(do.timeout, lambda: self._outside_over(do.key))
             return None
+        return self._completed(step, output, attempt.compensate_input)
+
+    def _completed(self, step: _Open, result: str | None, compensate_input: str | None = None) -> Message | None:
+        do = step.do
+        try:
+            output = result if do.shape is None else do.shape(result)
+        except StepFailure as error:
+            return self._failed(step, error.failure)
         del self.open[do.key]
-        value = output if do.save_output else None
-        return Done(do.key, value, self.now, step.attempts, step.started_at, attempt.compensate_input)
+        value, kept = output if do.save_output else None, result if do.keep_result else None
+        return Done(do.key, value, self.now, step.attempts, step.started_at, compensate_input, kept)
+
+    def _slept(self, sleep: Sleep, started: datetime) -> Message:
+        try:
+            value = None if sleep.shape is None else made_into(sleep.shape(started, self.now))
+        except StepFailure as error:
+            return Broken(sleep.key, error.failure, self.now, started_at=started)
+        return Done(sleep.key, value, self.now, 1, started)
+
+    def _waited(self, key: StepKey, wait: Wait, payload: str) -> Message:
+        value = f'{{"payload":{payload},"timestamp":"2026-01-01T00:00:00.000Z","type":"{wait.type}"}}'
+        try:
+            value = value if wait.shape is None else made_into(wait.shape(payload))
+        except StepFailure as error:
+            return Broken(key, error.failure, self.now)
+        return Done(key, value, self.now)
 
     def _outside_over(self, key: StepKey) -> Message | None:
         if key not in self.external:
@@ -392,9 +416,12 @@ def comparable(command: CommandMessage) -> CommandMessage:
     """A command without what belongs to one process: closures and the session's own data."""
     match command:
         case Do():
-            return dataclasses.replace(command, data=None, retry=dataclasses.replace(command.retry, allow=None))
+            retry = dataclasses.replace(command.retry, allow=None)
+            return dataclasses.replace(command, data=None, shape=None, retry=retry)
+        case Sleep():
+            return dataclasses.replace(command, shape=None)
         case Wait():
-            return dataclasses.replace(command, accepts=None)
+            return dataclasses.replace(command, accepts=None, shape=None)
     return command
 
 

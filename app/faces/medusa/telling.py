@@ -23,6 +23,7 @@ from instances.projections.history import History, advance
 from instances.projections.instance_view import raw_value
 from instances.projections.steps import StepRun
 from instances.runtimes.protocol import StepKey, StepKind
+from instances.step_entries import made_of
 from versions.document import Document
 
 FINISH = "onFinish"
@@ -148,8 +149,9 @@ def _awaiting(told: _Told) -> Iterator[Event]:
 
 
 def _completed(told: _Told) -> Iterator[Event]:
-    if told.entry.kind == Kind.SLEEP_COMPLETED and told.entry.payload is not None:
-        yield from _failed(told)  # given up
+    payload = told.entry.payload
+    if told.entry.kind == Kind.SLEEP_COMPLETED and payload is not None and made_of(payload) is None:
+        yield from _failed(told)  # or given up
         return
     step = told.step
     if step is None or step.state is not Forward.COMPLETE:

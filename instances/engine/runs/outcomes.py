@@ -29,6 +29,7 @@ from instances.runtimes.protocol import (
     SessionLost,
     StepFailure,
 )
+from tenants.limits import PAYLOAD_BYTES
 
 DEADLY = Failure("WorkflowInternalError", f"The attempt ended {MAX_DEATHS} sandboxes in a row")
 DEFAULT_DELAY = 10_000
@@ -50,9 +51,18 @@ class Outcomes:
         # Weakly, because whoever is to be called holds this: a circle would outlive the run.
         self._again, self._failed = weakref.WeakMethod(again), weakref.WeakMethod(failed)
 
-    def complete(self, step: Step, output: Raw | None) -> None:
-        """The step has its output, if the instance may store it."""
+    def complete(self, step: Step, result: Raw | None) -> None:
+        """The step came to `result`: with the output made of it, it is complete, if the instance may store that."""
         do = step.do
+        try:
+            output = result if do.shape is None else do.shape(result)
+        except StepFailure as error:
+            self.fail(step, error.failure)
+            return
+        if _too_large(output) or (do.keep_result and _too_large(result)):
+            message = f"Step {do.key.counted} output is too large. Maximum allowed size is 1MiB."
+            self.fail(step, Failure("WorkflowInternalError", message))
+            return
         value = output if do.save_output else None
         if not step.compensates and (refusal := self._usage.refuse_value(value)) is not None:
             self.give_up(step, refusal)
@@ -61,8 +71,11 @@ class Outcomes:
         self._steps.close(step)
         if step.compensate_input is not None and not step.compensates:
             self._steps.write(Kind.COMPENSATE_INPUT, step, step.compensate_input)
+        kept = result if do.keep_result else None
+        if kept is not None:
+            self._steps.write(Kind.STEP_RESULT, step, kept)
         now = self._clock.now()
-        message = Done(do.key, value, now, step.attempts, step.started_at, step.compensate_input)
+        message = Done(do.key, value, now, step.attempts, step.started_at, step.compensate_input, kept)
         self._steps.write(Kind.STEP_COMPLETED, step, value, None if step.aside else message)
 
     def fail(self, step: Step, failure: Failure, *, timed_out: bool = False) -> None:
@@ -140,6 +153,10 @@ class Outcomes:
         payload = encode_failure(failure, timed_out=timed_out, delay=delay)
         self._steps.write(Kind.ATTEMPT_FAILED, step, payload, at=now)
         self.wait_for_retry(step, delay, now)
+
+
+def _too_large(output: Raw | None) -> bool:
+    return output is not None and len(output) > PAYLOAD_BYTES // 4 and len(output.encode()) > PAYLOAD_BYTES
 
 
 def _based_on(retry: Retry, base: int) -> Retry:

@@ -31,7 +31,7 @@ from instances.runtimes.protocol import (
     StopRollback,
     TimerFired,
 )
-from instances.step_entries import COMPENSATION, LATER, STARTS
+from instances.step_entries import COMPENSATION, LATER, STARTS, made_of
 
 
 @dataclass(slots=True)
@@ -63,6 +63,7 @@ class OpenStep:
     waiting_at: datetime | None = None
     """Since when completion is awaited from outside."""
     compensate_input: Raw | None = None
+    result: Raw | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +353,10 @@ def _compensate_input(step: OpenStep, row: Any) -> None:
     step.compensate_input = row["payload"]
 
 
+def _result(step: OpenStep, row: Any) -> None:
+    step.result = row["payload"]
+
+
 def _waiting(step: OpenStep, row: Any) -> None:
     step.attempt_open, step.waiting_at = False, row["at"]
 
@@ -362,11 +367,14 @@ def _on_end(message: Callable[[StepKey, OpenStep, Any], Message | None]) -> Hand
 
 
 def _done(key: StepKey, step: OpenStep, row: Any) -> Message:
-    return Done(key, row["payload"], row["at"], row["attempt"] or 1, step.started_at, step.compensate_input)
+    return Done(
+        key, row["payload"], row["at"], row["attempt"] or 1, step.started_at, step.compensate_input, step.result
+    )
 
 
 def _slept(key: StepKey, step: OpenStep, row: Any) -> Message | None:
-    return None if row["payload"] else _done(key, step, row)
+    slept = row["payload"] is None or made_of(row["payload"]) is not None
+    return (_done if slept else _broken)(key, step, row)
 
 
 def _broken(key: StepKey, step: OpenStep, row: Any) -> Message | None:
@@ -391,6 +399,7 @@ _HANDLERS: dict[int, Handler] = {
     Kind.ROLLBACK_STEP_COMPLETED: _on_end(_done),  # compensations return no streams
     Kind.STEP_PIECE: _Builder.piece,
     Kind.COMPENSATE_INPUT: _on_step(_compensate_input),
+    Kind.STEP_RESULT: _on_step(_result),
     Kind.SLEEP_STARTED: _Builder.step_started,
     Kind.SLEEP_COMPLETED: _on_end(_slept),
     Kind.WAIT_STARTED: _Builder.step_started,

@@ -42,7 +42,6 @@ from instances.runtimes.protocol import (
     StepKey,
     StepKind,
 )
-from tenants.limits import PAYLOAD_BYTES
 
 DIED = Failure("WorkflowInternalError", "Attempt failed due to internal workflows error")
 """An attempt whose worker died under it."""
@@ -249,10 +248,7 @@ class Steps:
             self._outcomes.fail(step, outcome.failure, timed_out=outcome.timed_out)
             return
         step.compensate_input = attempt.compensate_input
-        if outcome is not None and len(outcome) > PAYLOAD_BYTES // 4 and len(outcome.encode()) > PAYLOAD_BYTES:
-            message = f"Step {step.do.key.counted} output is too large. Maximum allowed size is 1MiB."
-            self._outcomes.fail(step, Failure("WorkflowInternalError", message))
-        elif step.do.external:
+        if step.do.external:
             self._wait_outside(step)
         else:
             self._outcomes.complete(step, outcome)

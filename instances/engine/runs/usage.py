@@ -6,7 +6,16 @@ from instances.lifecycle import Kind
 from instances.runtimes.protocol import STREAM_STORAGE, Failure, Raw, RunContext
 from tenants.limits import MIB, STREAM_BYTES
 
-VALUES = frozenset({Kind.STEP_COMPLETED, Kind.ROLLBACK_STEP_COMPLETED, Kind.COMPENSATE_INPUT, Kind.WAIT_COMPLETED})
+VALUES = frozenset(
+    {
+        Kind.STEP_COMPLETED,
+        Kind.ROLLBACK_STEP_COMPLETED,
+        Kind.COMPENSATE_INPUT,
+        Kind.STEP_RESULT,
+        Kind.SLEEP_COMPLETED,
+        Kind.WAIT_COMPLETED,
+    }
+)
 """Kinds whose payload is a value of the run's; those of the others are the engine's own."""
 
 

@@ -17,6 +17,7 @@ from instances.engine.runs.inbox import Fact
 from instances.engine.runs.state import RunState
 from instances.facts import fails_wait
 from instances.lifecycle import Kind
+from instances.projections.values import plain
 from instances.runtimes.protocol import (
     Broken,
     CancelTimer,
@@ -24,12 +25,20 @@ from instances.runtimes.protocol import (
     Failure,
     Raw,
     Sleep,
+    StepFailure,
     StepKey,
     Timer,
     TimerFired,
     Wait,
 )
+from instances.step_entries import made_into
 from tenants.clock import iso
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenSleep:
+    sleep: Sleep
+    started_at: datetime
 
 
 @dataclass(slots=True)
@@ -52,8 +61,7 @@ class Waits:
         self._work = state.work
         self._inbox = state.inbox
         self._timetable = state.timetable
-        self._sleeps: dict[StepKey, datetime] = {}
-        """Open sleeps, and since when."""
+        self._sleeps: dict[StepKey, _OpenSleep] = {}
         self._waits: dict[StepKey, _OpenWait] = {}
 
     def awaited(self) -> list[str]:
@@ -90,12 +98,19 @@ class Waits:
             since, due = past.started_at, past.due or 0
             if not past.absolute:
                 due = self._past.shifted(due, since)
-        self._sleeps[key] = since
+        self._sleeps[key] = _OpenSleep(sleep, since)
         self._timetable.set(("sleep", key), due, partial(self._wake, key))
 
     def _wake(self, key: StepKey) -> None:
-        done = Done(key, None, self._clock.now(), started_at=self._sleeps.pop(key))
-        self._work.write(Kind.SLEEP_COMPLETED, key.name, key.count, None, None, done)
+        open, now = self._sleeps.pop(key), self._clock.now()
+        try:
+            shape = open.sleep.shape
+            value = None if shape is None else made_into(shape(open.started_at, now))
+        except StepFailure as error:
+            self._write_broken(Kind.SLEEP_COMPLETED, key, error.failure, open.started_at)
+            return
+        done = Done(key, value, now, started_at=open.started_at)
+        self._work.write(Kind.SLEEP_COMPLETED, key.name, key.count, None, value, done)
 
     # --- waits for events ----------------------------------------------------------------------------------------
 
@@ -148,6 +163,12 @@ class Waits:
         payload = event.payload if event.payload is not None else "null"
         tagged = payload[:1].isspace()  # a value JSON lacks, sent by a script: what holds it is tagged, too
         value = f'{" " * tagged}{{"payload":{payload},"timestamp":"{iso(event.at)}","type":"{open.wait.type}"}}'
+        try:
+            if open.wait.shape is not None:
+                value = made_into(open.wait.shape(plain(payload)))
+        except StepFailure as error:
+            self._write_broken(Kind.WAIT_TIMED_OUT, key, error.failure, open.started_at)
+            return
         done = Done(key, value, self._clock.now(), started_at=open.started_at)
         self._work.write(Kind.WAIT_COMPLETED, key.name, key.count, None, value, done)
 
@@ -163,9 +184,12 @@ class Waits:
         """Somebody outside says that what is waited for will not come."""
         open = self._waits[key]
         self._close_wait(key)
+        self._write_broken(Kind.WAIT_TIMED_OUT, key, failure, open.started_at)
+
+    def _write_broken(self, kind: Kind, key: StepKey, failure: Failure, started_at: datetime) -> None:
         failure = replace(failure, permanent=False)
-        broken = Broken(key, failure, self._clock.now(), started_at=open.started_at)
-        self._work.write(Kind.WAIT_TIMED_OUT, key.name, key.count, None, encode_failure(failure), broken)
+        broken = Broken(key, failure, self._clock.now(), started_at=started_at)
+        self._work.write(kind, key.name, key.count, None, encode_failure(failure), broken)
 
     def _close_wait(self, key: StepKey) -> None:
         del self._waits[key]

@@ -16,7 +16,6 @@ from instances.runtimes.document.states import Work
 from instances.runtimes.document.store import ActionStore
 from instances.runtimes.protocol import Attempt, Failure, Raw, StepFailure, StepKind
 from tenants.clock import iso
-from tenants.limits import PAYLOAD_BYTES
 from versions.document.types import MESSAGE_LENGTH, PERSON_LENGTH, PRIORITIES, TITLE_LENGTH
 from versions.expressions import Budget, ExpressionError, decode_json, encode_json
 
@@ -41,28 +40,12 @@ async def perform(work: Work, attempt: Attempt, tools: Tools) -> Raw | None:
     try:
         pure = _PURE.get(work.body.action)
         if pure is not None:
-            output = pure(work, attempt)
-        elif work.facts.dry_run:
-            output = simulate(work, attempt)
-        else:
-            output = await _OUTSIDE[work.body.action](work, attempt, tools)
-        if work.plan.outputs is None or work.plan.reshaped_late or work.compensation is not None:
-            return output
-        return reshape(work, output)
+            return pure(work, attempt)
+        if work.facts.dry_run:
+            return simulate(work, attempt)
+        return await _OUTSIDE[work.body.action](work, attempt, tools)
     except ExpressionError as error:
         raise StepFailure(rule(EXPRESSION_ERROR, str(error))) from error
-
-
-def reshape(work: Work, output: Raw | None, budget: Budget | None = None) -> Raw:
-    """The node's `outputs`, with its result in scope. Raises ExpressionError."""
-    assert work.plan.outputs is not None
-    budget = budget or Budget()
-    budget.decode("result", len(output or ""))
-    result = None if output is None else decode_json(output)
-    reshaped = encode_json(work.plan.outputs.render(work.scope.adding(result=result), budget))
-    if not fits(reshaped):
-        raise ExpressionError(f"outputs make more than {PAYLOAD_BYTES} bytes")
-    return reshaped
 
 
 def _render(work: Work) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from instances.runtimes.document.failures import EXPRESSION_ERROR, ConfigError, rule
 from instances.runtimes.document.plan import Action
+from instances.runtimes.document.results import shaper, sleep_shaper
 from instances.runtimes.document.scope import PayloadScope
 from instances.runtimes.document.states import Work
 from instances.runtimes.protocol import Child, Do, Failure, Raw, Retry, Sleep, StepFailure, StepKey, StepKind, Wait
@@ -57,10 +58,12 @@ def _do(work: Work, allow: Allow, child: Child | None = None) -> Do:
         retry=body.retry if not body.retry.limit else _retry(work, allow),
         timeout=body.timeout,
         total_timeout=body.total_timeout,
-        config=body.start,
+        config=f'{body.start[:-1]},"items":0}}' if work.loops_over_nothing else body.start,
         external=body.external and not reports and not work.facts.dry_run,
         guarded=plan.guarded and forward,
         save_output=plan.save_output or not forward,
+        shape=shaper(work) if forward and plan.outputs is not None else None,
+        keep_result=plan.keeps_result and forward,
         counts=forward and body.action is not Action.TRIGGER,
         immediate=body.pure or reports,
         repeatable=body.repeatable,
@@ -87,12 +90,14 @@ def _sleep(work: Work, _allow: Allow, config: Config) -> Sleep:
     duration = config.get("durationMs")
     duration = config.get("duration") if duration is None else duration
     work.duration = _duration(DEFAULT_WAIT_MS if duration is None else duration, "duration")
-    return Sleep(work.key, duration=0 if work.facts.dry_run else work.duration)
+    return Sleep(work.key, duration=0 if work.facts.dry_run else work.duration, shape=sleep_shaper(work))
 
 
 def _sleep_until(work: Work, _allow: Allow, config: Config) -> Sleep:
     until = _moment(config.get("at"))
-    return Sleep(work.key, duration=0) if work.facts.dry_run else Sleep(work.key, until=until)
+    if work.facts.dry_run:
+        return Sleep(work.key, duration=0, shape=sleep_shaper(work))
+    return Sleep(work.key, until=until, shape=sleep_shaper(work))
 
 
 def _wait(work: Work, allow: Allow, config: Config) -> Wait | Do:
@@ -104,7 +109,8 @@ def _wait(work: Work, allow: Allow, config: Config) -> Wait | Do:
     if work.facts.dry_run:
         work.settled = True
         return _report(work, allow)
-    return Wait(work.key, event, milliseconds, None if work.plan.match is None else _accepts(work))
+    accepts = None if work.plan.match is None else _accepts(work)
+    return Wait(work.key, event, milliseconds, accepts, shape=None if work.plan.outputs is None else shaper(work))
 
 
 def _accepts(work: Work) -> Callable[[Raw | None], bool]:

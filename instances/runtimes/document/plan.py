@@ -43,7 +43,7 @@ _PURE = frozenset({Action.NOOP, Action.TRIGGER, Action.SET, Action.FAIL, Action.
 _REPEATABLE = frozenset({Action.NOTIFICATION, Action.TASK})
 """Their rows have ids made from instance and node: a second attempt finds the row of the first."""
 _KEPT = frozenset({Action.SET, Action.CONDITION})
-"""The session needs what these stored when it replays: their output is kept whatever `save_output` says."""
+"""The session needs the result of these when it replays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ class NodePlan:
     when: Condition | None
     gates: tuple[GateCheck, ...]
     outputs: Template | None
-    reshaped_late: bool
-    """`outputs` is applied by the session when the result arrives, not by the attempt."""
     save_output: bool
+    keeps_result: bool
+    """The session needs the result when it replays, and the output is something else, or not stored."""
     for_each: Template | None
     comparison: Comparison | None
     """Of a condition node that compares one field."""
@@ -219,8 +219,8 @@ class _Compiler:
             when=None if node.when is None else compile_condition(node.when),
             gates=self._gates(node),
             outputs=None if node.outputs is None else compile_template(node.outputs),
-            reshaped_late=body.external or action in _KEPT or action is Action.CHILD or step_kind is not StepKind.DO,
-            save_output=node.save_output or action in _KEPT,
+            save_output=node.save_output,
+            keeps_result=action in _KEPT and (node.outputs is not None or not node.save_output),
             for_each=None if node.for_each is None else compile_template(node.for_each),
             comparison=comparison,
             condition=condition,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
@@ -12,8 +13,9 @@ from instances.runtimes.document.plan import Action, Plan
 from instances.runtimes.document.scope import RunFacts, Scope
 from instances.runtimes.document.states import Work
 from instances.runtimes.protocol import Done, Raw, StepFailure, StepKind
+from instances.step_entries import made_of
 from tenants.limits import PAYLOAD_BYTES
-from versions.expressions import ExpressionError, encode_json
+from versions.expressions import Budget, ExpressionError, decode_json, encode_json
 
 
 class _Received(msgspec.Struct):
@@ -23,15 +25,53 @@ class _Received(msgspec.Struct):
 _received = msgspec.json.Decoder(_Received)
 
 
-def result_of(work: Work, message: Done) -> Raw | None:
-    """What a node's work came to: for a sleep how long it was, for a wait the event's payload, else as reported."""
+def output_of(work: Work, message: Done) -> Raw | None:
+    """A node's output: what its `outputs` made; without these, of a sleep how long it was, of a wait its payload."""
     kind = message.key.kind
+    if kind is StepKind.DO:
+        return message.value
+    made = made_of(message.value)
+    if made is not None:
+        return made
     if kind is StepKind.SLEEP:
-        until = work.body.action is Action.SLEEP_UNTIL
-        return _slept(_passed(message.started_at, message.at) if until else work.duration)
-    if kind is StepKind.WAIT:
-        return "null" if message.value is None else bytes(decode_stored(_received, message.value).payload).decode()
-    return message.value
+        return _sleep(work, message.started_at, message.at)
+    return "null" if message.value is None else bytes(decode_stored(_received, message.value).payload).decode()
+
+
+def reshape(work: Work, output: Raw | None) -> Raw:
+    """The node's `outputs`, with its result in scope. Raises StepFailure."""
+    assert work.plan.outputs is not None
+    budget = Budget()
+    try:
+        budget.decode("result", len(output or ""))
+        result = None if output is None else decode_json(output)
+        reshaped = encode_json(work.plan.outputs.render(work.scope.adding(result=result), budget))
+    except ExpressionError as error:
+        raise StepFailure(rule(EXPRESSION_ERROR, str(error))) from error
+    if not fits(reshaped):
+        raise StepFailure(rule(EXPRESSION_ERROR, f"outputs make more than {PAYLOAD_BYTES} bytes"))
+    return reshaped
+
+
+def shaper(work: Work) -> Callable[[Raw | None], Raw]:
+    """Makes the output of a node that has `outputs`, when its result is there. A loop without items is as it is."""
+
+    def shape(result: Raw | None) -> Raw:
+        return result if work.loops_over_nothing and result is not None else reshape(work, result)
+
+    return shape
+
+
+def sleep_shaper(work: Work) -> Callable[[datetime, datetime], Raw] | None:
+    """The same for a sleep."""
+    if work.plan.outputs is None:
+        return None
+    return lambda began, ended: reshape(work, _sleep(work, began, ended))
+
+
+def _sleep(work: Work, began: datetime | None, ended: datetime) -> Raw:
+    until = work.body.action is Action.SLEEP_UNTIL
+    return _slept(_passed(began, ended) if until else work.duration)
 
 
 def _passed(start: datetime | None, end: datetime) -> int:

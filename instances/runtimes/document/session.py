@@ -11,13 +11,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from instances.runtimes.document.actions import Tools, perform, reshape
+from instances.runtimes.document.actions import Tools, perform
 from instances.runtimes.document.commands import command_of
 from instances.runtimes.document.failures import (
     CANCELLED,
     CONDITION_FAILED,
     EXECUTION_TIMEOUT,
-    EXPRESSION_ERROR,
     LIMIT_EXCEEDED,
     STEP_TIMEOUT,
     SYNC_POINT_TIMEOUT,
@@ -25,7 +24,7 @@ from instances.runtimes.document.failures import (
     rule,
 )
 from instances.runtimes.document.plan import Action, NodePlan, Plan
-from instances.runtimes.document.results import instance_output, result_of
+from instances.runtimes.document.results import instance_output, output_of, reshape
 from instances.runtimes.document.rollback import Rollback, Undo, undos_of, work_of
 from instances.runtimes.document.scheduler import Scheduler
 from instances.runtimes.document.scope import RunFacts, error_value
@@ -140,8 +139,6 @@ class DocumentSession:
             return
         try:
             output = self._output(work, message)
-        except ExpressionError as error:
-            self._ended(work, State.FAILED, None, rule(EXPRESSION_ERROR, str(error)), message)
         except StepFailure as error:
             self._ended(work, State.FAILED, None, error.failure, message)
         else:
@@ -233,8 +230,8 @@ class DocumentSession:
         node, output, failure = work.plan, self.facts.run.input, work.failure
         try:
             output = output if node.outputs is None or failure else reshape(work, output)
-        except ExpressionError as error:
-            failure = rule(EXPRESSION_ERROR, str(error))
+        except StepFailure as error:
+            failure = error.failure
         if failure is not None:
             self._scheduler.node_ended(node, State.FAILED, None, failure, 1, self.now)
         else:
@@ -272,19 +269,15 @@ class DocumentSession:
         return work
 
     def _output(self, work: Work, message: Done) -> Raw | None:
-        """What the others see of a node's result. Raises ExpressionError, StepFailure."""
-        node, output = work.plan, result_of(work, message)
-        if work.settled and node.for_each is not None and work.index < 0:
-            return output  # A loop without items.
-        if output is not None and node.body.action is Action.SET:
-            self.spent += len(output) // READ
-            self.facts.set_vars(output)
-        elif output is not None and node.body.action is Action.CONDITION:
-            self.facts.verdicts[node.index] = decode_json(output)["conditionMet"]
-        if node.outputs is not None and node.reshaped_late:
-            budget = Budget()
-            output = reshape(work, output, budget)
-            self.spent += budget.cost
+        """What the others see of a node's result. Raises StepFailure."""
+        node, output = work.plan, output_of(work, message)
+        result = output if message.result is None else message.result
+        if result is not None and not work.loops_over_nothing:
+            if node.body.action is Action.SET:
+                self.spent += len(result) // READ
+                self.facts.set_vars(result)
+            elif node.body.action is Action.CONDITION:
+                self.facts.verdicts[node.index] = decode_json(result)["conditionMet"]
         if output is None or not node.save_output:
             return None
         self.facts.hold(output)

@@ -70,6 +70,11 @@ class Work:
     retries: int = 0
     """Further attempts begun, known live only."""
 
+    @property
+    def loops_over_nothing(self) -> bool:
+        """It stands for a whole `for_each` without items."""
+        return self.settled and self.plan.for_each is not None and self.index < 0
+
 
 @dataclass(slots=True)
 class Child:

@@ -376,6 +376,15 @@ async def test_outputs_of_a_node_reshape_its_result():
     assert run.output == {"a": {"z": 2}, "vars": {"x": {"y": 2}}}
 
 
+@pytest.mark.parametrize("unseen", [{"save_output": False}, {"outputs": {"z": "{{ result.x }}"}}])
+async def test_a_replay_knows_what_was_set_without_the_output(unseen):
+    nodes = [sets("a", values={"x": 1}, **unseen), sets("b", "a", values={"x": "{{ vars.x }}"})]
+    run = await drive(nodes)
+    assert run.result("a") == (None if "save_output" in unseen else {"z": 1})
+    assert run.result("b") == {"x": 1}
+    await run.check_replay()
+
+
 async def test_outputs_of_an_ordinary_node_are_what_is_recorded():
     run = await drive([noop("a", outputs={"was": "{{ result }}", "id": "{{ execution.id }}"})])
     assert run.result("a") == {"was": "success", "id": "i-1"}
