@@ -19,6 +19,7 @@ from uuid import UUID
 
 import structlog
 
+from instances.engine import faults
 from instances.projections.execution import Blocker, MilestoneState, SyncPointState
 from instances.projections.execution_steps import ExecutionStep
 from instances.search.recorded import Recorded, Recorder
@@ -145,9 +146,12 @@ class DispatchEvents:
                 await store.deliver(self._db, account_id, read, read, (), now, now)
             raise
         now = self._clock.now()
+        if new:
+            faults.point("webhook-events-read")
         if not await store.deliver(self._db, account_id, read, after, new, now, now + KEPT):
             return None
         if new:
+            faults.point("webhook-events-put-up")
             WEBHOOK_EVENTS.inc(len(new))
             self._dispatched()
         return len(found) == ROWS or len(rows) < len(found)

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import structlog
 
+from instances.engine import faults
 from jobs.metrics import WEBHOOK_ATTEMPTS
 from jobs.tasks import end
 from jobs.webhooks import schedule, store
@@ -75,6 +76,8 @@ class SendDeliveries:
         now = self._clock.now()
         full = [account for account, number in self._by_account.items() if number >= PER_ACCOUNT]
         claimed = await store.claim(self._db, now, now + LEASE, endpoints, full)
+        if claimed:
+            faults.point("webhook-claimed")
         for one in claimed:
             task = asyncio.create_task(self._deliver(one))
             self._under_way.add(task)
@@ -105,6 +108,7 @@ class SendDeliveries:
         """One attempt, and what comes of it."""
         at, began = self._clock.now(), self._timer()
         answer = await self._attempt(one)
+        faults.point("webhook-sent")
         milliseconds = round((self._timer() - began) * 1000)
         attempt = Attempt(at, milliseconds, answer.status, answer.error, answer.beginning)
         outcome = self._outcome(one, answer, attempt)

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,8 @@ class Installation:
             "MILLRACE_METRICS_BIND": "",
             "MILLRACE_LEASE_SECONDS": str(LEASE_SECONDS),
             "MILLRACE_LOG_FORMAT": "console",
+            "MILLRACE_EGRESS_ALLOW": ",".join(self.settings.egress_allow),
+            "MILLRACE_EGRESS_PLAIN_HTTP": str(self.settings.egress_plain_http).lower(),
             LOG: str(self._log),
             GATE: str(self._gate),
         }
@@ -262,7 +264,8 @@ class Installation:
 
 @asynccontextmanager
 async def installed(settings: Settings, directory: Path) -> AsyncIterator[Installation]:
-    """An installation on the database and the Redis of `settings`, without any process yet."""
+    """An installation on the database and the Redis of `settings`, without any process yet; it may call this host."""
+    settings = replace(settings, egress_allow=("127.0.0.1",), egress_plain_http=True)
     async with AsyncExitStack() as stack:
         register()
         for name in ("mark", "hold"):

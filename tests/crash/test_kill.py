@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from app.migrations import pending
 from instances.engine import faults
 from instances.lifecycle import Kind
 from tests.crash.installation import Installation, hold, mark
+from tests.support.http_server import HttpServer
 
 pytestmark = pytest.mark.crash
 
@@ -184,6 +186,60 @@ async def termination(site: Installation, point: str) -> None:
         return await site.platform.db.engine.fetchval(query) == 1100
 
     await site.eventually(finished)
+
+
+TOLD = ("task.execution.started", "task.execution.completed")
+ONCE = ("workflow.execution.started", "workflow.execution.completed")
+
+
+@case("webhook-events-read", "webhook-events-put-up", "webhook-claimed", "webhook-sent")
+async def webhooks(site: Installation, point: str) -> None:
+    """The worker that tells an endpoint what happened dies: every event arrives, a repeat under the id it had."""
+    receiver = HttpServer()
+    receiver.answer("/hook")
+    await receiver.start()
+    try:
+        hook = {"url": receiver.url("/hook"), "events": ["workflow.execution.*", "task.execution.*"]}
+        answer = await site.api.post("http://millrace.test/api/webhooks", json=hook)
+        assert answer.status_code == 201, answer.text
+        await site.deploy("heard", [mark("a"), mark("b", "a")])
+        await site.create("heard", INSTANCES)
+        await (await site.start("worker", crash=point, ready=False)).killed()
+        sent, put_up = len(receiver.requests), await _put_up(site)
+        assert (sent > 0, put_up > 0) == (point == "webhook-sent", point != "webhook-events-read")
+        await _let_deliveries_go(site)
+
+        await site.start("worker")
+        await site.all_are("heard", "complete")
+        await site.eventually(lambda: _delivered(site, 6 * INSTANCES))
+    finally:
+        await receiver.stop()
+    ids: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for request in receiver.requests:
+        told = json.loads(request.body)
+        about = told["data"].get("workflowExecutionId", told["data"]["id"]), told["data"].get("taskDefinitionId", "")
+        ids[told["event"], *about].append(dict(request.headers)["webhook-id"])
+    assert Counter(event for event, *_ in ids) == dict.fromkeys(TOLD, 2 * INSTANCES) | dict.fromkeys(ONCE, INSTANCES)
+    assert all(len(set(same)) == 1 for same in ids.values())
+    assert (len(receiver.requests) > len(ids)) == (sent > 0)
+
+
+async def _put_up(site: Installation) -> int:
+    query = "select count(*) from webhook_delivery where account_id = $1"
+    return await site.platform.db.engine.fetchval(query, site.tenant.id)
+
+
+async def _delivered(site: Installation, count: int) -> bool:
+    query = "select count(*) = $2 and bool_and(status = 1) from webhook_delivery where account_id = $1"
+    return await site.platform.db.engine.fetchval(query, site.tenant.id, count)
+
+
+async def _let_deliveries_go(site: Installation) -> None:
+    """What a sender or a reader that died had in hand is its own for a minute; let that be over."""
+    engine, minute = site.platform.db.engine, "interval '1 minute'"
+    await engine.execute(f"update webhook_delivery set next_at = next_at - {minute} where claimed")
+    await engine.execute(f"update webhook set due_at = due_at - {minute}")
+    await engine.execute(f"update feed_cursor set until = until - {minute}")
 
 
 # --- API ---------------------------------------------------------------------------------------------------------
