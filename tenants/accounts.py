@@ -10,7 +10,6 @@ from uuid import UUID
 import msgspec
 
 from app.errors import InvalidRequest
-from tenants import store
 from tenants.audit import AuditLog
 from tenants.auth import Caller, operator
 from tenants.clock import Clock
@@ -19,6 +18,9 @@ from tenants.errors import AccountNotFound, AlreadyExists
 from tenants.ids import Ids, account_hex
 from tenants.limits import ACCOUNT_NAME, DEFAULT_PROFILE, Limits, limits_from
 from tenants.schemas import AccountRow, AuditRow, Usage
+from tenants.store import accounts as account_store
+from tenants.store import audit as audit_store
+from tenants.store import workspaces as workspace_store
 from tenants.workspaces import DEFAULT_WORKSPACE
 
 LIMITS_CACHE = timedelta(seconds=1)
@@ -54,17 +56,17 @@ class AccountService:
         values |= {"profile": DEFAULT_PROFILE, "limits": "{}", "settings": "{}"}
         workspace = {"account_id": account_id, "id": self._ids.uuid7(), "created_at": now}
         async with self._db.scope(account_id, transaction=True) as connection:
-            if not await store.insert_account(values):
+            if not await account_store.insert_account(values):
                 raise AlreadyExists(f"account {account_hex(account_id)} exists already")
-            await store.insert_workspace(workspace | {"slug": DEFAULT_WORKSPACE, "name": "Default"})
+            await workspace_store.insert_workspace(workspace | {"slug": DEFAULT_WORKSPACE, "name": "Default"})
             line = self._audit.line(operator(account_id), "account.create", account_hex(account_id), {"name": name})
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
         return await self.get(account_id)
 
     async def get(self, account_id: UUID) -> AccountRow:
         """The account. Raises :class:`AccountNotFound`."""
         async with self._db.scope(account_id):
-            row = await store.account(account_id)
+            row = await account_store.account(account_id)
         if row is None:
             raise AccountNotFound(f"there is no account {account_hex(account_id)}")
         return row
@@ -72,7 +74,7 @@ class AccountService:
     async def all(self, *, limit: int = 1000, offset: int = 0) -> list[AccountRow]:
         """Accounts of the installation, the oldest first."""
         async with self._db.across_accounts():
-            return await store.accounts(limit, offset)
+            return await account_store.accounts(limit, offset)
 
     async def disable(self, caller: Caller, *, disabled: bool = True) -> None:
         """Refuse all credentials of the caller's account, or accept them again. Takes effect within a second."""
@@ -93,7 +95,7 @@ class AccountService:
         if missing := set(account_ids) - known.keys():
             if len(self._limits) > LIMITS_CACHED:
                 self._limits.clear()
-            for account_id, profile, overrides in await store.account_limits(self._db.engine, list(missing)):
+            for account_id, profile, overrides in await account_store.account_limits(self._db.engine, list(missing)):
                 limits = limits_from(profile, msgspec.json.decode(overrides))
                 known[account_id] = self._limits[account_id] = (now, limits)
         return {account_id: limits for account_id, (_, limits) in known.items()}
@@ -113,10 +115,10 @@ class AccountService:
             limits = limits_from(profile, overrides)
             text = msgspec.json.encode(overrides).decode()
             columns = {"profile": profile, "limits": text, "modified_at": self._clock.now()}
-            await store.update_account(caller.account_id, columns | _derived(limits, row.settings))
+            await account_store.update_account(caller.account_id, columns | _derived(limits, row.settings))
             target = account_hex(caller.account_id)
             line = self._audit.line(caller, "account.limits", target, {"profile": profile, "limits": overrides})
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
         self._limits.pop(caller.account_id, None)
         return limits
 
@@ -150,34 +152,34 @@ class AccountService:
             settings = msgspec.structs.replace(msgspec.json.decode(row.settings, type=AccountSettings), **changes)
             text = msgspec.json.encode(settings).decode()
             columns = {"settings": text, "modified_at": self._clock.now()}
-            await store.update_account(caller.account_id, columns | _derived(limits, text))
+            await account_store.update_account(caller.account_id, columns | _derived(limits, text))
             line = self._audit.line(caller, "account.settings", account_hex(caller.account_id), changes)
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
         return settings
 
     async def usage(self, account_id: UUID) -> Usage:
         """What the account has now: workflows, scripts, instances by status number, tokens, users …"""
         await self.get(account_id)
         async with self._db.scope(account_id) as connection:
-            return await store.usage(connection, account_id)
+            return await account_store.usage(connection, account_id)
 
     async def audit_lines(self, account_id: UUID, *, limit: int = 100, before: UUID | None = None) -> list[AuditRow]:
         """The account's audit log, the newest line first; `before` continues after a line already seen."""
         async with self._db.scope(account_id):
-            return await store.audit_lines(account_id, limit, before)
+            return await audit_store.audit_lines(account_id, limit, before)
 
     async def _locked(self, account_id: UUID) -> AccountRow:
-        row = await store.account_for_update(account_id)
+        row = await account_store.account_for_update(account_id)
         if row is None:
             raise AccountNotFound(f"there is no account {account_hex(account_id)}")
         return row
 
     async def _change(self, caller: Caller, changes: dict[str, Any], action: str) -> None:
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            if not await store.update_account(caller.account_id, changes | {"modified_at": self._clock.now()}):
+            if not await account_store.update_account(caller.account_id, changes | {"modified_at": self._clock.now()}):
                 raise AccountNotFound(f"there is no account {account_hex(caller.account_id)}")
             line = self._audit.line(caller, action, account_hex(caller.account_id))
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
 
 
 def _derived(limits: Limits, settings: str) -> dict[str, Any]:

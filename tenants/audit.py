@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 import structlog
 
-from tenants import store
 from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.ids import Ids
+from tenants.store import audit as store
 
 MAX_LINES_PER_INSERT = 500
 

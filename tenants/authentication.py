@@ -16,13 +16,13 @@ from uuid import UUID
 import structlog
 
 from app.errors import NotAuthenticated
-from tenants import store
 from tenants.auth import Caller, expand
 from tenants.clock import Clock, iso
 from tenants.database import Database
 from tenants.keys import Keys
 from tenants.remembered import CACHE_ENTRIES, Remembered
-from tenants.store import Credential
+from tenants.store import tokens as store
+from tenants.store.tokens import Credential
 from tenants.token_text import damaged
 
 TOUCH_EVERY = timedelta(minutes=1)

@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.errors import MillraceError
-from tenants import store
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.errors import IdempotencyInFlight, IdempotencyKeyReused
 from tenants.ids import Ids
 from tenants.limits import IDEMPOTENCY_KEEP_MS, IDEMPOTENCY_KEY
+from tenants.store import idempotency as store
 
 KEEP = timedelta(milliseconds=IDEMPOTENCY_KEEP_MS)
 HELD = timedelta(seconds=90)

@@ -16,7 +16,6 @@ from typing import Any
 from uuid import UUID
 
 from app.errors import NoRoute, NotAllowed, NotAuthenticated
-from tenants import store
 from tenants.audit import AuditLog
 from tenants.auth import ROLE_SCOPES, Caller, expand
 from tenants.clock import Clock
@@ -28,7 +27,8 @@ from tenants.keys import Keys
 from tenants.rates import RequestRates
 from tenants.remembered import Remembered
 from tenants.schemas import UserRow
-from tenants.store import Login
+from tenants.store import logins as store
+from tenants.store.logins import Login
 from tenants.users import UserService
 
 REFRESH_LIFETIME = timedelta(days=7)

@@ -28,7 +28,7 @@ from tenants.policies import ACCOUNT_RESOURCE, PERMISSION_GROUPS, scopes_of, sho
 from tenants.results import Envelope, listed, ok
 from tenants.schemas import AccountRow, TokenBody, TokenRow
 from tenants.service import TenantService
-from tenants.store import Credential
+from tenants.store.tokens import Credential
 from tenants.tokens import TokenGrant
 from tenants.workspaces import uuid_of
 

@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 
 from app.errors import NotAuthenticated
 from app.settings import Settings, SettingsError
-from tenants import store
 from tenants.accounts import AccountService
 from tenants.audit import AuditLog
 from tenants.auth import Caller, credentials_in, require_one_account
@@ -27,7 +26,8 @@ from tenants.logins import LoginService
 from tenants.rates import CreationRates, RequestRate, RequestRates
 from tenants.schemas import OutdatedToken
 from tenants.sessions import SessionService
-from tenants.store import Credential
+from tenants.store import upkeep as store
+from tenants.store.tokens import Credential
 from tenants.tickets import TicketService
 from tenants.token_text import PREFIX
 from tenants.tokens import TokenService

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from app.errors import NotAllowed, NotAuthenticated
-from tenants import store
 from tenants.audit import AuditLog
 from tenants.auth import Caller
 from tenants.clock import Clock
@@ -20,7 +19,8 @@ from tenants.ids import Ids
 from tenants.keys import Keys
 from tenants.logins import LoginService
 from tenants.remembered import Remembered
-from tenants.store import Session
+from tenants.store import logins as store
+from tenants.store.logins import Session
 
 COOKIE = "connect.sid"
 LIFETIME = timedelta(hours=10)

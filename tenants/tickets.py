@@ -12,14 +12,14 @@ from datetime import timedelta
 from urllib.parse import unquote
 
 from app.errors import InvalidRequest, NotAllowed, NotAuthenticated
-from tenants import store
 from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.ids import Ids
 from tenants.keys import Keys
 from tenants.sessions import Opaque
-from tenants.store import Ticket
+from tenants.store import logins as store
+from tenants.store.logins import Ticket
 
 LIFETIME = timedelta(seconds=60)
 _PATH_CHARACTERS = 2048

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 from app.errors import InvalidRequest, NotAllowed
-from tenants import store
 from tenants.audit import AuditLog
 from tenants.auth import ADMIN, ROLE_SCOPES, SCOPES, Caller, role_for
 from tenants.authentication import Authenticator
@@ -22,6 +21,10 @@ from tenants.keys import Keys
 from tenants.limits import TOKEN_NAME, TOKENS_PER_ACCOUNT
 from tenants.policies import granted_beyond
 from tenants.schemas import TokenRow
+from tenants.store import accounts as account_store
+from tenants.store import audit as audit_store
+from tenants.store import tokens as token_store
+from tenants.store import users as user_store
 from tenants.token_text import check_adopted, new_token
 
 
@@ -85,7 +88,7 @@ class TokenService:
     ) -> tuple[list[TokenRow], int]:
         """Tokens by age, the newest first unless `ascending`, and how many there are in all."""
         async with self._db.scope(caller.account_id):
-            return await store.tokens(
+            return await token_store.tokens(
                 caller.account_id,
                 workspace_id=caller.workspace_id,
                 live_at=None if include_expired else self._clock.now(),
@@ -102,10 +105,10 @@ class TokenService:
             row = await self._visible(caller, token_id)
             self._must_cover(caller, row)
             disabled_at = (row.disabled_at or now) if grant.disabled else None
-            await store.update_token(caller.account_id, token_id, columns | {"disabled_at": disabled_at})
+            await token_store.update_token(caller.account_id, token_id, columns | {"disabled_at": disabled_at})
             detail = {"name": grant.name, "scopes": grant.scopes, "disabled": grant.disabled}
             line = self._audit.line(caller, "token.update", token_id.hex, detail)
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
             row = await self._visible(caller, token_id)
         self._authenticator.forget()
         return row
@@ -115,11 +118,11 @@ class TokenService:
         changes = {"user_id": user_id, "modified_at": self._clock.now()}
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             self._must_cover(caller, await self._visible(caller, token_id))
-            if await store.user_by_id(caller.account_id, user_id) is None:
+            if await user_store.user_by_id(caller.account_id, user_id) is None:
                 raise UserNotFound("there is no such user in this account")
-            await store.update_token(caller.account_id, token_id, changes)
+            await token_store.update_token(caller.account_id, token_id, changes)
             line = self._audit.line(caller, "token.give", token_id.hex, {"user": user_id.hex})
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
         self._authenticator.forget()
 
     async def roll(self, caller: Caller, token_id: UUID) -> str:
@@ -128,8 +131,8 @@ class TokenService:
         changes = {"hash": self._keys.token_hashes(text)[0], "modified_at": self._clock.now()}
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             self._must_cover(caller, await self._visible(caller, token_id))
-            await store.update_token(caller.account_id, token_id, changes)
-            await store.insert_audit_lines(connection, [self._audit.line(caller, "token.roll", token_id.hex)])
+            await token_store.update_token(caller.account_id, token_id, changes)
+            await audit_store.insert_audit_lines(connection, [self._audit.line(caller, "token.roll", token_id.hex)])
         self._authenticator.forget()
         return text
 
@@ -137,9 +140,9 @@ class TokenService:
         """Delete the token. It stops working within a second everywhere. Raises :class:`TokenNotFound`."""
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             row = await self._visible(caller, token_id)
-            await store.delete_token(caller.account_id, token_id)
+            await token_store.delete_token(caller.account_id, token_id)
             line = self._audit.line(caller, "token.revoke", token_id.hex, {"name": row.name})
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
         self._authenticator.forget()
 
     async def _insert(self, caller: Caller, grant: TokenGrant, text: str) -> tuple[TokenRow, str]:
@@ -156,14 +159,16 @@ class TokenService:
             "modified_at": now,
         }
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            await store.account_for_update(caller.account_id)  # whoever counts and inserts does so one at a time
-            if await store.count_tokens(caller.account_id) >= TOKENS_PER_ACCOUNT:
+            await account_store.account_for_update(
+                caller.account_id
+            )  # whoever counts and inserts does so one at a time
+            if await token_store.count_tokens(caller.account_id) >= TOKENS_PER_ACCOUNT:
                 raise LimitReached(f"an account has at most {TOKENS_PER_ACCOUNT} tokens; delete some first")
-            if not await store.insert_token(values):
+            if not await token_store.insert_token(values):
                 raise AlreadyExists("this token is in use already")
             detail = {"name": grant.name, "scopes": values["scopes"]}
             line = self._audit.line(caller, "token.create", token_id.hex, detail)
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
             row = await self._visible(caller, token_id)
         return row, text
 
@@ -205,7 +210,7 @@ class TokenService:
             raise NotAllowed("Authentication error: this token has the role admin, which you do not have")
 
     async def _visible(self, caller: Caller, token_id: UUID) -> TokenRow:
-        row = await store.token_by_id(caller.account_id, token_id)
+        row = await token_store.token_by_id(caller.account_id, token_id)
         if row is None or caller.workspace_id not in (None, row.workspace_id):
             raise TokenNotFound("there is no such token in this account")
         return row

@@ -11,7 +11,6 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from app.errors import InvalidRequest, NotAllowed
-from tenants import store
 from tenants.audit import AuditLog
 from tenants.auth import ROLE_SCOPES, Caller
 from tenants.clock import Clock
@@ -20,6 +19,8 @@ from tenants.errors import AlreadyExists, UserNotFound, WrongLogin
 from tenants.ids import Ids, parse_account_id
 from tenants.limits import ACCOUNT_NAME, EMAIL, PASSWORD, USER_NAME
 from tenants.schemas import UserRow
+from tenants.store import audit as audit_store
+from tenants.store import users as user_store
 from tenants.workspaces import uuid_of
 
 # One hash takes 64 MiB and some 50 ms of a core: a burst of logins must not take all of either.
@@ -53,21 +54,21 @@ class UserService:
             "modified_at": self._clock.now(),
         }
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            if not await store.insert_user(values):
+            if not await user_store.insert_user(values):
                 raise AlreadyExists("there is a user with this name or e-mail address already")
             line = self._audit.line(caller, "user.create", values["id"].hex, {"name": name, "role": role})
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
         return UserRow(disabled_at=None, logins_since=None, **values)
 
     async def all(self, account_id: UUID) -> list[UserRow]:
         """The account's users by name."""
         async with self._db.scope(account_id):
-            return await store.users(account_id)
+            return await user_store.users(account_id)
 
     async def by_id(self, account_id: UUID, user_id: UUID) -> UserRow:
         """The user. Raises :class:`UserNotFound`."""
         async with self._db.scope(account_id):
-            row = await store.user_by_id(account_id, user_id)
+            row = await user_store.user_by_id(account_id, user_id)
         if row is None:
             raise UserNotFound("there is no such user in this account")
         return row
@@ -77,9 +78,9 @@ class UserService:
         async with self._db.scope(account_id) as connection:
             row = None
             if USER_NAME.holds(name_or_id):
-                row = await store.user_by_name(connection, account_id, name_or_id)
+                row = await user_store.user_by_name(connection, account_id, name_or_id)
             if row is None and (user_id := uuid_of(name_or_id)):
-                row = await store.user_by_id(account_id, user_id)
+                row = await user_store.user_by_id(account_id, user_id)
         if row is None:
             raise UserNotFound("there is no such user in this account")
         return row
@@ -117,15 +118,15 @@ class UserService:
             raise NotAllowed("only an operator can say that users of different accounts are the same person")
         now = self._clock.now()
         async with self._db.across_accounts(transaction=True) as connection:
-            if await store.user_by_id(to_account, to_user) is None:
+            if await user_store.user_by_id(to_account, to_user) is None:
                 raise UserNotFound("there is no such user in that account")
-            if await store.user_by_id(caller.account_id, user_id) is None:
+            if await user_store.user_by_id(caller.account_id, user_id) is None:
                 raise UserNotFound("there is no such user in this account")
-            if not await store.link_user(connection, caller.account_id, user_id, to_account, to_user, now):
+            if not await user_store.link_user(connection, caller.account_id, user_id, to_account, to_user, now):
                 raise AlreadyExists("that person is another user of this account already")
             detail = {"account": to_account.hex, "user": to_user.hex}
             line = self._audit.line(caller, "user.link", user_id.hex, detail)
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
         self._forget()
 
     async def check_password(self, account: str | UUID | None, name: str, password: str) -> UserRow:
@@ -138,7 +139,7 @@ class UserService:
         if USER_NAME.holds(name) and (not isinstance(account, str) or ACCOUNT_NAME.holds(account)):
             account_id = parse_account_id(account) if isinstance(account, str) else account
             account_name = account if isinstance(account, str) and account_id is None else None
-            found = await store.user_to_log_in(self._db.engine, name, account_id, account_name)
+            found = await user_store.user_to_log_in(self._db.engine, name, account_id, account_name)
         row, accepted = found or (None, None)
         right = await self._passwords.verify(accepted, password)
         if row is None or not right:
@@ -146,7 +147,7 @@ class UserService:
         if row.password_hash is not None and self._passwords.outdated(row.password_hash):
             async with self._db.scope(row.account_id):
                 changes = {"password_hash": await self._passwords.hash(password)}
-                await store.update_user(row.account_id, row.id, changes)
+                await user_store.update_user(row.account_id, row.id, changes)
         return row
 
     async def _hashed(self, password: str) -> str:
@@ -159,10 +160,10 @@ class UserService:
     ) -> None:
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             changes |= {"modified_at": self._clock.now()}
-            if not await store.update_user(caller.account_id, user_id, changes):
+            if not await user_store.update_user(caller.account_id, user_id, changes):
                 raise UserNotFound("there is no such user in this account")
             line = self._audit.line(caller, action, user_id.hex, detail)
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
         self._forget()
 
 

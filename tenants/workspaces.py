@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from app.errors import InvalidRequest
-from tenants import store
 from tenants.audit import AuditLog
 from tenants.auth import WORKSPACE_ROLES, WORKSPACE_SCOPES, Caller, expand
 from tenants.clock import Clock
@@ -16,6 +15,9 @@ from tenants.errors import AlreadyExists, NotAMember, UserNotFound, WorkspaceNot
 from tenants.ids import Ids
 from tenants.limits import DISPLAY_NAME, RESERVED_WORKSPACE_SLUGS, WORKSPACE_SLUG
 from tenants.schemas import MemberRow, WorkspaceRow
+from tenants.store import audit as audit_store
+from tenants.store import users as user_store
+from tenants.store import workspaces as workspace_store
 
 DEFAULT_WORKSPACE = "default"
 """Slug of the workspace every account has; workflows made outside a workspace belong to it."""
@@ -58,25 +60,25 @@ class WorkspaceService:
         row = WorkspaceRow(caller.account_id, self._ids.uuid7(), slug, name, self._clock.now())
         values = {field: getattr(row, field) for field in row.__struct_fields__}
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            if not await store.insert_workspace(values):
+            if not await workspace_store.insert_workspace(values):
                 raise AlreadyExists(f"there is a workspace {slug!r} already; slugs are unique in a deployment")
             line = self._audit.line(caller, "workspace.create", row.id.hex, {"slug": slug})
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
         return row
 
     async def all(self, account_id: UUID) -> list[WorkspaceRow]:
         """The account's workspaces by slug."""
         async with self._db.scope(account_id):
-            return await store.workspaces(account_id)
+            return await workspace_store.workspaces(account_id)
 
     async def get(self, account_id: UUID, slug_or_id: str) -> WorkspaceRow:
         """The workspace of that slug or id (UUID text). Raises :class:`WorkspaceNotFound`."""
         async with self._db.scope(account_id):
             row = None
             if WORKSPACE_SLUG.holds(slug_or_id):
-                row = await store.workspace_by_slug(account_id, slug_or_id)
+                row = await workspace_store.workspace_by_slug(account_id, slug_or_id)
             if row is None and (workspace_id := uuid_of(slug_or_id)):
-                row = await store.workspace_by_id(account_id, workspace_id)
+                row = await workspace_store.workspace_by_id(account_id, workspace_id)
         if row is None:
             raise WorkspaceNotFound("there is no such workspace in this account")
         return row
@@ -99,7 +101,7 @@ class WorkspaceService:
         if caller.user_id is None or caller.workspace_id not in (None, workspace.id):
             return None
         async with self._db.scope(caller.account_id):
-            return await store.member_role(caller.account_id, workspace.id, caller.user_id)
+            return await workspace_store.member_role(caller.account_id, workspace.id, caller.user_id)
 
     async def enter(self, caller: Caller, slug_or_id: str) -> Entered:
         """The caller, from now on in that workspace only. Raises :class:`WorkspaceNotFound`.
@@ -134,7 +136,7 @@ class WorkspaceService:
             if not WORKSPACE_SLUG.holds(slug_or_id):
                 raise
             engine = self._db.engine
-            account = await store.account_of_workspace(engine, caller.account_id, caller.user_id, slug_or_id)
+            account = await workspace_store.account_of_workspace(engine, caller.account_id, caller.user_id, slug_or_id)
             if account is None or account == caller.account_id:
                 raise
         caller = await self._in_account(caller, account)
@@ -143,7 +145,7 @@ class WorkspaceService:
     async def members(self, account_id: UUID, workspace: WorkspaceRow) -> list[MemberRow]:
         """Users listed as members, by name."""
         async with self._db.scope(account_id) as connection:
-            return await store.members(connection, account_id, workspace.id)
+            return await workspace_store.members(connection, account_id, workspace.id)
 
     async def add_member(self, caller: Caller, workspace: WorkspaceRow, user_id: UUID, role: str = "member") -> None:
         """Make a user a member, or change a member's role. Raises :class:`UserNotFound`."""
@@ -151,20 +153,20 @@ class WorkspaceService:
             raise InvalidRequest(f"role must be {' or '.join(WORKSPACE_ROLES)}")
         account_id = caller.account_id
         async with self._db.scope(account_id, transaction=True) as connection:
-            if await store.user_by_id(account_id, user_id) is None:
+            if await user_store.user_by_id(account_id, user_id) is None:
                 raise UserNotFound("there is no such user in this account")
-            await store.put_member(connection, account_id, workspace.id, user_id, role, self._clock.now())
+            await workspace_store.put_member(connection, account_id, workspace.id, user_id, role, self._clock.now())
             detail = {"user": user_id.hex, "role": role}
             line = self._audit.line(caller, "workspace.add_member", workspace.id.hex, detail)
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
 
     async def remove_member(self, caller: Caller, workspace: WorkspaceRow, user_id: UUID) -> None:
         """Take a user out of the workspace. Raises :class:`UserNotFound` for one who was no member."""
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            if not await store.delete_member(caller.account_id, workspace.id, user_id):
+            if not await workspace_store.delete_member(caller.account_id, workspace.id, user_id):
                 raise UserNotFound("this user is no member of the workspace")
             line = self._audit.line(caller, "workspace.remove_member", workspace.id.hex, {"user": user_id.hex})
-            await store.insert_audit_lines(connection, [line])
+            await audit_store.insert_audit_lines(connection, [line])
 
 
 def uuid_of(text: str) -> UUID | None:

@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from app.errors import InvalidRequest
-from tenants import store
 from tenants.audit import Origin, origin
 from tenants.auth import operator
 from tenants.errors import AccountNotFound, AlreadyExists, CreationRateExceeded
 from tenants.limits import DAY_MS, PROFILES, Limits
+from tenants.store import accounts as account_store
+from tenants.store import audit as audit_store
 
 NOBODY = operator(UUID(int=5))
 
@@ -99,13 +100,13 @@ async def test_other_processes_see_a_limit_within_a_second(tenants, boss, admin,
 
 async def test_limits_of_many_accounts_are_one_query(tenants, boss, stranger, monkeypatch, clock):
     asked: list[list[UUID]] = []
-    read = store.account_limits
+    read = account_store.account_limits
 
     async def counted(engine, account_ids):
         asked.append(sorted(account_ids))
         return await read(engine, account_ids)
 
-    monkeypatch.setattr(store, "account_limits", counted)
+    monkeypatch.setattr(account_store, "account_limits", counted)
     await tenants.accounts.set_limits(stranger, changes={"queued": 4})
     ours, theirs, nobodys = boss.account_id, stranger.account_id, NOBODY.account_id
     found = await tenants.accounts.limits_of({ours, theirs, nobodys})
@@ -203,13 +204,13 @@ async def test_every_change_leaves_a_line(tenants, boss, make_token):
 
 async def test_concurrent_lines_share_inserts(tenants, boss, monkeypatch):
     inserts: list[int] = []
-    original = store.insert_audit_lines
+    original = audit_store.insert_audit_lines
 
     async def counted(connection, lines):
         inserts.append(len(lines))
         await original(connection, lines)
 
-    monkeypatch.setattr(store, "insert_audit_lines", counted)
+    monkeypatch.setattr(audit_store, "insert_audit_lines", counted)
     await asyncio.gather(*(tenants.audit(boss, "thing.do", str(n)) for n in range(1200)))
     assert inserts == [500, 500, 200]
     assert len(await tenants.accounts.audit_lines(boss.account_id, limit=2000)) == 1201
@@ -220,7 +221,7 @@ async def test_a_line_that_cannot_be_written_fails_only_who_waits(tenants, boss,
         raise OSError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "insert_audit_lines", broken)
+        patch.setattr(audit_store, "insert_audit_lines", broken)
         await tenants.audit(boss, "a.b", "c", wait=False)
         with pytest.raises(OSError, match="gone"):
             await tenants.audit(boss, "a.b", "c")

@@ -10,12 +10,12 @@ import pytest
 
 from app.errors import InvalidRequest, NotAuthenticated
 from app.settings import SettingsError
-from tenants import store
 from tenants.auth import SCOPES
 from tenants.errors import AlreadyExists
 from tenants.keys import ID_BYTES
 from tenants.remembered import CACHE_TIME
 from tenants.service import TenantService
+from tenants.store import tokens as store
 from tenants.tokens import TokenGrant
 
 

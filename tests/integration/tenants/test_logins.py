@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from app.errors import InvalidRequest, NoRoute, NotAllowed, NotAuthenticated
-from tenants import claims, store
+from tenants import claims
 from tenants.auth import ROLE_SCOPES, SCOPES, expand
 from tenants.errors import (
     AlreadyExists,
@@ -23,6 +23,7 @@ from tenants.errors import (
 from tenants.logins import REFRESH_LIFETIME
 from tenants.service import TenantService
 from tenants.sessions import COOKIE, cookie, cookie_in
+from tenants.store import logins as store
 
 HOUR = timedelta(hours=1)
 PASSWORD = "correct horse"
