@@ -37,7 +37,7 @@ SCOPES = frozenset(_IMPLIED)
 """Every scope there is. Deploying a workflow is `workflows:write`; starting, steering and ending instances and sending
 them events is `executions:write`; deleting their records `executions:delete`; uploading scripts `scripts:write`."""
 
-_READS = frozenset({"workflows:read", "executions:read", "scripts:read", "webhooks:read", "account:read"})
+_READS = frozenset({"workflows:read", "executions:read", "scripts:read", "account:read"})
 _EXECUTIONS = frozenset({"executions:read", "executions:write", "executions:delete"})
 
 ROLE_SCOPES: dict[str, frozenset[str]] = {

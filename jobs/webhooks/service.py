@@ -34,7 +34,7 @@ from tenants.errors import CannotDecrypt, LimitReached
 from tenants.ids import Ids
 from tenants.service import TenantService
 
-WRITE = "webhooks:write"
+READ, WRITE = "webhooks:read", "webhooks:write"
 WEBHOOKS_MAX = 50
 """Endpoints of one account."""
 URL_MAX = 2048
@@ -110,13 +110,13 @@ class WebhookService:
 
     async def all(self, caller: Caller) -> list[Webhook]:
         """The endpoints, the oldest first, without their secrets."""
-        caller.require(WRITE)
+        caller.require(READ)
         async with self._db.scope(caller.account_id) as connection:
             return [_shown(one) for one in await store.webhooks(connection, caller.account_id, caller.workspace_id)]
 
     async def get(self, caller: Caller, no: int) -> Webhook:
         """One endpoint, without its secret. Raises :class:`WebhookNotFound`."""
-        caller.require(WRITE)
+        caller.require(READ)
         async with self._db.scope(caller.account_id) as connection:
             return _shown(await self._find(connection, caller, no))
 
@@ -214,7 +214,7 @@ class WebhookService:
 
         Raises :class:`WebhookNotFound`.
         """
-        caller.require(WRITE)
+        caller.require(READ)
         async with self._db.scope(caller.account_id) as connection:
             await self._find(connection, caller, no)
             where = connection, caller.account_id, caller.workspace_id, no, status

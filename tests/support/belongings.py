@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -126,10 +127,11 @@ async def _inbox(platform: Platform, tenant: Tenant, key: UUID) -> dict[str, str
 async def _delivery(platform: Platform, tenant: Tenant, hook: int) -> str:
     insert = (
         "insert into webhook_delivery (account_id, webhook_no, event, event_id, body, status, created_at, expires_at)"
-        " values ($1, $2, 'workflow.execution.completed', 'e', '{}', 2, $3, $3) returning no"
+        " values ($1, $2, 'workflow.execution.completed', 'e', '{}', 2, $3, $4) returning no"
     )
+    now = platform.clock.now()
     async with platform.db.scope(tenant.id) as connection:
-        return str(await connection.fetchval(insert, tenant.id, hook, platform.clock.now()))
+        return str(await connection.fetchval(insert, tenant.id, hook, now, now + timedelta(days=1)))
 
 
 async def _done(asked: Awaitable[httpx.Response]) -> Any:

@@ -93,18 +93,17 @@ def _range(part: str) -> tuple[str, float]:
     return media_type, 1.0
 
 
-def check_content_type(content_type: str, chosen: Chosen) -> None:
+def check_content_type(content_type: str, named: str | None) -> None:
     """Raise :class:`UnsupportedMediaType` unless a body of that type is JSON, and :class:`InvalidRequest` when it is of
-    another version than the answer.
+    another version than the URL has `named`. `Accept` is about the answer, and may want another.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     vendor = _VENDOR.fullmatch(media_type)
     if vendor is not None:
         if vendor[1] not in SUPPORTED:
             raise UnsupportedMediaType(f"API version '{vendor[1]}' is not supported")
-        if vendor[1] != chosen.version:
-            rule = f"the body is of the API version {vendor[1]}, the request asks for {chosen.version}"
-            raise InvalidRequest(rule)
+        if named not in (None, vendor[1]):
+            raise InvalidRequest(f"the URL names the API version {named}, the header Content-Type {vendor[1]}")
     elif media_type != JSON and not media_type.endswith("+json"):
         raise UnsupportedMediaType("Request bodies must be application/json")
 
@@ -122,7 +121,7 @@ class Negotiate:
             return
         chosen = choose(scope["path"], header(scope, b"accept"))
         if _has_body(scope):
-            check_content_type(header(scope, b"content-type") or JSON, chosen)
+            check_content_type(header(scope, b"content-type") or JSON, version_in(scope["path"]))
 
         async def echoed(message: Message) -> None:
             if message["type"] == "http.response.start" and chosen.media_type != JSON:

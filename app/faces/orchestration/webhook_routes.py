@@ -14,7 +14,7 @@ from app.faces import query_strings
 from app.faces.orchestration import queries
 from jobs.webhooks.errors import DeliveryNotFound, WebhookNotFound
 from jobs.webhooks.schemas import Attempt, Delivery, DeliveryStatus, Webhook
-from jobs.webhooks.service import COUNTED, WRITE, Wanted, WebhookService
+from jobs.webhooks.service import COUNTED, READ, WRITE, Wanted, WebhookService
 from tenants.auth import Caller
 from tenants.bodies import check_depth, decode_body
 from tenants.clock import iso
@@ -118,7 +118,7 @@ async def create_webhook(
 @get("/webhooks/{id:str}")
 async def get_webhook(id: FromPath[str], caller: Who, webhooks: Webhooks) -> dict[str, Any]:
     """One endpoint, without its secret."""
-    caller.require(WRITE)
+    caller.require(READ)
     return registration(await webhooks.get(caller, _number(id)))
 
 
@@ -156,7 +156,7 @@ async def list_deliveries(
     request: AnyRequest, id: FromPath[str], caller: Who, webhooks: Webhooks
 ) -> Response[list[dict[str, Any]]]:
     """What was and will be sent to an endpoint, the newest first."""
-    caller.require(WRITE)
+    caller.require(READ)
     query = query_strings.values(request, "status", "limit", "offset")
     rows, start = queries.limit(query), queries.offset(query)
     status = None

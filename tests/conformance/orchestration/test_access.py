@@ -287,4 +287,5 @@ async def test_versions_of_bodies(face: Face) -> None:
     assert (await post("/api/v2/workflows", of("v2"))).status_code == 201
     assert (await post("/api/workflows", {"content-type": "application/json; charset=utf-8"})).status_code == 201
     assert problem(await post("/api/v1/workflows", of("v2")))[:2] == (400, "BAD_REQUEST")
+    assert (await post("/api/workflows", of("v2"))).headers["api-version"] == "1"  # of the answer, by Accept
     assert problem(await post("/api/workflows", of("v9")))[:2] == (415, "UNSUPPORTED_MEDIA_TYPE")

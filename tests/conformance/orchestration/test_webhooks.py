@@ -144,6 +144,13 @@ async def test_who_may(face: Face, scopes: list[str], status: int) -> None:
             answer = await http.post(path, json={})
             assert (answer.status_code == 403) == (status == 403)
         assert (await http.delete(f"/api/webhooks/{made['id']}")).status_code == (204 if status == 200 else 403)
+    async with client(
+        face.server, await new_tenant(face.server.platform, ["webhooks:read"], of=face.tenant.id)
+    ) as http:
+        made = await make(face)
+        for path in ("", f"/{made['id']}", f"/{made['id']}/deliveries"):
+            assert (await http.get(f"/api/webhooks{path}")).status_code == 200
+        assert (await http.put(f"/api/webhooks/{made['id']}", json={})).status_code == 403
     async with client(face.server, None) as nobody:
         assert problem(await nobody.get("/api/webhooks")) == (401, "UNAUTHENTICATED", "Authentication required")
 
