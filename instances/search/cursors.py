@@ -47,7 +47,7 @@ class Cursors:
                 raise ValueError
             return UUID(bytes=_decoder.decode(body)[1])
         except (ValueError, binascii.Error, msgspec.DecodeError):
-            raise InvalidRequest(f"{field} must be one that this list has returned") from None
+            raise InvalidRequest(f"{field} must be one that this list has returned", pointer=f"/{field}") from None
 
 
 def _sign(key: bytes, body: bytes, of: bytes) -> bytes:

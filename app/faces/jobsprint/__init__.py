@@ -12,6 +12,7 @@ from litestar.types import ASGIApp
 
 from app.authentication import JOBSPRINT, Authenticate, caller_of, rate_of
 from app.composition import Platform
+from app.faces.bodies import require_json
 from app.faces.face import Face
 from app.faces.jobsprint.errors import refuse
 from app.faces.jobsprint.routes import route_handlers
@@ -30,6 +31,7 @@ def _routers(platform: Platform) -> list[Router]:
             path="/v1",
             route_handlers=route_handlers,
             middleware=[authenticated],
+            before_request=require_json,
             dependencies={
                 "caller": Provide(caller_of, sync_to_thread=False),
                 "cursors": Provide(cursors, sync_to_thread=False),

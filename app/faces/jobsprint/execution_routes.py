@@ -20,7 +20,7 @@ from app.faces.jobsprint.schemas import EXECUTION_TIMEOUT_S, ExecuteBody, Execut
 from app.faces.once import once, response
 from app.settings import Settings
 from instances.creation import Wanted
-from instances.errors import CannotCancel, CannotRetry, InstanceNotFound, NotFinished, RolledBack
+from instances.errors import CannotCancel, CannotRetry, InstanceNotFound, InvalidFirstStep, NotFinished, RolledBack
 from instances.executions.waiting import Until
 from instances.lifecycle import TriggerSource
 from instances.projections.log_lines import LogLine
@@ -41,6 +41,8 @@ from versions.service import VersionService
 
 WAIT_MAX_S = 300
 """Seconds a synchronous execute waits at most."""
+AFTER_DEADLINE_S = 5
+"""Seconds it waits longer than the execution may last: one that was not through in time ends a moment later."""
 LOGS_SHOWN = 200
 """Log lines of an execution's detail."""
 
@@ -140,9 +142,12 @@ async def get_metrics(
     workflows = None
     if "workflowId" in query:
         workflows = [(await definition(versions, caller, query["workflowId"])).workflow.workflow_key]
-    timeline = await instances.figures.timeline(
-        caller, since=since, until=until, granularity=granularity, workflows=workflows
-    )
+    try:
+        timeline = await instances.figures.timeline(
+            caller, since=since, until=until, granularity=granularity, workflows=workflows
+        )
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, pointer="/fromDate") from None
     return ok(clock, views.metrics(timeline))
 
 
@@ -246,7 +251,7 @@ async def execute(
         except WorkflowNotFound:
             raise NotFound("workflow", workflow_id) from None
         if options.wait_for_completion:
-            seconds = min(WAIT_MAX_S, timeout or WAIT_MAX_S)
+            seconds = min(WAIT_MAX_S, (timeout or WAIT_MAX_S) + AFTER_DEADLINE_S)
             await instances.executions.wait(caller, created.key, Until.END, seconds)
         told = (await instances.reader.one(caller, created.key)).execution
         url = f"{base_url(settings, request)}/v1/executions/{spell(EXECUTION, created.key)}"
@@ -289,6 +294,8 @@ async def retry(
     async def work(claim: Claim) -> Answer:
         try:
             made = await instances.executions.retry(caller, key, first=asked.from_step, new_key=claim.id())
+        except InvalidFirstStep as error:
+            raise InvalidRequest(error.message, pointer="/fromStep") from None
         except (CannotRetry, RolledBack) as error:
             status = views.status_of((await instances.reader.one(caller, key)).row.facet)
             raise Conflict(error.message, status) from None

@@ -10,9 +10,9 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.authentication import MEDUSA, Authenticate, CredentialRules, caller_of
 from app.composition import Platform
+from app.faces.bodies import require_json
 from app.faces.face import Face
 from app.faces.medusa import command_routes, execution_routes, login_routes, stream_routes
-from app.faces.medusa.bodies import require_json
 from app.faces.medusa.errors import refuse
 
 _ACCEPTED = {

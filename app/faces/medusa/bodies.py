@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from litestar import Request
 
-from app.errors import InvalidRequest, UnsupportedMediaType
+from app.errors import InvalidRequest
 from app.faces.medusa.errors import Refused
 from app.faces.medusa.query_strings import problem
 from instances.executions.answers import Phase
@@ -116,10 +115,3 @@ def _type_of(raw: msgspec.Raw) -> str:
         return "null"
     kinds = {bool: "boolean", int: "number", float: "number", list: "array", dict: "object"}
     return kinds.get(type(value), "string")
-
-
-def require_json(request: Request[Any, Any, Any]) -> None:
-    """Raise :class:`UnsupportedMediaType` for a body that says it is something else."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.method == "POST" and kind and kind != "application/json" and not kind.endswith("+json"):
-        raise UnsupportedMediaType("Request bodies must be application/json")
