@@ -136,7 +136,7 @@ _LOOKED_UP = {"WorkflowDefinition", "WorkflowExecution", "ProgressReport", "Webh
 
 @pytest.fixture(scope="module")
 async def server(databases: Databases, valkey: EmbeddedValkey) -> AsyncIterator[Live]:
-    async with live_for_tests(databases, valkey, run_wait=0) as running:
+    async with live_for_tests(databases, valkey, workers=0) as running:
         yield running
 
 

@@ -80,9 +80,11 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def live_for_tests(databases: Databases, valkey: EmbeddedValkey, **settings: Any) -> AsyncIterator[Live]:
+async def live_for_tests(
+    databases: Databases, valkey: EmbeddedValkey, *, workers: int = 1, **settings: Any
+) -> AsyncIterator[Live]:
     """A Millrace on a database of its own, for fixtures that share one between tests; with more `settings`."""
-    async with settings_for_tests(databases, valkey, **settings) as known, live(known) as running:
+    async with settings_for_tests(databases, valkey, **settings) as known, live(known, workers=workers) as running:
         yield running
 
 
