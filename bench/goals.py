@@ -51,6 +51,7 @@ GOALS: dict[str, list[Goal]] = {
     "recovery": [Goal("resumed", most=10), Goal("lost", most=0)],
     "idle": [Goal("percent", most=3)],
     "sse": [Goal("p50", most=20), Goal("api_mb", most=250), Goal("percent", most=5)],
+    "webhooks": [],
     "face_list": [Goal("p95", most=50)],
     "metrics": [Goal("p95", most=300)],
 }

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from bench import definitions, faces, floor, stored, streams
+from bench import webhooks as delivered
 from bench.platform import Platform
 
 Figures = dict[str, float]
@@ -39,6 +40,7 @@ class Sizes:
     stored: int = 1_000_000
     streams: int = 1_000
     told: int = 200
+    hooked: int = 200
 
 
 QUICK = Sizes(
@@ -54,6 +56,7 @@ QUICK = Sizes(
     stored=100_000,
     streams=100,
     told=50,
+    hooked=100,
 )
 
 
@@ -235,6 +238,11 @@ async def sse(platform: Platform, sizes: Sizes) -> Figures:
     return await streams.measure(platform, sizes.told, sizes.streams)
 
 
+async def webhooks(platform: Platform, sizes: Sizes) -> Figures:
+    """Deliveries to eight endpoints that answer at once. See :mod:`bench.webhooks`."""
+    return await delivered.measure(platform, sizes.hooked)
+
+
 async def face_list(platform: Platform, sizes: Sizes) -> Figures:
     """Lists of 100 instances of ten steps, of an account with very many of them. See :mod:`bench.faces`."""
     return await faces.measure_lists(platform, await stored.fill(platform, sizes.stored))
@@ -267,6 +275,7 @@ MEASUREMENTS: dict[str, Callable[[Platform, Sizes], Awaitable[Figures]]] = {
         recovery,
         idle,
         sse,
+        webhooks,
         face_list,
         metrics,
     )

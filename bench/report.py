@@ -33,6 +33,11 @@ SHOWN = {
     "lost": "lost instances",
     "repeated_steps": "repeated steps",
     "percent": "CPU %",
+    "told_per_second": "deliveries/s, from the instances",
+    "told_cpu_ms": "CPU ms of the worker/delivery",
+    "sent_per_second": "deliveries/s, sent only",
+    "sent_cpu_ms": "CPU ms of the worker/delivery, sent only",
+    "sent_to_one_per_second": "deliveries/s to one endpoint",
     "api_mb": "MB of the API process",
 }
 

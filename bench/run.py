@@ -12,7 +12,11 @@ from bench import report
 from bench.measurements import MEASUREMENTS, ONCE, QUICK, Figures, Sizes
 from bench.platform import Layout, running
 
-ENVIRONMENT = {"MILLRACE_EGRESS_ALLOW": "127.0.0.1", "MILLRACE_LOG_LEVEL": "warning"}
+ENVIRONMENT = {
+    "MILLRACE_EGRESS_ALLOW": "127.0.0.1",
+    "MILLRACE_EGRESS_PLAIN_HTTP": "true",
+    "MILLRACE_LOG_LEVEL": "warning",
+}
 
 
 def main() -> None:
