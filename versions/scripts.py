@@ -20,11 +20,12 @@ from tenants.ids import Ids, account_hex
 from tenants.keys import Keys
 from tenants.limits import SCRIPT_NAME, Limits
 from tenants.service import TenantService
-from versions import store
 from versions.compilation import CompiledScript, ScriptChecker, compile_upload, typescript_modules
 from versions.deployments import store as deployments
 from versions.errors import InvalidScriptName, ScriptNotFound, ScriptTooLarge, TooManyScripts
 from versions.schemas import ScriptRow, SealedRow
+from versions.store import scripts as script_store
+from versions.store import workflows as workflow_store
 from versions.uploads import Bindings, Metadata, Module, Upload, kept_annotations, read_bindings, read_upload
 
 SEALED_PAGE = 100
@@ -109,16 +110,16 @@ class ScriptService:
         # In a thread: parsing a bundle of megabytes takes tenths of a second.
         compiled = await asyncio.to_thread(compile_upload, upload, await self._stripped(upload))
         async with self._db.scope(caller.account_id) as connection:
-            previous = await store.script(connection, caller.account_id, name)
+            previous = await script_store.script(connection, caller.account_id, name)
         compiled = await self._checked(caller.account_id, name, compiled, upload, previous, strict)
         author, script_id = await self.author(caller), self._ids.uuid7()
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            await store.lock_script(connection, caller.account_id, name)
-            await store.lock_account(connection, caller.account_id)
+            await script_store.lock_script(connection, caller.account_id, name)
+            await workflow_store.lock_account(connection, caller.account_id)
             await self._check_count(connection, caller.account_id, name, limits)
-            previous = await store.script(connection, caller.account_id, name)
+            previous = await script_store.script(connection, caller.account_id, name)
             bindings, sealed = self._bindings(caller.account_id, name, upload, previous, strict)
-            await store.insert_script(
+            await script_store.insert_script(
                 connection,
                 caller.account_id,
                 script_id,
@@ -137,7 +138,7 @@ class ScriptService:
             )
             if deploy:
                 await self._deployed(connection, caller.account_id, name, script_id, upload.metadata, source, author)
-            stored = await store.script_by_id(connection, caller.account_id, script_id)
+            stored = await script_store.script_by_id(connection, caller.account_id, script_id)
         assert stored is not None
         detail = {"etag": upload.etag, "bytes": upload.size, "version": str(script_id), "deployed": deploy}
         await self._tenants.audit(caller, "script.upload", name, detail)
@@ -174,7 +175,7 @@ class ScriptService:
     async def _check_count(self, connection: Any, account_id: UUID, name: str, limits: Limits) -> None:
         if limits.scripts is None:
             return
-        if await store.count_other_scripts(connection, account_id, name) >= limits.scripts:
+        if await script_store.count_other_scripts(connection, account_id, name) >= limits.scripts:
             raise TooManyScripts(f"the account has {limits.scripts} scripts, which is all it may have")
 
     def _bindings(
@@ -224,7 +225,7 @@ class ScriptService:
         Raises :class:`ScriptInvalid`.
         """
         async with self._db.scope(account_id) as connection:
-            row = await store.runnable_script(connection, account_id, script_id)
+            row = await script_store.runnable_script(connection, account_id, script_id)
         if self._checker is None or row is None or row["compiled"] is None:
             return None
         compiled = msgspec.json.decode(row["compiled"], type=CompiledScript)
@@ -236,7 +237,7 @@ class ScriptService:
         """An upload as its runs need it. Secrets have their present values: one that was replaced since reaches
         instances of earlier versions, too. Raises :class:`ScriptNotFound`, `tenants.errors.CannotDecrypt`."""
         async with self._db.scope(account_id) as connection:
-            row = await store.runnable_script(connection, account_id, script_id)
+            row = await script_store.runnable_script(connection, account_id, script_id)
         if row is None or row["compiled"] is None:
             raise ScriptNotFound()
         metadata = msgspec.json.decode(row["metadata"], type=Metadata)
@@ -264,7 +265,7 @@ class ScriptService:
         """The account's scripts, by name."""
         caller.require("scripts:read")
         async with self._db.scope(caller.account_id) as connection:
-            return await store.scripts(connection, caller.account_id)
+            return await script_store.scripts(connection, caller.account_id)
 
     async def get(self, caller: Caller, name: str) -> ScriptRow:
         """The deployed upload. Raises :class:`ScriptNotFound`."""
@@ -276,7 +277,7 @@ class ScriptService:
         if "\0" in name:  # no name has one, and PostgreSQL takes none
             raise ScriptNotFound()
         async with self._db.scope(account_id) as connection:
-            found = await store.script(connection, account_id, name)
+            found = await script_store.script(connection, account_id, name)
         if found is None:
             raise ScriptNotFound()
         return found
@@ -284,7 +285,7 @@ class ScriptService:
     async def modules(self, account_id: UUID, script_id: UUID) -> Sequence[Module]:
         """The modules of an upload, in the order they were sent. Raises :class:`ScriptNotFound`."""
         async with self._db.scope(account_id) as connection:
-            text = await store.script_modules(connection, account_id, script_id)
+            text = await script_store.script_modules(connection, account_id, script_id)
         if text is None:
             raise ScriptNotFound()
         return _MODULES.decode(text)
@@ -304,7 +305,9 @@ class ScriptService:
             new = {binding: self._renewed(row, binding, cipher) for binding, cipher in old.items()}
             if new != old:
                 text = _text(new)
-                renewed += await store.replace_secrets(self._db.engine, row.account_id, row.id, row.secrets, text)
+                renewed += await script_store.replace_secrets(
+                    self._db.engine, row.account_id, row.id, row.secrets, text
+                )
         return renewed
 
     async def secrets_by_key(self) -> Counter[bytes]:
@@ -318,7 +321,7 @@ class ScriptService:
     async def _sealed(self) -> AsyncIterator[SealedRow]:
         """Every upload that has secrets."""
         after = SealedRow(UUID(int=0), UUID(int=0), "", "")
-        while page := await store.sealed(self._db.engine, after.account_id, after.id, SEALED_PAGE):
+        while page := await script_store.sealed(self._db.engine, after.account_id, after.id, SEALED_PAGE):
             for row in page:
                 yield row
             after = page[-1]

@@ -24,7 +24,6 @@ from tenants.ids import Ids
 from tenants.limits import RESERVED_WORKFLOW_NAMES, WORKFLOW_NAME, Limits
 from tenants.paging import Page
 from tenants.service import TenantService
-from versions import store
 from versions.compilation import ScriptChecker
 from versions.definitions.service import DefinitionService
 from versions.document.types import UrlRule
@@ -41,6 +40,8 @@ from versions.schemas import (
 from versions.scripts import ScriptService
 from versions.settings import checked_settings
 from versions.sources import Source, document_source, native_source, require_class, script_source
+from versions.store import versions as version_store
+from versions.store import workflows as workflow_store
 from versions.vetting import UrlVet, vetted
 from versions.writing import VersionWriter
 
@@ -102,7 +103,7 @@ class VersionService:
             self._cache.move_to_end(key)
             return known
         async with self._db.scope(account_id) as connection:
-            found = await store.version(connection, account_id, version_key)
+            found = await version_store.version(connection, account_id, version_key)
         if found is None:
             raise VersionNotFound()
         self._remember(key, found)
@@ -128,7 +129,7 @@ class VersionService:
     ) -> WorkflowRow:
         found = None
         if WORKFLOW_NAME.holds(handle):
-            found = await store.workflow(connection, account_id, workspace_id, handle)
+            found = await workflow_store.workflow(connection, account_id, workspace_id, handle)
         if found is None:
             raise WorkflowNotFound()
         return found
@@ -139,7 +140,7 @@ class VersionService:
         if not WORKFLOW_NAME.holds(handle):
             raise WorkflowNotFound()
         async with self._db.scope(caller.account_id) as connection:
-            found = await store.workflow_details(connection, caller.account_id, caller.workspace_id, handle)
+            found = await workflow_store.workflow_details(connection, caller.account_id, caller.workspace_id, handle)
         if found is None:
             raise WorkflowNotFound()
         return found
@@ -150,7 +151,7 @@ class VersionService:
         if search is not None and (not 1 <= len(search) <= SEARCH_MAX or "\0" in search):
             raise InvalidRequest(f"search must be a text of 1 to {SEARCH_MAX} characters")
         async with self._db.scope(caller.account_id) as connection:
-            return await store.workflows(
+            return await workflow_store.workflows(
                 connection, caller.account_id, caller.workspace_id, search, page.size, page.offset
             )
 
@@ -159,14 +160,18 @@ class VersionService:
         caller.require("workflows:read")
         async with self._db.scope(caller.account_id) as connection:
             found = await self._workflow(connection, caller.account_id, caller.workspace_id, handle)
-            return await store.versions(connection, caller.account_id, found.workflow_key, page.size, page.offset)
+            return await version_store.versions(
+                connection, caller.account_id, found.workflow_key, page.size, page.offset
+            )
 
     async def version(self, caller: Caller, handle: str, version_key: UUID) -> VersionListed:
         """One version of a workflow. Raises :class:`WorkflowNotFound`, :class:`VersionNotFound`."""
         caller.require("workflows:read")
         async with self._db.scope(caller.account_id) as connection:
             workflow = await self._workflow(connection, caller.account_id, caller.workspace_id, handle)
-            found = await store.version_listed(connection, caller.account_id, workflow.workflow_key, version_key)
+            found = await version_store.version_listed(
+                connection, caller.account_id, workflow.workflow_key, version_key
+            )
         if found is None:
             raise VersionNotFound()
         return found
@@ -175,12 +180,12 @@ class VersionService:
         """A version and its graph as JSON text. Raises :class:`WorkflowNotFound`, :class:`VersionNotFound`."""
         found = await self.version(caller, handle, version_key)
         async with self._db.scope(caller.account_id) as connection:
-            return found, await store.graph(connection, caller.account_id, version_key)
+            return found, await version_store.graph(connection, caller.account_id, version_key)
 
     async def origin(self, account_id: UUID, version_key: UUID) -> VersionOrigin:
         """What the user sent for a version, verbatim. Raises :class:`VersionNotFound`."""
         async with self._db.scope(account_id) as connection:
-            found = await store.origin(connection, account_id, version_key)
+            found = await version_store.origin(connection, account_id, version_key)
         if found is None:
             raise VersionNotFound()
         return found
@@ -257,12 +262,12 @@ class VersionService:
     ) -> tuple[WorkflowRow, bool]:
         """The workflow, locked, and whether it was made just now."""
         account_id, workspace_id = caller.account_id, caller.workspace_id
-        found = await store.workflow_for_update(connection, account_id, handle)
+        found = await workflow_store.workflow_for_update(connection, account_id, handle)
         if found is None:
             made = await self.writer.insert_workflow(connection, caller, handle, workspace_id, limits, now)
             if made is not None:
                 return made, True
-            found = await store.workflow_for_update(connection, account_id, handle)
+            found = await workflow_store.workflow_for_update(connection, account_id, handle)
         if found is None or (workspace_id is not None and found.workspace_id != workspace_id):
             raise InvalidWorkflowName(f"the name {handle!r} is taken by a workflow of another workspace")
         return found, False
@@ -276,7 +281,7 @@ class VersionService:
         gone = None
         if WORKFLOW_NAME.holds(handle):
             async with self._db.scope(caller.account_id, transaction=True) as connection:
-                gone = await store.delete_workflow(
+                gone = await workflow_store.delete_workflow(
                     connection, caller.account_id, caller.workspace_id, handle, self._clock.now(), self._ids.uuid7()
                 )
         if gone is None:
@@ -286,8 +291,8 @@ class VersionService:
     async def activity(self, workflow: WorkflowRow) -> tuple[Any, bool]:
         """When the newest instance was created (None: never), and whether a job that ends all of them is running."""
         async with self._db.scope(workflow.account_id) as connection:
-            newest = await store.triggered_at(connection, workflow.account_id, workflow.workflow_key)
-            running = await store.terminator_running(connection, workflow.account_id, workflow.workflow_key)
+            newest = await workflow_store.triggered_at(connection, workflow.account_id, workflow.workflow_key)
+            running = await workflow_store.terminator_running(connection, workflow.account_id, workflow.workflow_key)
         return newest, running
 
 

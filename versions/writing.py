@@ -13,11 +13,13 @@ from tenants.auth import Caller
 from tenants.ids import Ids
 from tenants.limits import Limits
 from versions import schedules as timing
-from versions import store
 from versions.errors import CronNotAllowed, TooManySchedules, TooManyWorkflows
 from versions.schemas import ACTIVE, ScheduleRow, WorkflowRow
 from versions.settings import Settings
 from versions.sources import Source
+from versions.store import schedules as schedule_store
+from versions.store import versions as version_store
+from versions.store import workflows as workflow_store
 
 Connection = asyncpg.Connection
 
@@ -40,10 +42,12 @@ class VersionWriter:
         """A new workflow without a version; None when its handle is taken. Raises :class:`TooManyWorkflows`."""
         account_id = caller.account_id
         if limits.workflows is not None:
-            await store.lock_account(connection, account_id)
-            if await store.count_workflows(connection, account_id) >= limits.workflows:
+            await workflow_store.lock_account(connection, account_id)
+            if await workflow_store.count_workflows(connection, account_id) >= limits.workflows:
                 raise TooManyWorkflows(f"the account has {limits.workflows} workflows, which is all it may have")
-        return await store.insert_workflow(connection, account_id, self._ids.uuid7(), handle, workspace_id, now)
+        return await workflow_store.insert_workflow(
+            connection, account_id, self._ids.uuid7(), handle, workspace_id, now
+        )
 
     async def deploy(
         self,
@@ -61,7 +65,7 @@ class VersionWriter:
         """
         given = _text(settings.given)
         identity = source.runtime, source.class_name, source.source_hash, source.script_id, given, source.dialect
-        if await store.is_same(connection, caller.account_id, workflow.current_version, *identity):
+        if await version_store.is_same(connection, caller.account_id, workflow.current_version, *identity):
             return None
         workflow = await self._new_version(connection, caller, workflow, source, settings, given, now)
         await self._reschedule(connection, workflow, settings.schedules, limits, now)
@@ -78,7 +82,7 @@ class VersionWriter:
         now: datetime,
     ) -> WorkflowRow:
         account_id, version_key = workflow.account_id, self._ids.uuid7()
-        await store.insert_version(
+        await version_store.insert_version(
             connection,
             account_id,
             version_key,
@@ -107,7 +111,9 @@ class VersionWriter:
             settings.concurrency,
             now,
         )
-        return await store.set_current_version(connection, account_id, workflow.workflow_key, version_key, values)
+        return await workflow_store.set_current_version(
+            connection, account_id, workflow.workflow_key, version_key, values
+        )
 
     async def _reschedule(
         self, connection: Connection, workflow: WorkflowRow, wanted: list[ScheduleRow], limits: Limits, now: datetime
@@ -116,23 +122,23 @@ class VersionWriter:
         if wanted and limits.schedules is not None:
             if limits.schedules == 0:
                 raise CronNotAllowed()
-            await store.lock_account(connection, account_id)
-            if await store.count_other_schedules(connection, account_id, key) + len(wanted) > limits.schedules:
+            await workflow_store.lock_account(connection, account_id)
+            if await schedule_store.count_other_schedules(connection, account_id, key) + len(wanted) > limits.schedules:
                 raise TooManySchedules(f"the account may have {limits.schedules} schedules in all")
-        gone, new = timing.changes(await store.schedules(connection, account_id, key), wanted)
+        gone, new = timing.changes(await schedule_store.schedules(connection, account_id, key), wanted)
         if gone:
-            await store.delete_schedules(connection, account_id, [row.id for row in gone])
+            await schedule_store.delete_schedules(connection, account_id, [row.id for row in gone])
         if new:
             resting: dict[str, Any] = {} if workflow.status == ACTIVE else {"next_at": None}
             rows = [msgspec.structs.replace(row, id=self._ids.uuid7(), **resting) for row in new]
-            await store.insert_schedules(connection, account_id, key, rows, now)
+            await schedule_store.insert_schedules(connection, account_id, key, rows, now)
 
 
 async def wake_schedules(connection: Connection, workflow: WorkflowRow, now: datetime) -> None:
     """Let the schedules of a workflow that was not active fire again, from now on: nothing is caught up."""
-    rows = await store.schedules(connection, workflow.account_id, workflow.workflow_key)
+    rows = await schedule_store.schedules(connection, workflow.account_id, workflow.workflow_key)
     waking = [msgspec.structs.replace(row, next_at=timing.next_occurrence(row, now)) for row in rows]
-    await store.set_next(connection, workflow.account_id, waking)
+    await schedule_store.set_next(connection, workflow.account_id, waking)
 
 
 def _text(value: Any) -> str:

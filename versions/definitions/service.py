@@ -29,7 +29,7 @@ from versions.names import handle_for, parse_semver, slug
 from versions.schemas import ACTIVE, WorkflowBody
 from versions.settings import checked_settings
 from versions.sources import Source
-from versions.store import park_schedules
+from versions.store.schedules import park_schedules
 from versions.writing import VersionWriter, wake_schedules
 
 COUNTED = 100_000

@@ -14,7 +14,7 @@ import msgspec
 
 from versions.definitions.schemas import Definition, Named, NodeFigure
 from versions.schemas import WorkflowRow
-from versions.store import LIVING, VISIBLE, WORKFLOW_COLUMNS
+from versions.store.workflows import LIVING, VISIBLE, WORKFLOW_COLUMNS
 
 Connection = asyncpg.Connection
 

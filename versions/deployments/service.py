@@ -22,7 +22,6 @@ from tenants.database import Database
 from tenants.ids import Ids
 from tenants.paging import Page
 from tenants.service import TenantService
-from versions import store as versions_store
 from versions.deployments import store
 from versions.deployments.schemas import (
     SECRET_TEXT,
@@ -44,6 +43,7 @@ from versions.errors import (
     SecretNotFound,
 )
 from versions.scripts import ScriptService
+from versions.store import scripts as script_store
 from versions.uploads import Metadata, kept_annotations, read_bindings
 
 NAMED_REFERENCES = 10
@@ -150,7 +150,7 @@ class DeploymentService:
         version_id = body.versions[0].version_id
         author = await self._scripts.author(caller)
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            await versions_store.lock_script(connection, caller.account_id, name)
+            await script_store.lock_script(connection, caller.account_id, name)
             await self._require(connection, caller.account_id, name)
             if not await store.deploy(connection, caller.account_id, name, version_id, self._clock.now()):
                 raise ScriptVersionNotFound()
@@ -167,7 +167,7 @@ class DeploymentService:
         """
         caller.require("scripts:write")
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            await versions_store.lock_script(connection, caller.account_id, name)
+            await script_store.lock_script(connection, caller.account_id, name)
             await self._require(connection, caller.account_id, name)
             if await store.deployment(connection, caller.account_id, name, deployment_id) is None:
                 raise ScriptVersionNotFound("This Worker has no such deployment.")
@@ -202,7 +202,7 @@ class DeploymentService:
         author = await self._scripts.author(caller)
         annotations = {"workers/triggered_by": "secret"}
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            await versions_store.lock_script(connection, caller.account_id, name)
+            await script_store.lock_script(connection, caller.account_id, name)
             base = await self._deployed(connection, caller.account_id, name)
             made = await self._with_secrets(connection, caller, base, secrets, source, author, annotations)
             await self._replace(connection, caller, base, made, source, author, annotations)
@@ -219,7 +219,7 @@ class DeploymentService:
         caller.require("scripts:write")
         author = await self._scripts.author(caller)
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            await versions_store.lock_script(connection, caller.account_id, name)
+            await script_store.lock_script(connection, caller.account_id, name)
             base = await store.newest_upload(connection, caller.account_id, name)
             if base is None:
                 raise NoScriptVersions()
@@ -310,7 +310,7 @@ class DeploymentService:
         caller.require("scripts:write")
         given = {key: value for key, value in msgspec.structs.asdict(patch).items() if value is not msgspec.UNSET}
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            await versions_store.lock_script(connection, caller.account_id, name)
+            await script_store.lock_script(connection, caller.account_id, name)
             await self._require(connection, caller.account_id, name)
             settings = await store.merge_settings(connection, caller.account_id, name, given)
         await self._tenants.audit(caller, "script.settings", name, {"changed": sorted(given)})
@@ -337,7 +337,7 @@ class DeploymentService:
             flags = metadata.flags_in_force
             compiled = await self._scripts.checked(caller.account_id, base.id, name, flags, bindings, sealed)
             async with self._db.scope(caller.account_id, transaction=True) as connection:
-                await versions_store.lock_script(connection, caller.account_id, name)
+                await script_store.lock_script(connection, caller.account_id, name)
                 if (await self._deployed(connection, caller.account_id, name)).id == base.id:
                     made = await self._derive(
                         connection, caller, base, raw, bindings, sealed, source=source, author=author, compiled=compiled
@@ -380,7 +380,7 @@ class DeploymentService:
         """
         caller.require("scripts:write")
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            await versions_store.lock_script(connection, caller.account_id, name)
+            await script_store.lock_script(connection, caller.account_id, name)
             await self._require(connection, caller.account_id, name)
             if not force:
                 used = await store.referring(connection, caller.account_id, name, NAMED_REFERENCES + 1)

@@ -17,7 +17,7 @@ import msgspec
 from tenants.database import Database
 from tenants.limits import SCRIPT_VERSIONS_KEPT
 from versions.deployments.schemas import DeploymentRow, UploadRow
-from versions.store import NEXT_NUMBER
+from versions.store.scripts import NEXT_NUMBER
 
 Connection = asyncpg.Connection
 
@@ -69,7 +69,7 @@ insert into script_deployment (account_id, id, name, script_id, source, author, 
 values ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
-# Later than every other deployment of the script, whatever clocks say; see `versions.store.INSERT_SCRIPT`.
+# Later than every other deployment of the script, whatever clocks say; see `versions.store.scripts.INSERT_SCRIPT`.
 DEPLOY = """
 update script s set deployed_at = greatest($4::timestamptz,
   (select max(d.deployed_at) + interval '1 microsecond' from script d where d.account_id = $1 and d.name = $2))

@@ -9,13 +9,16 @@ import pytest
 
 from tenants.auth import Caller
 from tenants.paging import Page
-from versions import store
 from versions.deployments.service import DeploymentService
 from versions.document import decode_document
 from versions.errors import InvalidWorkflowName, ScriptInvalid, ScriptNotFound, VersionNotFound, WorkflowNotFound
 from versions.schemas import WorkflowBody
 from versions.service import VersionService
 from versions.sources import document_source
+from versions.store import schedules as schedule_store
+from versions.store import scripts as script_store
+from versions.store import versions as version_store
+from versions.store import workflows as workflow_store
 
 WRANGLER = {"main_module": "index.js", "bindings": []}
 
@@ -65,18 +68,22 @@ async def test_walls_hold_behind_every_statement(db, versions, boss, stranger):
     """Row-level security alone, with the other account named in the statement."""
     workflow = (await versions.put(boss, "orders", body())).workflow
     async with db.scope(stranger.account_id) as connection:
-        assert await store.workflow(connection, boss.account_id, None, "orders") is None
-        assert await store.workflow_details(connection, boss.account_id, None, "orders") is None
-        assert await store.workflows(connection, boss.account_id, None, None, 10, 0) == ([], 0)
-        assert await store.version(connection, boss.account_id, workflow.current_version) is None
-        assert await store.graph(connection, boss.account_id, workflow.current_version) is None
-        assert await store.schedules(connection, boss.account_id, workflow.workflow_key) == []
-        assert await store.scripts(connection, boss.account_id) == []
+        assert await workflow_store.workflow(connection, boss.account_id, None, "orders") is None
+        assert await workflow_store.workflow_details(connection, boss.account_id, None, "orders") is None
+        assert await workflow_store.workflows(connection, boss.account_id, None, None, 10, 0) == ([], 0)
+        assert await version_store.version(connection, boss.account_id, workflow.current_version) is None
+        assert await version_store.graph(connection, boss.account_id, workflow.current_version) is None
+        assert await schedule_store.schedules(connection, boss.account_id, workflow.workflow_key) == []
+        assert await script_store.scripts(connection, boss.account_id) == []
         job = UUID(int=1)
-        gone = await store.delete_workflow(connection, boss.account_id, None, "orders", workflow.created_at, job)
+        gone = await workflow_store.delete_workflow(
+            connection, boss.account_id, None, "orders", workflow.created_at, job
+        )
         assert gone is None
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await store.insert_workflow(connection, boss.account_id, UUID(int=2), "theirs", None, workflow.created_at)
+            await workflow_store.insert_workflow(
+                connection, boss.account_id, UUID(int=2), "theirs", None, workflow.created_at
+            )
 
 
 async def test_concurrent_puts_make_one_workflow_and_number_their_versions(versions, boss, admin):
