@@ -375,7 +375,9 @@ class EngineClient:
     async def _fetch(self, statement: str, *args: Any) -> list[Any]:
         while True:
             try:
-                return await self._db.engine.fetch(statement, *args)
+                rows = await self._db.engine.fetch(statement, *args)
+                faults.point("command-not-told")
+                return rows
             except RETRIED:
                 continue
             except LOST as error:

@@ -27,7 +27,7 @@ from instances.engine.faults import VARIABLE
 from instances.engine.group_commit import LOST
 from instances.lifecycle import Kind, Status
 from instances.runtimes.document import unregister_action_handler
-from tests.crash.member import GATE, LOG, register
+from tests.crash.member import GATE, HANDLERS, LOG, register
 from tests.support.api import Tenant, client_of, new_tenant
 from tests.support.servers import CHECKOUT
 
@@ -54,6 +54,11 @@ def mark(id: str, *depends_on: str, type: str = "mark", **fields: Any) -> dict[s
 def hold(id: str, *depends_on: str, **fields: Any) -> dict[str, Any]:
     """A node that runs until :meth:`Installation.let_go`."""
     return mark(id, *depends_on, type="hold", **fields)
+
+
+def mend(id: str, *depends_on: str, **fields: Any) -> dict[str, Any]:
+    """A node that fails until :meth:`Installation.mend`."""
+    return mark(id, *depends_on, type="mend", **fields)
 
 
 class Member:
@@ -160,6 +165,10 @@ class Installation:
         """Let `hold` steps of a process end."""
         Path(f"{self._gate}-{member.pid}").touch()
 
+    def mend(self) -> None:
+        """Let `mend` steps succeed from now on."""
+        self._gate.touch()
+
     async def _is_ready(self, member: Member, role: str) -> bool:
         assert member.process.returncode is None, member.said
         if role == "worker":
@@ -189,6 +198,11 @@ class Installation:
     async def send(self, handle: str, instance: str, event: str, payload: Any) -> None:
         answer = await self.api.post(f"/workflows/{handle}/instances/{instance}/events/{event}", json=payload)
         assert answer.status_code == 200, answer.text
+
+    async def let_idempotency_keys_go(self) -> None:
+        """A request of a process that died holds its key for a while; let that be over."""
+        query = "update idempotency_key set held_until = created_at where status is null"
+        await self.platform.db.engine.execute(query)
 
     async def instance(self, handle: str, id: str) -> dict[str, Any]:
         answer = await self.api.get(f"/workflows/{handle}/instances/{id}")
@@ -268,7 +282,7 @@ async def installed(settings: Settings, directory: Path) -> AsyncIterator[Instal
     settings = replace(settings, egress_allow=("127.0.0.1",), egress_plain_http=True)
     async with AsyncExitStack() as stack:
         register()
-        for name in ("mark", "hold"):
+        for name in HANDLERS:
             stack.callback(unregister_action_handler, name)
         platform = await stack.enter_async_context(Platform(settings).opened())
         tenant = await new_tenant(platform)

@@ -43,9 +43,18 @@ async def hold(action: dict[str, Any], context: ActionContext) -> dict[str, Any]
     return answer
 
 
+async def mend(action: dict[str, Any], context: ActionContext) -> dict[str, Any]:
+    """Fails, for good, until the file `CRASH_TEST_GATE` is there."""
+    answer = await mark(action, context)
+    return answer if Path(os.environ[GATE]).exists() else {"success": False, "error": "not mended", "permanent": True}
+
+
+HANDLERS = {"mark": mark, "hold": hold, "mend": mend}
+
+
 def register() -> None:
-    register_action_handler("mark", mark)
-    register_action_handler("hold", hold)
+    for name, handler in HANDLERS.items():
+        register_action_handler(name, handler)
 
 
 if __name__ == "__main__":

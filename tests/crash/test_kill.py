@@ -259,7 +259,7 @@ async def creation(site: Installation, point: str) -> None:
 
     _, api = await asyncio.gather(site.start("worker"), site.start("serve"))
     await site.all_are("made", "complete")
-    await _let_idempotency_keys_go(site)
+    await site.let_idempotency_keys_go()
     async with site.client(api) as client:
         again = await client.post("/workflows/made/instances", **request)
         assert (again.status_code, again.json()["result"]["id"]) == (200, "mine")
@@ -285,7 +285,7 @@ async def event(site: Installation, point: str) -> None:
     await api.killed()
     await site.eventually(lambda: _waited(site, 1))
 
-    await _let_idempotency_keys_go(site)
+    await site.let_idempotency_keys_go()
     async with site.client(another) as client:
         again = await client.post(f"/workflows/told/instances/{id}/events/go", **request)
         assert again.status_code == 200, again.text
@@ -295,13 +295,28 @@ async def event(site: Installation, point: str) -> None:
     assert len(await site.entries(Kind.EVENT_RECEIVED)) == 2
 
 
+@case("command-not-told")
+async def command(site: Installation, point: str) -> None:
+    """The API dies between the commit of a command and telling the worker that holds the run."""
+    await site.deploy("ended", [hold("h"), mark("i", "h")])
+    [id] = await site.create("ended", 1)
+    worker, api = await asyncio.gather(site.start("worker"), site.start("serve", crash=point))
+    await site.eventually(lambda: _ran(site, 1))
+    async with site.client(api) as client:
+        with pytest.raises(httpx.TransportError):
+            await client.patch(f"/workflows/ended/instances/{id}/status", json={"status": "pause"})
+    await api.killed()
+    site.let_go(worker)
+    await site.all_are("ended", "paused")
+    assert [step for _, step, _ in await site.completed()] == ["h"]
+
+
+async def _ran(site: Installation, count: int) -> bool:
+    return len(site.executions()) == count
+
+
 async def _waited(site: Installation, count: int) -> bool:
     return len(await site.entries(Kind.WAIT_COMPLETED)) == count
-
-
-async def _let_idempotency_keys_go(site: Installation) -> None:
-    """A request of a process that died holds its key for a while; let that be over."""
-    await site.platform.db.engine.execute("update idempotency_key set held_until = created_at where status is null")
 
 
 # --- migration ---------------------------------------------------------------------------------------------------
