@@ -305,7 +305,7 @@ async def change_status(
     elif change.status == "resume":
         status = await instances.resume(caller, workflow_name, instance_id)
     elif change.status == "terminate":
-        rollback = change.rollback is True
+        rollback = None if isinstance(change.rollback, msgspec.UnsetType) else change.rollback
         status = await instances.terminate(caller, workflow_name, instance_id, rollback=rollback)
     elif change.status == "restart":
         status = await instances.restart(caller, workflow_name, instance_id, _restart_from(decoded))

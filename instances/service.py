@@ -315,9 +315,14 @@ class InstanceService:
         outcome = await self._engine.resume(caller.account_id, key)
         return await self._commanded(caller, "resume", handle, instance_id, outcome, CannotResume())
 
-    async def terminate(self, caller: Caller, handle: str, instance_id: str, *, rollback: bool = False) -> Status:
-        """End an instance, with `rollback` after compensating it. Raises :class:`CannotTerminate`, …NotFound."""
+    async def terminate(self, caller: Caller, handle: str, instance_id: str, *, rollback: bool | None = None) -> Status:
+        """End an instance, with `rollback` after compensating it; None: as its document says.
+
+        Raises :class:`CannotTerminate`, …NotFound.
+        """
         key = await self._target(caller, handle, instance_id, WRITE)
+        if rollback is None:
+            rollback = await self.executions.is_undone_when_cancelled(caller, key)
         outcome = await self._engine.terminate(caller.account_id, key, rollback=rollback)
         return await self._commanded(caller, "terminate", handle, instance_id, outcome, CannotTerminate())
 

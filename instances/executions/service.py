@@ -96,9 +96,16 @@ class Executions:
         return await wait_for(self._db, self._feed, caller.account_id, key, until, seconds)
 
     async def cancel(
-        self, caller: Caller, key: UUID, *, reason: str = CANCELLED, rollback: bool = False, via: str | None = None
+        self,
+        caller: Caller,
+        key: UUID,
+        *,
+        reason: str = CANCELLED,
+        rollback: bool | None = None,
+        via: str | None = None,
     ) -> Cancellation:
-        """End an unfinished instance, with `rollback` after compensating it. One that is terminated stays as it is.
+        """End an unfinished instance, with `rollback` after compensating it; None: as its document says. One that is
+        terminated stays as it is.
 
         `via` is how it was asked for, which the audit line names.
         Its error is then `{name: "WorkflowTerminated", message: reason, by}`. Raises :class:`CannotCancel` of one that
@@ -109,7 +116,8 @@ class Executions:
         by = caller.user_id or caller.token_id
         error = {"name": "WorkflowTerminated", "message": reason, "by": None if by is None else str(by)}
         text = msgspec.json.encode(error).decode()
-        done = await self._engine.cancel(caller.account_id, key, text, rollback=rollback)
+        undo = execution.undone_when_cancelled if rollback is None else rollback
+        done = await self._engine.cancel(caller.account_id, key, text, rollback=undo)
         if done.outcome is Control.NOT_LIVE:
             ended = await self._find(caller, key)
             raise CannotCancel(f"an execution that is {ended.status.wire} cannot be cancelled")
@@ -118,6 +126,10 @@ class Executions:
         if done.outcome is Control.DONE:
             await self._audit(caller, "cancel", execution, None if via is None else {"via": via})
         return Cancellation(done.status, done.at, done.outcome is Control.NOTHING)
+
+    async def is_undone_when_cancelled(self, caller: Caller, key: UUID) -> bool:
+        """Whether the instance is compensated before it ends when somebody cancels it and says nothing of that."""
+        return (await self._find(caller, key)).undone_when_cancelled
 
     async def pause(self, caller: Caller, key: UUID) -> Status:
         """Pause an instance, also of a retired workflow; its status then. Raises :class:`CannotPause`."""

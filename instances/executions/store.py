@@ -11,7 +11,7 @@ import asyncpg
 
 from instances.lifecycle import Status
 from instances.runtimes.protocol import RUNTIME_DOCUMENT
-from versions.document import Document, decode_document
+from versions.document import Document, decode_document, stored_rolls_back_cancelled
 
 # $3: the workspace the caller is restricted to, or null. The workflow may be deleted: its instances go on.
 EXECUTION = """
@@ -56,6 +56,11 @@ class Execution:
     def document(self) -> Document | None:
         """What it runs, unless that is a script."""
         return decode_document(self.source) if self.runtime == RUNTIME_DOCUMENT else None
+
+    @property
+    def undone_when_cancelled(self) -> bool:
+        """Whether what it runs asks for that."""
+        return self.runtime == RUNTIME_DOCUMENT and stored_rolls_back_cancelled(self.source)
 
     @property
     def named(self) -> str:

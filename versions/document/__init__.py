@@ -4,10 +4,16 @@ parse_document(definition, known_handlers=…)  -> Document      raises Document
 check_document(definition, known_handlers=…)  -> Checked       problems and warnings, raises for neither
 encode_document(document) -> str              decode_document(text) -> Document
 validate_input(document, value)               raises InvalidInput
-stored_schema(text), stored_idempotent(text), validate_inputs(schema, inputs)
+stored_schema(text), stored_idempotent(text), stored_rolls_back_cancelled(text), validate_inputs(schema, inputs)
 """
 
-from versions.document.input_schema import stored_idempotent, stored_schema, validate_input, validate_inputs
+from versions.document.input_schema import (
+    stored_idempotent,
+    stored_rolls_back_cancelled,
+    stored_schema,
+    validate_input,
+    validate_inputs,
+)
 from versions.document.model import (
     Compensate,
     Defaults,
@@ -43,6 +49,7 @@ __all__ = [
     "encode_document",
     "parse_document",
     "stored_idempotent",
+    "stored_rolls_back_cancelled",
     "stored_schema",
     "validate_input",
     "validate_inputs",

@@ -300,6 +300,7 @@ def _validator(schema_text: bytes) -> Any:
 class _Stored(msgspec.Struct):
     input_schema: msgspec.Raw = msgspec.Raw(b"null")
     idempotent: bool = False
+    rollback: str = "auto"
 
 
 _stored = msgspec.json.Decoder(_Stored)
@@ -314,6 +315,11 @@ def stored_schema(source: str) -> bytes | None:
 def stored_idempotent(source: str) -> bool:
     """Whether a stored document says that a transaction id finds its instance again once that is finished."""
     return _stored.decode(source).idempotent
+
+
+def stored_rolls_back_cancelled(source: str) -> bool:
+    """Whether a stored document says that an instance which is cancelled is undone first."""
+    return _stored.decode(source).rollback == "always"
 
 
 def validate_inputs(schema: bytes, inputs: Iterable[tuple[Any, str]]) -> None:

@@ -201,7 +201,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes no other node depends on. One: its output is the instance's; several: `{id: output}`; none: `{}`."""
     defaults: Defaults = Defaults()
     limits: Limits = Limits()
-    rollback: Literal["auto", "never"] = "auto"
+    rollback: Literal["auto", "always", "never"] = "auto"
     triggers: tuple[Trigger, ...] = ()
     idempotent: bool = False
     retention: int | None = None

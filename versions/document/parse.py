@@ -114,7 +114,7 @@ def _read_document(
         outputs=reader.object("outputs"),
         defaults=defaults,
         limits=limits,
-        rollback=reader.choice("rollback", "auto", ("auto", "never")),
+        rollback=reader.choice("rollback", "auto", ("auto", "always", "never")),
         triggers=_read_triggers(problems, reader),
         idempotent=reader.flag("idempotent", False),
         retention=reader.duration("retention", 0, MAX_RETENTION_MS),

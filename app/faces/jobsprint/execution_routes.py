@@ -22,7 +22,7 @@ from app.settings import Settings
 from instances.creation import Wanted
 from instances.errors import CannotCancel, CannotRetry, InstanceNotFound, InvalidFirstStep, NotFinished, RolledBack
 from instances.executions.waiting import Until
-from instances.lifecycle import TriggerSource
+from instances.lifecycle import Status, TriggerSource
 from instances.projections.log_lines import LogLine
 from instances.search.cursors import Cursors
 from instances.search.executions import Shown
@@ -333,8 +333,10 @@ async def cancel(execution_id: FromPath[str], caller: Who, instances: Instances,
     except CannotCancel:
         status = views.status_of((await shown(instances, caller, execution_id)).row.facet)
         raise Conflict(f"An execution with status {status} cannot be cancelled", status) from None
-    at = done.at or clock.now()
-    return ok(clock, {"id": spell(EXECUTION, key), "status": "cancelled", "cancelledAt": iso(at)})
+    told = {"status": "running", "cancelledAt": None}  # until what it did is undone
+    if done.status is Status.TERMINATED:
+        told = {"status": "cancelled", "cancelledAt": iso(done.at or clock.now())}
+    return ok(clock, {"id": spell(EXECUTION, key), **told})
 
 
 @delete("/executions/{execution_id:str}", status_code=200)

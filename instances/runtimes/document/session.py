@@ -327,10 +327,11 @@ class DocumentSession:
         """The run failed by itself: nothing new starts."""
         if self._mode is not Mode.FORWARD:
             return
-        if self.plan.document.rollback == "auto":
+        never = self.plan.document.rollback == "never"
+        if not never:
             self.emit(BeginRollback(failure))
         self._drain(failure)
-        if self.plan.document.rollback == "never":
+        if never:
             self._cut(lambda work: work.body.external)
 
     def _drain(self, failure: Failure) -> None:

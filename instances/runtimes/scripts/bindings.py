@@ -205,7 +205,7 @@ async def _resume(instances: InstanceService, caller: Caller, call: _Call) -> di
 
 
 async def _terminate(instances: InstanceService, caller: Caller, call: _Call) -> dict[str, Any]:
-    await instances.terminate(caller, call.workflow, call.id, rollback=call.rollback)
+    await instances.terminate(caller, call.workflow, call.id, rollback=call.rollback or None)
     return {}
 
 
