@@ -23,7 +23,7 @@ POINTS: Mapping[str, str] = {
     "timer-due": "the time of a parked run has come; it was not woken",
     "created-not-answered": "instances are committed; neither was the caller answered nor a worker told",
     "event-not-signalled": "an event is committed; neither was the caller answered nor a worker told",
-    "command-not-told": "a command is committed, a retry or a cancel, say; neither was the caller answered nor a worker told",
+    "command-not-told": "a command (retry, cancel, …) is committed; neither was the caller answered nor a worker told",
     "termination-chunk": "a chunk of a termination job is committed; the holders of its runs were not told",
     "webhook-events-read": "events were found in journals; neither their deliveries nor how far was read is committed",
     "webhook-events-put-up": "deliveries are committed; no sender was told",

@@ -1,7 +1,7 @@
 """kill -9 while what failed is tried again, or what was cancelled is undone: nothing is lost, and nothing done twice.
 
-Each case first runs into its failure undisturbed. Then the command is given, and the worker that carries it out dies; or
-the API process that was asked for it.
+Each case first comes to where the command is given, undisturbed. Then the worker that carries it out dies, or the API
+process that was asked for it.
 """
 
 from __future__ import annotations
