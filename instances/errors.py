@@ -132,7 +132,7 @@ class StepNotWaiting(_Refused):
 
 
 class StepAnsweredBefore(StepNotWaiting):
-    """Its answer is there, and its run has not read it yet. `failed`: the attempt was failed, not the step completed."""
+    """Its answer is there, and its run has not read it yet. `failed`: it fails the attempt."""
 
     def __init__(self, message: str, *, failed: bool) -> None:
         self.failed = failed

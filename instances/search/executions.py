@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
+from instances import parents
+from instances.parents import ParentStep
 from instances.projections.execution import Execution, execution
 from instances.projections.history import History, fold
 from instances.runtimes.protocol import RUNTIME_DOCUMENT
@@ -73,6 +75,23 @@ class ExecutionReader:
             else:
                 shown.append(await self._shown(caller.account_id, row, history))
         return ShownPage(shown, found)
+
+    async def parents(self, caller: Caller, rows: Iterable[Row]) -> dict[UUID, ParentStep]:
+        """Of those that are children: the steps that wait for them, by the children's keys."""
+        children = [row.facts.key for row in rows if row.facts.parent_key is not None]
+        if not children:
+            return {}
+        account_id = caller.account_id
+        async with self._db.scope(account_id) as connection:
+            found = await store.parent_steps(connection, account_id, caller.workspace_id, children)
+        told: dict[UUID, ParentStep] = {}
+        for child, handle, transaction_id, version_key, step in found:
+            key, document = parents.read(step), await self.document(account_id, version_key)
+            loops = document is not None and any(
+                node.id == key.name and node.for_each is not None for node in document.nodes
+            )
+            told[child] = ParentStep(handle, transaction_id, key, loops)
+        return told
 
     async def known_steps(self, caller: Caller, workflow_key: UUID) -> list[KnownStep]:
         """The steps a script is known to have: those of its newest instance that the caller may see."""

@@ -357,6 +357,16 @@ cross join lateral (select * from journal j where j.account_id = $1 and j.key = 
                     and j.kind = any ($4::smallint[]) order by j.seq) j"""
 
 
+# Of children whose parent is there, and in the workspace $3 (null: any).
+PARENT_STEPS = """
+select i.key, w.handle, p.transaction_id, p.version_key, i.parent_step
+from unnest($2::uuid[]) k(key)
+join instance i on i.account_id = $1 and i.key = k.key
+join instance p on p.account_id = $1 and p.key = i.parent_key
+join workflow w on w.account_id = $1 and w.workflow_key = p.workflow_key
+  and ($3::uuid is null or w.workspace_id = $3)"""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """An instance a search found. `facts` has no payloads unless they were asked for."""
@@ -414,6 +424,13 @@ async def entries(
         key, *entry = row
         journals[key].append(Entry(*entry))
     return journals
+
+
+async def parent_steps(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, children: Sequence[UUID]
+) -> list[tuple[UUID, str, str, UUID, str]]:
+    """Of each child: its key; handle, transaction id and version of the parent; the parent's step, as rows spell it."""
+    return [tuple(row) for row in await connection.fetch(PARENT_STEPS, account_id, children, workspace_id)]
 
 
 # --- single instances --------------------------------------------------------------------------------------------

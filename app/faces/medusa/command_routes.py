@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import msgspec
 from litestar import MediaType, Request, Response, post
@@ -18,6 +19,7 @@ from app.faces.medusa.states import WAITING_RESPONSE, compensate_of, invoke_of
 from app.middleware.gateway import COUNTED_AS
 from app.settings import Settings
 from instances.creation import Wanted
+from instances.engine.client import Create
 from instances.errors import StepAnsweredBefore, StepNotFound, StepNotWaiting
 from instances.executions.answers import Phase
 from instances.executions.waiting import Until
@@ -85,7 +87,14 @@ async def run(
         "hasFinished": waited.ended,
         "hasFailed": failed,
     }
+    if created.outcome is Create.REUSED:  # it may be somebody's child
+        acknowledgement |= await _child_of(instances, caller, created.key)
     return _json({"acknowledgement": acknowledgement}, 200, headers)
+
+
+async def _child_of(instances: InstanceService, caller: Caller, key: UUID) -> dict[str, str]:
+    row = await instances.searcher.one(caller, key, with_deleted=True)
+    return views.of_child((await instances.reader.parents(caller, [row])).get(key))
 
 
 def _responds_async(request: AnyRequest) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
@@ -12,6 +14,7 @@ from app.faces.medusa import views
 from app.faces.medusa.fields import Fields
 from app.faces.medusa.filters import fields_query, list_query
 from app.faces.medusa.finding import find_execution, find_transaction, find_workflow
+from instances.parents import ParentStep
 from instances.search.store import Row
 from instances.service import InstanceService
 from tenants.auth import Caller
@@ -29,7 +32,9 @@ async def list_executions(request: AnyRequest, caller: Who, instances: Instances
     asked = list_query(request.scope["query_string"])
     if views.needs_journal(asked.fields):
         page = await instances.reader.page(caller, asked.search)
-        found, told = page.found, [views.view(one, asked.fields) for one in page.shown]
+        parents = await _parents(instances, caller, page.found.rows, asked.fields)
+        told = [views.view(one, asked.fields, parents.get(one.row.facts.key)) for one in page.shown]
+        found = page.found
     else:
         found = await instances.searcher.search(caller, asked.search)
         told = [views.plain_view(row, asked.fields) for row in found.rows]
@@ -67,7 +72,16 @@ async def get_transaction(
 async def _shown(instances: InstanceService, caller: Caller, row: Row, fields: Fields) -> dict[str, Any]:
     if not views.needs_journal(fields):
         return {"workflow_execution": views.plain_view(row, fields)}
-    return {"workflow_execution": views.view(await instances.reader.of(caller, row), fields)}
+    parents = await _parents(instances, caller, [row], fields)
+    shown = await instances.reader.of(caller, row)
+    return {"workflow_execution": views.view(shown, fields, parents.get(row.facts.key))}
+
+
+async def _parents(
+    instances: InstanceService, caller: Caller, rows: Sequence[Row], fields: Fields
+) -> dict[UUID, ParentStep]:
+    """The steps that executions are children of, if any of that is wanted."""
+    return await instances.reader.parents(caller, rows) if fields.has("execution") else {}
 
 
 route_handlers = [list_executions, get_execution, get_transaction]

@@ -11,9 +11,11 @@ from app.faces.medusa.fields import Fields
 from app.faces.medusa.states import WAITING_RESPONSE, compensate_of, invoke_of, state_of
 from app.faces.medusa.steps import definition_of, epoch_ms, failed_at, name_of, seconds, steps, tree
 from instances.listing import creation_time
+from instances.parents import ParentStep
 from instances.projections.execution import Execution, PermanentFailure
 from instances.projections.execution_steps import Compensation, ExecutionStep, Forward, Situation
 from instances.projections.instance_view import raw_value
+from instances.runtimes.protocol import StepKind
 from instances.search.executions import Shown
 from instances.search.store import Row
 from tenants.clock import iso
@@ -28,11 +30,11 @@ def execution_id(row: Row) -> str:
     return spell(WORKFLOW_EXECUTION, row.facts.key)
 
 
-def view(shown: Shown, fields: Fields) -> dict[str, Any]:
-    """An execution with its steps, as far as it is wanted."""
+def view(shown: Shown, fields: Fields, parent: ParentStep | None) -> dict[str, Any]:
+    """An execution with its steps, as far as it is wanted. `parent`: the step it is a child of."""
     whole = _plain(shown.row, fields)
     if fields.has("execution"):
-        whole["execution"] = _flow(shown, fields)
+        whole["execution"] = _flow(shown, of_child(parent))
     if fields.has("context"):
         whole["context"] = context(shown.execution)
     if fields.has("retention_time"):
@@ -71,7 +73,17 @@ def _plain(row: Row, fields: Fields) -> dict[str, Any]:
 # --- the flow ----------------------------------------------------------------------------------------------------
 
 
-def _flow(shown: Shown, fields: Fields) -> dict[str, Any]:
+def of_child(parent: ParentStep | None) -> dict[str, str]:
+    """What Medusa says of the execution of a child: the key of the step that waits for it."""
+    if parent is None:
+        return {}
+    step = parent.key
+    half = "compensate" if step.kind is StepKind.ROLLBACK else "invoke"
+    key = f"{parent.workflow}:{parent.transaction_id}:{step.name}:{half}"
+    return {"parentStepIdempotencyKey": f"{key}:{step.count}" if parent.loops else key}
+
+
+def _flow(shown: Shown, metadata: dict[str, str]) -> dict[str, Any]:
     execution, facts = shown.execution, shown.row.facts
     all, over = execution.steps, execution.situation.over
     states = {step.state for step in all}
@@ -83,7 +95,7 @@ def _flow(shown: Shown, fields: Fields) -> dict[str, Any]:
         "runId": ulid_text(facts.key),
         "state": state_of(shown.row.facet),
         "options": _options(execution.document),
-        "metadata": {},
+        "metadata": metadata,
         "hasAsyncSteps": any(_is_async(step) for step in all),
         "hasFailedSteps": over and any(_failure_ignored(step, execution) for step in all),
         "hasSkippedSteps": over and Forward.SKIPPED in states,

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from app.errors import Unavailable
+from instances import parents
 from instances.engine.client import Create, EngineClient, NewInstance
 from instances.engine.group_commit import Unstorable
 from instances.engine.runs.clock import millis
@@ -46,7 +47,7 @@ async def create_child(client: EngineClient, held: Held, step: StepKey, child: C
         input=child.input,
         trigger_source=TriggerSource.EVENT,
         parent_key=run.key if child.wait else None,
-        parent_step=step.counted,
+        parent_step=parents.spelled(step),
         maker_key=run.key,
         maker_epoch=held.epoch,
         depth=run.depth + 1,

@@ -286,3 +286,40 @@ async def test_scopes(medusa: Medusa) -> None:
                 assert refused.json()["message"] == "Forbidden: the credential lacks the scope executions:write"
         assert (await reads.get(f"{BASE}/{id}")).status_code == 200
         assert (await reads.get(f"{BASE}/flow/o-1")).status_code == 200
+
+
+async def test_a_child_names_the_step_that_waits_for_it(medusa: Medusa) -> None:
+    """By Medusa's key of the step: workflow, transaction, step, half; and the item, of a step that runs per item."""
+    start = {"type": "workflow", "config": {"workflow": "child", "input": {}}}
+    nodes = [
+        {"id": "kid", **start, "compensate": start},
+        {"id": "each", **start, "for_each": "{{ `[1,2]` }}", "depends_on": ["kid"]},
+        {"id": "alone", "type": "workflow", "config": {"workflow": "child", "wait": False}, "depends_on": ["each"]},
+        {"id": "bad", "type": "fail", "depends_on": ["alone"]},
+    ]
+    await medusa.face.deploy("child", WAITS)
+    await medusa.face.deploy("parent", nodes)
+    await medusa.run("parent", "t", now=True)
+    seen: list[str | None] = []
+    for _ in range(5):
+        child = await _waiting_child(medusa)
+        transaction_id, metadata = child["transaction_id"], child["execution"]["metadata"]
+        seen.append(metadata.get("parentStepIdempotencyKey"))
+        again = (await medusa.run("child", transaction_id, now=True)).json()["acknowledgement"]
+        assert again.get("parentStepIdempotencyKey") == seen[-1]
+        assert (await medusa.get("child", transaction_id))["execution"]["metadata"] == metadata
+        await medusa.answer("child", "success", transaction_id=transaction_id, step_id="ship")
+        await medusa.until("child", transaction_id, "done")
+    assert seen[:3] == ["parent:t:kid:invoke", "parent:t:each:invoke:1", "parent:t:each:invoke:2"]
+    assert set(seen[3:]) == {None, "parent:t:kid:compensate"}
+    await medusa.until("parent", "t", "reverted")
+
+
+async def _waiting_child(medusa: Medusa) -> dict[str, Any]:
+    async def ask() -> httpx.Response:
+        return await medusa.face.http.get(f"{BASE}?workflow_id=child&state=invoking")
+
+    def waits(body: dict[str, Any]) -> bool:
+        return any(one["execution"]["hasWaitingSteps"] for one in body["workflow_executions"])
+
+    return (await medusa.face.when(ask, waits))["workflow_executions"][0]
