@@ -19,7 +19,7 @@ from app.embedded.valkey import EmbeddedValkey
 from app.faces.orchestration.graphql.api import SCHEMA
 from tenants.auth import ROLE_SCOPES, expand
 from tests.support import belongings
-from tests.support.api import new_tenant
+from tests.support.api import new_tenant, outsider
 from tests.support.belongings import Belongings
 from tests.support.databases import Databases
 from tests.support.live import Live, live_for_tests
@@ -246,11 +246,13 @@ async def test_no_socket_without_a_credential(http: httpx.AsyncClient, headers: 
 
 
 @pytest.mark.parametrize("ask", [by_http, by_socket], ids=["http", "socket"])
+@pytest.mark.parametrize("elsewhere", ["account", "workspace"])
 @pytest.mark.parametrize(("kind", "name"), FOREIGN)
-async def test_with_a_credential_of_another_account(
-    http: httpx.AsyncClient, platform: Platform, owner: Belongings, kind: str, name: str, ask: Any
+async def test_with_a_credential_of_another(
+    http: httpx.AsyncClient, platform: Platform, owner: Belongings, kind: str, name: str, elsewhere: str, ask: Any
 ) -> None:
-    stranger = await new_tenant(platform)
+    """A token that is restricted to another workspace gets to no more than somebody of another account."""
+    stranger = await (new_tenant(platform) if elsewhere == "account" else outsider(platform, owner.tenant.id))
     before = await everything(http, owner)
     answer = await ask(http, document(owner, kind, name), stranger.headers)
     expected = ROOTS[kind][name].of_a_stranger
@@ -297,7 +299,8 @@ async def test_fields_that_look_further(
     scope, root, inside = BELOW[field]
     text = f"{{ found: {root} {{ id {inside} }} }}"
     weak = await new_tenant(platform, [scope], of=owner.tenant.id)
-    assert (await by_http(http, text, (await new_tenant(platform)).headers))["data"] == {"found": []}
+    for stranger in (await new_tenant(platform), await outsider(platform, owner.tenant.id)):
+        assert (await by_http(http, text, stranger.headers))["data"] == {"found": []}
     assert (await by_http(http, text, owner.tenant.headers))["data"]["found"]
     answer = await by_http(http, text, weak.headers)
     if field in NEEDS_MORE:

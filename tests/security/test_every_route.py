@@ -12,7 +12,7 @@ import pytest
 from app.composition import Platform
 from app.embedded.valkey import EmbeddedValkey
 from tenants.policies import ACCOUNT_RESOURCE, PERMISSION_GROUPS
-from tests.support.api import Tenant, client_of, new_tenant
+from tests.support.api import Tenant, client_of, new_tenant, outsider
 from tests.support.databases import Databases
 from tests.support.live import settings_for_tests
 from tests.support.openapi import operations_of
@@ -178,6 +178,37 @@ async def test_objects_of_another_account_named_in_ones_own(
         assert answer.status_code == 404
     untouched = await http.get(f"{owner[0].path}/workflows/w", headers=owner[0].headers)
     assert untouched.json()["result"]["instances"]["queued"] == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"),
+    [each for each in IN_AN_ACCOUNT if "{workflow_name}" in each.values[1] or "{token_id}" in each.values[1]],
+)
+async def test_objects_of_another_workspace(
+    http: httpx.AsyncClient,
+    platform: Platform,
+    owner: tuple[Tenant, dict[str, str]],
+    method: str,
+    path: str,
+    operation: str,
+) -> None:
+    """For a token that is restricted to another workspace they are not there; only their name is taken."""
+    tenant, names = owner
+    answer = await call(http, method, path, operation, names, (await outsider(platform, tenant.id)).headers)
+    assert answer.status_code == (400 if operation == "putWorkflow" else 404), answer.text
+    untouched = await http.get(f"{tenant.path}/workflows/w", headers=tenant.headers)
+    assert untouched.json()["result"]["instances"]["queued"] == 1
+
+
+async def test_lists_show_a_workspace_what_is_its(
+    http: httpx.AsyncClient, platform: Platform, owner: tuple[Tenant, dict[str, str]]
+) -> None:
+    tenant, restricted = owner[0], await outsider(platform, owner[0].id)
+    listed = await http.get(f"{tenant.path}/workflows", headers=restricted.headers)
+    assert (listed.json()["result"], listed.json()["result_info"]["total_count"]) == ([], 0)
+    [token] = (await http.get(f"{tenant.path}/tokens", headers=restricted.headers)).json()["result"]
+    verified = await http.get(f"{tenant.path}/tokens/verify", headers=restricted.headers)
+    assert token["id"] == verified.json()["result"]["id"]
 
 
 @pytest.mark.parametrize(

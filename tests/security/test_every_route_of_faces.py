@@ -12,7 +12,7 @@ from app.composition import Platform
 from app.embedded.valkey import EmbeddedValkey
 from app.faces.registry import FACES
 from tests.support import belongings
-from tests.support.api import client_of, new_tenant
+from tests.support.api import client_of, new_tenant, new_workspace, outsider
 from tests.support.belongings import Belongings
 from tests.support.databases import Databases
 from tests.support.live import settings_for_tests
@@ -166,6 +166,95 @@ async def test_with_a_credential_of_another_account(
         status, code = refused(answer)
         assert (status, code in NOT_FOUND) == (404, True), answer.text
     assert await everything(http, owner) == before
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), NAMING)
+async def test_with_a_credential_for_another_workspace(
+    http: httpx.AsyncClient, platform: Platform, owner: Belongings, method: str, path: str, operation: str
+) -> None:
+    """What is in one workspace is not there for a token that is restricted to another, by whichever slug."""
+    workspace = await new_workspace(platform, owner.tenant.id)
+    restricted = await new_tenant(platform, of=owner.tenant.id, workspace=workspace.id)
+    before = await everything(http, owner)
+    answers = [await call(http, (method, path, operation), owner.names(path), restricted.headers)]
+    if "{" in path.replace(IN_A_WORKSPACE, "") and IN_A_WORKSPACE in path:
+        names = owner.names(path) | {"slug": workspace.slug}
+        answers.append(await call(http, (method, path, operation), names, restricted.headers))
+    for answer in answers:
+        status, code = refused(answer)
+        assert (status, code in NOT_FOUND) == (404, True), answer.text
+    assert await everything(http, owner) == before
+
+
+LISTS = [
+    each
+    for each in SCOPED
+    if each.values[0] == "GET" and "{" not in str(each.values[1]).replace(IN_A_WORKSPACE, "") and each.id not in GRAPHQL
+]
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), LISTS)
+async def test_lists_and_figures_are_of_the_workspace(
+    http: httpx.AsyncClient, platform: Platform, owner: Belongings, method: str, path: str, operation: str
+) -> None:
+    """A token of the workspace sees what is seen without a restriction; one of another sees nothing."""
+    there, elsewhere = (
+        await platform.tenants.workspaces.get(owner.tenant.id, "default"),
+        await new_workspace(platform, owner.tenant.id),
+    )
+    told: list[Any] = []
+    for workspace in (None, there, elsewhere):
+        id, slug = (None, "default") if workspace is None else (workspace.id, workspace.slug)
+        token = await new_tenant(platform, of=owner.tenant.id, workspace=id)
+        answer = await call(http, (method, path, operation), {"slug": slug}, token.headers)
+        assert answer.status_code == 200, answer.text
+        told.append(answer.json())
+        told[-1].pop("meta", None) if isinstance(told[-1], dict) else None
+    if operation == "orchestrationListWebhooks":
+        assert told[1] == []  # this one hears of all workspaces
+    else:
+        assert told[0] == told[1]
+    assert not figures(told[2]), told[2]
+    assert figures(told[0]) or operation == "jobsprintMetrics"  # nothing has ended yet
+
+
+def figures(told: Any) -> list[Any]:
+    """What a list or a figure tells of: items, and counts of at least 1; not the window it looks through."""
+    if isinstance(told, dict):
+        return [found for key, value in told.items() if key not in ABOUT_THE_PAGE for found in figures(value)]
+    if isinstance(told, list):
+        return [found for value in told for found in figures(value)]
+    return [told] if told and not isinstance(told, bool) else []
+
+
+ABOUT_THE_PAGE = {"limit", "offset", "success", "timestamp", "period", "granularity", "pagination"}
+
+
+MAKING: dict[str, tuple[str, str, Any]] = {
+    "cloudflare": ("PUT", "/client/v4/accounts/{account}/workflows/made", {"definition": belongings.DOCUMENT}),
+    "jobsprint": ("POST", "/v1/workflows", {"name": "made", "definition": DEFINITION}),
+    "orchestration": ("POST", "/api/workflows", {"name": "made", "tasks": TASKS}),
+    "workspaces": ("POST", "/api/workspaces/{slug}/workflows", {"name": "made", "actions": ACTIONS}),
+    "graphql": ("POST", "/graphql", {"query": 'mutation { createWorkflowDefinition(input: {name: "made"}) { id } }'}),
+}
+
+
+@pytest.mark.parametrize("face", MAKING)
+async def test_what_is_made_is_in_the_workspace(http: httpx.AsyncClient, platform: Platform, face: str) -> None:
+    """A workflow that a restricted token makes, and an execution of it, are seen there and nowhere else."""
+    account = (await new_tenant(platform)).id
+    workspace = await new_workspace(platform, account)
+    maker = await new_tenant(platform, of=account, workspace=workspace.id)
+    method, path, body = MAKING[face]
+    url = path.format(account=maker.hex, slug=workspace.slug)
+    made = await http.request(method, url, json=body, headers=maker.headers)
+    assert made.status_code in (200, 201) and "errors" not in (made.json() if face == "graphql" else {}), made.text
+    started = await http.post("/api/executions", json={"workflowDefinitionId": "made"}, headers=maker.headers)
+    assert started.status_code == 201, started.text
+    everywhere, other = await new_tenant(platform, of=account), await outsider(platform, account)
+    for token, seen in ((maker, 1), (everywhere, 1), (other, 0)):
+        for where in ("/api/workflows", "/api/executions"):
+            assert len((await http.get(where, headers=token.headers)).json()) == seen, (token, where)
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), SCOPED)

@@ -15,6 +15,7 @@ from app.main import create_app
 from app.settings import Settings
 from tenants.auth import operator
 from tenants.ids import account_hex
+from tenants.schemas import WorkspaceRow
 from tenants.tokens import TokenGrant
 from tests.support import openapi
 
@@ -40,12 +41,24 @@ class Tenant:
         return {"authorization": f"Bearer {self.token}"}
 
 
-async def new_tenant(platform: Platform, scopes: Sequence[str] = ("admin",), *, of: UUID | None = None) -> Tenant:
-    """A token with `scopes`, in a new account or in account `of`."""
+async def new_tenant(
+    platform: Platform, scopes: Sequence[str] = ("admin",), *, of: UUID | None = None, workspace: UUID | None = None
+) -> Tenant:
+    """A token with `scopes`, in a new account or in account `of`, there perhaps restricted to a workspace."""
     account_id = of or (await platform.tenants.accounts.create("test")).account_id
-    grant = TokenGrant(name="test", scopes=list(scopes))
+    grant = TokenGrant(name="test", scopes=list(scopes), workspace_id=workspace)
     _, token = await platform.tenants.tokens.create(operator(account_id), grant)
     return Tenant(account_id, token)
+
+
+async def new_workspace(platform: Platform, of: UUID) -> WorkspaceRow:
+    """One more workspace of account `of`."""
+    return await platform.tenants.workspaces.create(operator(of), f"team-{platform.ids.uuid7().hex}")
+
+
+async def outsider(platform: Platform, of: UUID) -> Tenant:
+    """Somebody of the account `of` who may do everything in a workspace where nothing is, and is nobody elsewhere."""
+    return await new_tenant(platform, of=of, workspace=(await new_workspace(platform, of)).id)
 
 
 @asynccontextmanager
