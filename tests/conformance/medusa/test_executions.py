@@ -310,7 +310,8 @@ async def test_a_child_names_the_step_that_waits_for_it(medusa: Medusa) -> None:
         assert (await medusa.get("child", transaction_id))["execution"]["metadata"] == metadata
         await medusa.answer("child", "success", transaction_id=transaction_id, step_id="ship")
         await medusa.until("child", transaction_id, "done")
-    assert seen[:3] == ["parent:t:kid:invoke", "parent:t:each:invoke:1", "parent:t:each:invoke:2"]
+    assert seen[0] == "parent:t:kid:invoke"
+    assert set(seen[1:3]) == {"parent:t:each:invoke:1", "parent:t:each:invoke:2"}
     assert set(seen[3:]) == {None, "parent:t:kid:compensate"}
     await medusa.until("parent", "t", "reverted")
 
