@@ -69,6 +69,16 @@ class NoTools:
         raise AssertionError(f"the run reached for {name}")
 
 
+def tools(**given: Any) -> Tools:
+    """Tools of which only those given are there."""
+    return Tools(**{"store": NoTools(), "egress": NoTools(), "handlers": NoTools(), **given})
+
+
+async def ok(_do: Do, _attempt: Attempt) -> str:
+    """What a call answers that went well."""
+    return '{"status":200}'
+
+
 def compiled(nodes: list[dict[str, Any]], **document: Any) -> Any:
     """A plan from the `nodes` of a definition, through the form in which versions are stored."""
     definition = {"spec": "workflow/1", "name": "test", "nodes": nodes, **document}

@@ -15,6 +15,8 @@ from tests.support.live import Live
 
 FINISHED = ("complete", "errored", "terminated")
 MODULE = "application/javascript+module"
+ONCE = "{ retries: { limit: 0, delay: 0 } }"
+"""The configuration of a step that is tried once."""
 HEAD = """
 import { WorkflowEntrypoint } from "cloudflare:workers";
 import { NonRetryableError } from "cloudflare:workflows";

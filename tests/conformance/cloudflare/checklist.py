@@ -12,11 +12,15 @@ from dataclasses import dataclass
 BINDINGS = "tests/integration/javascript/test_bindings.py"
 CONTEXT = "tests/integration/javascript/test_context.py"
 STEPS = "tests/integration/javascript/test_steps.py"
+RETRIES = "tests/integration/javascript/test_retries.py"
+WAITS = "tests/integration/javascript/test_waits.py"
+STEERING = "tests/integration/javascript/test_steering.py"
+ROLLBACK = "tests/integration/javascript/test_rollback.py"
 REPLAY = "tests/integration/javascript/test_replay.py"
 STREAMS = "tests/integration/javascript/test_streams.py"
 PREVIEWS = "tests/integration/javascript/test_stream_previews.py"
 NAMES = "tests/integration/javascript/test_names.py"
-COMMANDS = "tests/integration/instances/test_instance_commands.py"
+BATCHES = "tests/integration/instances/test_instance_batches.py"
 LIMITS = "tests/unit/tenants/test_limits.py"
 ENGINE = "tests/integration/engine/test_scripts_on_the_engine.py"
 
@@ -74,12 +78,12 @@ CHECKLIST: dict[str, Held | Nothing] = {
     "B12": held("batch delete tells each missing id", BINDINGS, "test_b11_b12_b14_delete_batch"),
     "B13": held(
         "batch delete hides the cause of a failure",
-        COMMANDS,
+        BATCHES,
         "test_a_failure_is_told_per_instance_and_without_its_cause",
     ),
     "B14": held(
         "batch delete goes on after a failure",
-        COMMANDS,
+        BATCHES,
         "test_a_failure_is_told_per_instance_and_without_its_cause",
         also=((BINDINGS, "test_b11_b12_b14_delete_batch"),),
     ),
@@ -94,16 +98,18 @@ CHECKLIST: dict[str, Held | Nothing] = {
     "B23": held("status after a termination", BINDINGS, "test_b19_b23_b26_terminate_while_waiting"),
     "B24": held(
         "a wait gives payload and type",
-        STEPS,
+        WAITS,
         "test_e07_an_event_completes_a_wait",
         also=((BINDINGS, "test_b18_b24_send_event"),),
     ),
     "B25": held("two waits get their own events", BINDINGS, "test_b25_two_waits_get_each_their_own_event"),
-    "B26": held("termination ends a wait", STEPS, "test_b26_termination_ends_a_wait_and_no_later_step_begins"),
+    "B26": held("termination ends a wait", STEERING, "test_b26_termination_ends_a_wait_and_no_later_step_begins"),
     "B27": held("a restarted instance completes again", BINDINGS, "test_b27_restart"),
-    "B28": held("a pause waits for the step", STEPS, "test_e27_b28_b29_pause_waits_for_the_step_and_resume_goes_on"),
-    "B29": held("a resumed instance completes", STEPS, "test_e27_b28_b29_pause_waits_for_the_step_and_resume_goes_on"),
-    "B30": held("resume takes a pause back", STEPS, "test_e29_b30_resume_while_waiting_for_the_pause_takes_it_back"),
+    "B28": held("a pause waits for the step", STEERING, "test_e27_b28_b29_pause_waits_for_the_step_and_resume_goes_on"),
+    "B29": held(
+        "a resumed instance completes", STEERING, "test_e27_b28_b29_pause_waits_for_the_step_and_resume_goes_on"
+    ),
+    "B30": held("resume takes a pause back", STEERING, "test_e29_b30_resume_while_waiting_for_the_pause_takes_it_back"),
     # --- contexts and values -------------------------------------------------------------------------------------
     "C01": held("attempts count from 1", CONTEXT, "test_c01_the_attempt_counts_from_one"),
     "C02": held("limit 2 makes three attempts", CONTEXT, "test_c02_a_failing_step_runs_once_more_than_its_limit"),
@@ -144,60 +150,62 @@ CHECKLIST: dict[str, Held | Nothing] = {
     "C32": held("errors of sensitive steps", CONTEXT, "test_c32_errors_of_sensitive_steps_are_shown"),
     "C33": held("sensitive streams", PREVIEWS, "test_c33_a_sensitive_stream_is_shown_to_the_code_only"),
     # --- the engine ----------------------------------------------------------------------------------------------
-    "E01": held("no retry after NonRetryableError", STEPS, "test_e01_no_retry_after_a_non_retryable_error"),
-    "E02": held("it keeps its message", STEPS, "test_e02_with_the_flag_it_keeps_its_name_and_message"),
-    "E03": held("a caught failure", STEPS, "test_e03_a_caught_failure_leaves_the_instance_successful"),
+    "E01": held("no retry after NonRetryableError", RETRIES, "test_e01_no_retry_after_a_non_retryable_error"),
+    "E02": held("it keeps its message", RETRIES, "test_e02_with_the_flag_it_keeps_its_name_and_message"),
+    "E03": held("a caught failure", RETRIES, "test_e03_a_caught_failure_leaves_the_instance_successful"),
     "E04": held(
         "a delay function's delay is used and told",
-        STEPS,
+        RETRIES,
         "test_e04_the_delay_is_told_with_the_attempt_that_failed",
         "test_e04_d05_d06_a_delay_function_is_asked_for_each_retry",
     ),
-    "E05": held("a throwing delay function", STEPS, "test_a_delay_function_that_fails_ends_the_step"),
-    "E06": held("the context shows fixed delays", STEPS, "test_e06_the_context_shows_fixed_delays_only"),
-    "E07": held("an event completes a wait", STEPS, "test_e07_an_event_completes_a_wait"),
+    "E05": held("a throwing delay function", RETRIES, "test_a_delay_function_that_fails_ends_the_step"),
+    "E06": held("the context shows fixed delays", RETRIES, "test_e06_the_context_shows_fixed_delays_only"),
+    "E07": held("an event completes a wait", WAITS, "test_e07_an_event_completes_a_wait"),
     "E08": held("an event wakes an instance", REPLAY, "test_e08_an_event_finds_an_instance_no_worker_holds"),
-    "E09": held("the third wait times out", STEPS, "test_e09_the_third_wait_times_out_and_takes_no_later_event"),
+    "E09": held("the third wait times out", WAITS, "test_e09_the_third_wait_times_out_and_takes_no_later_event"),
     "E10": held("status and log after a restart", REPLAY, "test_e10_status_and_log_are_there_after_a_restart"),
     "E11": held("200 KB of bytes in views", CONTEXT, "test_views_show_bytes_by_their_size"),
     "E12": held("bytes inside objects in views", CONTEXT, "test_views_show_bytes_by_their_size"),
     "E13": held("a step over the limit fails", STEPS, "test_the_limit_of_steps"),
     "E14": held("steps up to the limit", STEPS, "test_the_limit_of_steps"),
     "E15": held("10,000 steps by default, by profile", LIMITS, "test_the_profiles_are_cloudflares"),
-    "E16": held("terminate refuses what completed", STEPS, FINISHED, also=((BINDINGS, REFUSED),)),
-    "E17": held("terminate refuses what failed", STEPS, FINISHED),
-    "E18": held("terminate refuses what was terminated", STEPS, FINISHED),
-    "E19": held("restart of what completed", STEPS, FINISHED),
-    "E20": held("restart of what failed", STEPS, FINISHED),
-    "E21": held("restart of what was terminated", STEPS, FINISHED),
-    "E22": held("restart of what runs", STEPS, "test_e22_a_running_instance_can_be_restarted"),
-    "E23": held("restart of what is paused", STEPS, "test_e23_a_paused_instance_can_be_restarted"),
-    "E24": held("restart from a step", STEPS, "test_e24_restart_from_a_step_keeps_what_came_before"),
+    "E16": held("terminate refuses what completed", STEERING, FINISHED, also=((BINDINGS, REFUSED),)),
+    "E17": held("terminate refuses what failed", STEERING, FINISHED),
+    "E18": held("terminate refuses what was terminated", STEERING, FINISHED),
+    "E19": held("restart of what completed", STEERING, FINISHED),
+    "E20": held("restart of what failed", STEERING, FINISHED),
+    "E21": held("restart of what was terminated", STEERING, FINISHED),
+    "E22": held("restart of what runs", STEERING, "test_e22_a_running_instance_can_be_restarted"),
+    "E23": held("restart of what is paused", STEERING, "test_e23_a_paused_instance_can_be_restarted"),
+    "E24": held("restart from a step", STEERING, "test_e24_restart_from_a_step_keeps_what_came_before"),
     "E25": held(
-        "a name shared by a sleep and a step", STEPS, "test_e25_restart_from_a_name_shared_with_a_sleep_means_the_step"
+        "a name shared by a sleep and a step",
+        STEERING,
+        "test_e25_restart_from_a_name_shared_with_a_sleep_means_the_step",
     ),
-    "E26": held("restart from no step", STEPS, "test_e26_restart_from_a_step_that_never_ran_is_refused"),
-    "E27": held("pause in a step", STEPS, "test_e27_b28_b29_pause_waits_for_the_step_and_resume_goes_on"),
-    "E28": held("pause in parallel steps", STEPS, "test_e28_pause_waits_for_all_parallel_steps"),
-    "E29": held("resume before the pause", STEPS, "test_e29_b30_resume_while_waiting_for_the_pause_takes_it_back"),
-    "E30": held("pause in a sleep", STEPS, "test_e30_a_pause_interrupts_a_sleep"),
-    "E31": held("pause in a wait", STEPS, "test_e31_a_pause_interrupts_a_wait"),
+    "E26": held("restart from no step", STEERING, "test_e26_restart_from_a_step_that_never_ran_is_refused"),
+    "E27": held("pause in a step", STEERING, "test_e27_b28_b29_pause_waits_for_the_step_and_resume_goes_on"),
+    "E28": held("pause in parallel steps", STEERING, "test_e28_pause_waits_for_all_parallel_steps"),
+    "E29": held("resume before the pause", STEERING, "test_e29_b30_resume_while_waiting_for_the_pause_takes_it_back"),
+    "E30": held("pause in a sleep", STEERING, "test_e30_a_pause_interrupts_a_sleep"),
+    "E31": held("pause in a wait", STEERING, "test_e31_a_pause_interrupts_a_wait"),
     "E32": held("a pause left behind", REPLAY, "test_e32_a_pause_asked_for_before_the_worker_left_is_settled"),
-    "E33": held("handlers in reverse", STEPS, "test_e33_e36_handlers_run_in_reverse_and_are_told_why"),
-    "E34": held("handlers of parallel steps", STEPS, "test_e34_of_parallel_steps_the_one_started_later_goes_first"),
-    "E35": held("a handler's configuration", STEPS, "test_e35_the_configuration_of_a_handler"),
-    "E36": held("what handlers are told", STEPS, "test_e33_e36_handlers_run_in_reverse_and_are_told_why"),
-    "E37": held("a failed step's handler", STEPS, "test_e37_a_failed_step_is_rolled_back_too"),
-    "E38": held("steps without handlers", STEPS, "test_e38_only_steps_with_handlers_are_rolled_back"),
-    "E39": held("a handler that fails", STEPS, "test_e39_a_handler_that_fails_stops_the_rest"),
-    "E40": held("terminate with rollback in a sleep", STEPS, ROLLED_BACK),
-    "E41": held("the same after a replay", STEPS, ROLLED_BACK),
-    "E42": held("a step in flight", STEPS, "test_e42_a_step_that_had_not_finished_is_rolled_back"),
-    "E43": held("a step out of reach", STEPS, "test_e43_a_step_that_replay_no_longer_reaches_fails_the_rollback"),
-    "E44": held("a caught failure", STEPS, "test_e44_a_failure_that_was_caught_is_rolled_back_on_termination"),
-    "E45": held("dynamic delays in handlers", STEPS, "test_e45_handlers_see_no_dynamic_delay"),
-    "E46": held("terminate with rollback while paused", STEPS, ROLLED_BACK),
-    "E47": held("no rollback on success", STEPS, "test_e47_no_rollback_on_success"),
+    "E33": held("handlers in reverse", ROLLBACK, "test_e33_e36_handlers_run_in_reverse_and_are_told_why"),
+    "E34": held("handlers of parallel steps", ROLLBACK, "test_e34_of_parallel_steps_the_one_started_later_goes_first"),
+    "E35": held("a handler's configuration", ROLLBACK, "test_e35_the_configuration_of_a_handler"),
+    "E36": held("what handlers are told", ROLLBACK, "test_e33_e36_handlers_run_in_reverse_and_are_told_why"),
+    "E37": held("a failed step's handler", ROLLBACK, "test_e37_a_failed_step_is_rolled_back_too"),
+    "E38": held("steps without handlers", ROLLBACK, "test_e38_only_steps_with_handlers_are_rolled_back"),
+    "E39": held("a handler that fails", ROLLBACK, "test_e39_a_handler_that_fails_stops_the_rest"),
+    "E40": held("terminate with rollback in a sleep", ROLLBACK, ROLLED_BACK),
+    "E41": held("the same after a replay", ROLLBACK, ROLLED_BACK),
+    "E42": held("a step in flight", ROLLBACK, "test_e42_a_step_that_had_not_finished_is_rolled_back"),
+    "E43": held("a step out of reach", ROLLBACK, "test_e43_a_step_that_replay_no_longer_reaches_fails_the_rollback"),
+    "E44": held("a caught failure", ROLLBACK, "test_e44_a_failure_that_was_caught_is_rolled_back_on_termination"),
+    "E45": held("dynamic delays in handlers", ROLLBACK, "test_e45_handlers_see_no_dynamic_delay"),
+    "E46": held("terminate with rollback while paused", ROLLBACK, ROLLED_BACK),
+    "E47": held("no rollback on success", ROLLBACK, "test_e47_no_rollback_on_success"),
     # --- validation ----------------------------------------------------------------------------------------------
     "V01": held("workflow names refused", NAMES, "test_v01_names_that_no_workflow_may_have"),
     "V02": held("workflow names taken", NAMES, "test_v02_names_that_workflows_may_have"),
@@ -220,18 +228,18 @@ CHECKLIST: dict[str, Held | Nothing] = {
     "D02": Nothing("the race with a signal: lost", "a race of a promise and an abort signal"),
     "D03": Nothing("the race with a signal: rejected", "a race of a promise and an abort signal"),
     "D04": Nothing("the race with a signal: over before", "a race of a promise and an abort signal"),
-    "D05": held("a synchronous delay function", STEPS, "test_e04_d05_d06_a_delay_function_is_asked_for_each_retry"),
-    "D06": held("an asynchronous delay function", STEPS, "test_e04_d05_d06_a_delay_function_is_asked_for_each_retry"),
+    "D05": held("a synchronous delay function", RETRIES, "test_e04_d05_d06_a_delay_function_is_asked_for_each_retry"),
+    "D06": held("an asynchronous delay function", RETRIES, "test_e04_d05_d06_a_delay_function_is_asked_for_each_retry"),
     "D07": held(
-        "one that never settles", STEPS, "test_d07_a_delay_function_that_never_settles_fails_after_five_seconds"
+        "one that never settles", RETRIES, "test_d07_a_delay_function_that_never_settles_fails_after_five_seconds"
     ),
     "D08": held(
         "one that throws",
-        STEPS,
+        RETRIES,
         "test_a_delay_function_that_fails_ends_the_step",
         "test_d07_d08_a_delay_function_that_failed_is_in_the_log",
     ),
-    "D09": held("one that rejects", STEPS, "test_a_delay_function_that_fails_ends_the_step"),
+    "D09": held("one that rejects", RETRIES, "test_a_delay_function_that_fails_ends_the_step"),
     "D10": held(
         "one that is cut off", ENGINE, "test_d10_after_a_delay_function_that_ended_its_sandbox_comes_the_default_delay"
     ),

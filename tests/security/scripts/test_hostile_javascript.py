@@ -10,9 +10,8 @@ from __future__ import annotations
 import pytest
 
 from tests.security.scripts.conftest import CANARY
-from tests.support.javascript import Run, Scripts
+from tests.support.javascript import ONCE, Run, Scripts
 
-ONCE = "{ retries: { limit: 0, delay: 0 } }"
 CPU = {"limits": {"cpu_ms": 300}}
 
 
