@@ -37,7 +37,7 @@ class AnswerBody:
 
 
 class _Body:
-    """A body whose fields are read one by one."""
+    """A body whose fields are read one by one; :meth:`check` raises what was wrong with them."""
 
     def __init__(self, body: bytes, *known: str) -> None:
         try:
@@ -46,9 +46,20 @@ class _Body:
             if error.message.startswith("the body: expected"):
                 raise problem("Expected type: 'object' for the body") from None
             raise
-        unknown = [name for name in self._decoded.value if name not in known]
+        self._known = known
+        self._problems: list[str] = []
+
+    def check(self) -> None:
+        """Raises :class:`InvalidRequest`."""
+        unknown = [name for name in self._decoded.value if name not in self._known]
         if unknown:
-            raise problem("Unrecognized fields: " + ", ".join(f"'{name[:100]}'" for name in unknown[:20]))
+            self.refuse("Unrecognized fields: " + ", ".join(f"'{name[:100]}'" for name in unknown[:20]))
+        if self._problems:
+            raise problem(*self._problems)
+
+    def refuse(self, message: str) -> None:
+        """What is wrong with a field, or with what it says."""
+        self._problems.append(message)
 
     def payload(self, name: str) -> str | None:
         raw = self._decoded.value.get(name)
@@ -59,28 +70,28 @@ class _Body:
         if raw is None:
             return None
         if not bytes(raw).startswith(b'"'):
-            raise problem(f"Expected type: 'string' for field '{name}', got: '{_type_of(raw)}'")
+            self.refuse(f"Expected type: 'string' for field '{name}', got: '{_type_of(raw)}'")
+            return None
         text = msgspec.json.decode(raw, type=str)
         if not self._decoded.as_sent(text):
-            raise problem(f"Field '{name}' must not hold half a surrogate pair")
+            self.refuse(f"Field '{name}' must not hold half a surrogate pair")
         return text
 
     def required(self, name: str) -> str:
-        text = self.text(name)
-        if text is None:
-            raise problem(f"Field '{name}' is required")
-        return text
+        if name not in self._decoded.value:
+            self.refuse(f"Field '{name}' is required")
+        return self.text(name) or ""
 
 
 def run_body(body: bytes) -> RunBody:
     """Raises :class:`InvalidRequest`; :class:`Refused` for a reserved transaction id."""
     given = _Body(body, "input", "transaction_id")
     transaction_id = given.text("transaction_id")
-    if transaction_id is not None:
-        if not TRANSACTION_ID.holds(transaction_id):
-            raise problem(f"Field 'transaction_id' must be {TRANSACTION_ID.rule}")
-        if transaction_id in RESERVED_TRANSACTION_IDS:
-            raise Refused(f"transaction_id '{transaction_id}' is reserved.")
+    if transaction_id is not None and not TRANSACTION_ID.holds(transaction_id):
+        given.refuse(f"Field 'transaction_id' must be {TRANSACTION_ID.rule}")
+    given.check()
+    if transaction_id in RESERVED_TRANSACTION_IDS:
+        raise Refused(f"transaction_id '{transaction_id}' is reserved.")
     wanted = given.payload("input")
     return RunBody(EMPTY if wanted is None else wanted, transaction_id)
 
@@ -88,24 +99,25 @@ def run_body(body: bytes) -> RunBody:
 def answer_body(body: bytes) -> AnswerBody:
     """Raises :class:`InvalidRequest`."""
     given = _Body(body, "transaction_id", "step_id", "response", "compensate_input", "action")
-    action = given.text("action")
-    phases = {phase.value: phase for phase in Phase}
+    transaction_id, step_id = given.required("transaction_id"), given.required("step_id")
+    action, phases = given.text("action"), {phase.value: phase for phase in Phase}
     phase = Phase.INVOKE if action is None else phases.get(action.lower())
     if phase is None:
-        expected = ", ".join(phases)
-        raise problem(f"Expected: '{expected}' for field 'action', but got: '{(action or '')[:100]}'")
+        given.refuse(f"Expected: '{', '.join(phases)}' for field 'action', but got: '{(action or '')[:100]}'")
+    given.check()
     return AnswerBody(
-        transaction_id=given.required("transaction_id"),
-        step_id=given.required("step_id"),
+        transaction_id=transaction_id,
+        step_id=step_id,
         response=given.payload("response"),
         compensate_input=given.payload("compensate_input"),
-        phase=phase,
+        phase=phase or Phase.INVOKE,
     )
 
 
 def text_fields(body: bytes, *names: str) -> dict[str, Any]:
     """Fields of a body that has these, whatever their types."""
     given = _Body(body, *names)
+    given.check()
     return {name: msgspec.json.decode(text) for name in names if (text := given.payload(name)) is not None}
 
 

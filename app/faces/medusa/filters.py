@@ -10,7 +10,7 @@ from datetime import datetime
 
 from app.errors import InvalidRequest
 from app.faces.medusa.fields import Fields, parse_fields
-from app.faces.medusa.query_strings import Node, parse, problem
+from app.faces.medusa.query_strings import Node, Problems, parse, problem
 from app.faces.medusa.states import FACETS, STATES
 from instances.listing import date_in
 from instances.search.query import (
@@ -77,26 +77,29 @@ class ListQuery:
 
 def list_query(query: bytes) -> ListQuery:
     """The query string of a list. Raises :class:`InvalidRequest`, naming the field and the rule."""
-    root = parse(query)
-    _require_known(root, (*_PLAIN, *FILTERS, "$and", "$or"))
-    limit = min(max(_number(root, "limit", LIMIT), 1), PAGE_MAX)
-    offset = _number(root, "offset", 0)
-    if offset < 0:
-        raise problem("Value for field 'offset' too small, expected at least: '0'")
-    by, descending = _order(_text(root, "order"))
-    fields = parse_fields(_text(root, "fields"))
-    parts = [*_Filter().of(root), *_search_text(_text(root, "q"))]
+    root, problems = parse(query), Problems()
+    limit = problems.of(_number, root, "limit", LIMIT)
+    offset = problems.of(_offset, root)
+    order = problems.of(_order, root)
+    fields = problems.of(_text, root, "fields")
+    sought = problems.of(_search_text, root)
+    with_deleted = problems.of(_switch, root, "with_deleted")
+    filters = problems.of(_Filter().of, root)
+    problems.of(_require_known, root, (*_PLAIN, *FILTERS, "$and", "$or"))
+    problems.check()
+    by, descending = order or (By.TRANSACTION, False)
+    picked = parse_fields(fields)
     wanted = Search(
-        where=Every(tuple(parts)),
-        with_deleted=_switch(root, "with_deleted"),
+        where=Every((*(filters or ()), *(sought or ()))),
+        with_deleted=with_deleted is True,
         by=by,
         descending=descending,
         ranks=_RANKS,
-        limit=limit,
-        offset=offset,
-        payloads=fields.has("context"),
+        limit=min(max(LIMIT if limit is None else limit, 1), PAGE_MAX),
+        offset=offset or 0,
+        payloads=picked.has("context"),
     )
-    return ListQuery(wanted, fields)
+    return ListQuery(wanted, picked)
 
 
 def fields_query(query: bytes) -> Fields:
@@ -115,18 +118,18 @@ def _require_known(root: Node, known: tuple[str, ...]) -> None:
 # --- plain parameters --------------------------------------------------------------------------------------------
 
 
-def _text(root: Node, name: str) -> str | None:
+def _text(root: Node, name: str, expected: str = "string") -> str | None:
     node = root.inside.get(name)
     if node is None:
         return None
     if node.inside or len(node.texts) != 1:
-        raise _wrong_type("string", name, _kind(node))
+        raise _wrong_type(expected, name, _kind(node))
     return node.texts[0]
 
 
 def _number(root: Node, name: str, default: int) -> int:
     """A number, of which the beginning counts, as in JavaScript."""
-    text = _text(root, name)
+    text = _text(root, name, "number")
     if text is None:
         return default
     match = _INTEGER.match(text)
@@ -135,15 +138,23 @@ def _number(root: Node, name: str, default: int) -> int:
     return int(match[1])
 
 
+def _offset(root: Node) -> int:
+    offset = _number(root, "offset", 0)
+    if offset < 0:
+        raise problem("Value for field 'offset' too small, expected at least: '0'")
+    return offset
+
+
 def _switch(root: Node, name: str) -> bool:
-    text = _text(root, name)
+    text = _text(root, name, "boolean")
     if text not in (None, "true", "false"):
         raise _wrong_type("boolean", name, "string")
     return text == "true"
 
 
-def _order(text: str | None) -> tuple[By, bool]:
+def _order(root: Node) -> tuple[By, bool]:
     """By workflow, transaction and run when nothing else is said."""
+    text = _text(root, "order")
     if not text:
         return By.TRANSACTION, False
     by = _ORDERS.get(text.removeprefix("-"))
@@ -152,8 +163,9 @@ def _order(text: str | None) -> tuple[By, bool]:
     return by, text.startswith("-")
 
 
-def _search_text(text: str | None) -> list[Predicate]:
+def _search_text(root: Node) -> list[Predicate]:
     """`q`: in the transaction's id, the workflow's, or the state; or the run's id, whole."""
+    text = _text(root, "q")
     if not text:
         return []
     parts: list[Predicate] = [

@@ -7,10 +7,15 @@ percent-encoded. The order of the query string is kept.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 from urllib.parse import unquote_plus
 
 from app.errors import InvalidRequest, Problem
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PARAMETERS_MAX = 1_000
 DEPTH_MAX = 10
@@ -80,6 +85,26 @@ def _parts(name: str) -> list[str]:
     if len(parts) > DEPTH_MAX:
         raise problem(f"Names may be nested {DEPTH_MAX} deep: '{name[:100]}'")
     return parts
+
+
+class Problems:
+    """What is wrong with the parts of a request, all of which are looked at."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+
+    def of(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What a part says; None when it is refused."""
+        try:
+            return read(*args, **kwargs)
+        except InvalidRequest as error:
+            self._found += error.problems or [Problem(error.message)]
+            return None
+
+    def check(self) -> None:
+        """Raises :class:`InvalidRequest`."""
+        if self._found:
+            raise InvalidRequest(self._found[0].message, problems=self._found)
 
 
 def problem(*messages: str) -> InvalidRequest:

@@ -201,6 +201,13 @@ async def test_deleted_executions_are_shown_on_demand(medusa: Medusa) -> None:
         ("GET", f"{BASE}/wf_exec_01890A5DAC96774BBCCEB30209?limit=1", "Invalid request: Unrecognized fields: 'limit'"),
         ("GET", f"{BASE}/flow/o-1?x=1", "Invalid request: Unrecognized fields: 'x'"),
         ("GET", f"{BASE}?offset=99999999", "Invalid request: offset must be a whole number from 0 to 100000"),
+        (
+            "GET",
+            f"{BASE}?foo=1&limit=1&limit=2&offset=-1&order=x&state=y",  # three problems are told
+            "Invalid request: Expected type: 'number' for field 'limit', got: 'array'; "
+            "Value for field 'offset' too small, expected at least: '0'; Expected: "
+            "'id, workflow_id, transaction_id, state, created_at, updated_at' for field 'order', but got: 'x'",
+        ),
     ],
 )
 async def test_bad_queries_name_the_field(medusa: Medusa, method: str, path: str, message: str) -> None:

@@ -327,6 +327,12 @@ async def test_a_script_that_fails(medusa: Medusa) -> None:
             "Invalid request: Expected type: 'string' for field 'transaction_id', got: 'number'",
         ),
         (
+            '{"transaction_id":null,"x":1}',
+            "invalid_data",
+            "Invalid request: Expected type: 'string' for field 'transaction_id', got: 'null'; "
+            "Unrecognized fields: 'x'",
+        ),
+        (
             '{"transaction_id":""}',
             "invalid_data",
             "Invalid request: Field 'transaction_id' must be a text of 1 to 255 characters: no control characters",

@@ -91,6 +91,13 @@ async def test_what_cannot_be_answered(medusa: Medusa) -> None:
             "Invalid request: Expected: 'invoke, compensate' for field 'action', but got: 'undo'",
         ),
         (SHIP | {"x": 1}, "flow", 400, "Invalid request: Unrecognized fields: 'x'"),
+        (
+            {"action": "undo", "x": 1},
+            "flow",
+            400,
+            "Invalid request: Field 'transaction_id' is required; Field 'step_id' is required; "
+            "Expected: 'invoke, compensate' for field 'action', but got: 'undo'",
+        ),
     ):
         answer = await medusa.answer(workflow, "success", **body)
         assert (answer.status_code, answer.json()["message"]) == (status, message)

@@ -137,7 +137,7 @@ def test_orders(query: str, by: By, descending: bool) -> None:
         ("created_at[$like]=2", "Unrecognized fields: 'created_at.$like'"),
         ("id[$gt]=2", "Unrecognized fields: 'id.$gt'"),
         ("limit=x", "Expected type: 'number' for field 'limit', got: 'NaN'"),
-        ("limit=1&limit=2", "Expected type: 'string' for field 'limit', got: 'array'"),
+        ("limit=1&limit=2", "Expected type: 'number' for field 'limit', got: 'array'"),
         ("offset=-1", "Value for field 'offset' too small, expected at least: '0'"),
         ("with_deleted=yes", "Expected type: 'boolean' for field 'with_deleted', got: 'string'"),
         ("state=over", f"Expected: '{', '.join(STATES)}' for field 'state', but got: 'over'"),
