@@ -13,16 +13,14 @@ from typing import Any
 
 from versions.document.model import Document, Node
 from versions.document.types import condition_of
+from versions.drawing import DEFAULT_EVENT_TIMEOUT, GRAPH_VERSION, Drawn
 
-GRAPH_VERSION = 1
 CLASS_NAME = "Document"
 """What a document-born workflow shows as its class."""
 MAX_NESTING = 12
 """Groups within groups; what would nest deeper is drawn in layers."""
 _NO_LIMIT = "no limit"
 _SHAPE_DEPTH = 8
-
-Drawn = dict[str, Any]
 
 
 def document_graph(document: Document) -> dict[str, Any]:
@@ -258,7 +256,7 @@ def _awaiting(event: str, timeout: Any) -> Drawn:
     timeout = _NO_LIMIT if timeout is None and event.startswith("step:") else timeout
     return {
         "type": "step_wait_for_event",
-        "options": {"event_type": event, "timeout": "24 hours" if timeout is None else timeout},
+        "options": {"event_type": event, "timeout": DEFAULT_EVENT_TIMEOUT if timeout is None else timeout},
     }
 
 
