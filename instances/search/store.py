@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
+from instances.lifecycle import Status
 from instances.projections.entries import Entry
 from instances.projections.instance_view import InstanceFacts
 from instances.search.conditions import COLUMNS, NEEDED, Conditions, HeldBack, Parameters, facet_column, written
@@ -335,7 +336,7 @@ def _unfinished_by_start(statement: Statement, need: int) -> list[str]:
 # {facet}: the facet's number; {payloads}: whether payloads are read.
 _ROWS = """
 select w.handle, w.no as workflow_no, w.display_name, w.workspace_id, i.workflow_key, i.key, i.instance_id,
-  i.version_key, i.no, i.transaction_id,
+  i.version_key, i.no, i.transaction_id, i.success_retention_ms, i.error_retention_ms,
   i.triggered_by, i.parent_key, i.trigger_source, i.trigger_detail, i.created_at, i.ended_at, i.deleted_at, i.dry_run,
   i.origin_key, {facet} as facet, coalesce(l.started_at, i.started_at) as started_at,
   {modified} as modified_at, coalesce(l.run, i.run) as run, coalesce(l.live_from, i.live_from) as live_from,
@@ -380,6 +381,8 @@ class Row:
     dry_run: bool = False
     origin_key: UUID | None = None
     workflow_no: int = 0
+    retention_ms: int | None = None
+    """How long it is kept behind its end: an end that is not there yet is taken for a good one."""
 
 
 async def rows(
@@ -411,6 +414,7 @@ def _row(row: Any) -> Row:
         row["dry_run"] is True,
         row["origin_key"],
         row["workflow_no"],
+        row["error_retention_ms" if facet.status is Status.ERRORED else "success_retention_ms"],
     )
 
 

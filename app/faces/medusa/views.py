@@ -37,8 +37,6 @@ def view(shown: Shown, fields: Fields, parent: ParentStep | None) -> dict[str, A
         whole["execution"] = _flow(shown, of_child(parent))
     if fields.has("context"):
         whole["context"] = context(shown.execution)
-    if fields.has("retention_time"):
-        whole["retention_time"] = _retention(shown.execution.document)
     return fields.pick(whole)
 
 
@@ -49,7 +47,7 @@ def plain_view(row: Row, fields: Fields) -> dict[str, Any]:
 
 def needs_journal(fields: Fields) -> bool:
     """Whether any of that is wanted."""
-    return any(fields.has(name) for name in ("execution", "context", "retention_time"))
+    return any(fields.has(name) for name in ("execution", "context"))
 
 
 def _plain(row: Row, fields: Fields) -> dict[str, Any]:
@@ -67,6 +65,8 @@ def _plain(row: Row, fields: Fields) -> dict[str, Any]:
     }
     if fields.has("run_id"):
         told["run_id"] = ulid_text(facts.key)
+    if fields.has("retention_time"):
+        told["retention_time"] = None if row.retention_ms is None else seconds(row.retention_ms)
     return told
 
 
@@ -154,10 +154,6 @@ def _schedule(trigger: Trigger) -> dict[str, Any]:
     if trigger.max_runs is not None:
         told["numberOfExecutions"] = trigger.max_runs
     return told
-
-
-def _retention(document: Document | None) -> float | None:
-    return None if document is None or document.retention is None else seconds(document.retention)
 
 
 # --- the context -------------------------------------------------------------------------------------------------

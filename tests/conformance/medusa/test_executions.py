@@ -295,6 +295,20 @@ async def test_scopes(medusa: Medusa) -> None:
         assert (await reads.get(f"{BASE}/flow/o-1")).status_code == 200
 
 
+async def test_how_long_an_execution_is_kept(medusa: Medusa) -> None:
+    """Its own say, else its workflow's, else the account's; in seconds, by how it ended."""
+    await medusa.face.deploy("flow", ONE, retention="90 minutes")
+    await medusa.face.deploy("fails", [{"id": "f", "type": "fail"}])
+    own = {"instance_id": "own", "instance_retention": {"success_retention": 500, "error_retention": 1000}}
+    for name in ("flow", "fails"):
+        assert (await medusa.face.cloud.post(f"/workflows/{name}/instances", json=own)).status_code == 200
+        await medusa.run(name, "t")
+        await medusa.until(name, "own", "done", "reverted")
+    listed = await medusa.list("fields=retention_time,transaction_id,workflow_id")
+    told = {(one["workflow_id"], one["transaction_id"]): one["retention_time"] for one in listed["workflow_executions"]}
+    assert told == {("flow", "own"): 0.5, ("flow", "t"): 5400, ("fails", "own"): 1, ("fails", "t"): 2_592_000}
+
+
 async def test_a_child_names_the_step_that_waits_for_it(medusa: Medusa) -> None:
     """By Medusa's key of the step: workflow, transaction, step, half; and the item, of a step that runs per item."""
     start = {"type": "workflow", "config": {"workflow": "child", "input": {}}}
