@@ -9,19 +9,22 @@ from urllib.parse import quote
 from instances.runtimes.protocol import StepKey
 
 
-def completes(name: str, *, compensation: bool = False) -> str:
-    """Completes the step `name`, or its compensation, with the payload as output."""
-    return f"step:{name}:compensate" if compensation else f"step:{name}"
+def completes(name: str, count: int = 1, *, compensation: bool = False) -> str:
+    """Completes run `count` of the step `name`, or its compensation, with the payload as output.
+
+    Of a step that runs several times, the type without a count is the first's; any other that waits takes it, too.
+    """
+    return _about("step", name, count, compensation)
 
 
-def fails(name: str, *, compensation: bool = False) -> str:
-    """Fails an attempt of the step `name`, or of its compensation; the payload says what went wrong."""
-    return f"step-failed:{name}:compensate" if compensation else f"step-failed:{name}"
+def fails(name: str, count: int = 1, *, compensation: bool = False) -> str:
+    """Fails an attempt of run `count` of the step, or of its compensation; the payload says what went wrong."""
+    return _about("step-failed", name, count, compensation)
 
 
-def gives_input(name: str) -> str:
-    """What the compensation of the step `name` is to get; stored before what completes it."""
-    return f"step-input:{name}"
+def gives_input(completes: str) -> str:
+    """What the compensation of a step is to get; stored before the fact of type `completes`, which completes it."""
+    return completes.replace("step:", "step-input:", 1)
 
 
 def fails_wait(key: StepKey) -> str:
@@ -37,6 +40,10 @@ def is_failure(type: str) -> bool:
 def retries(key: StepKey) -> str:
     """Has a step tried again: now, if it waits for that, else once more although it failed."""
     return f"retry:{_plain(key)}"
+
+
+def _about(what: str, name: str, count: int, compensation: bool) -> str:
+    return ":".join([what, name, *([str(count)] if count > 1 else []), *(["compensate"] if compensation else [])])
 
 
 def _plain(key: StepKey) -> str:

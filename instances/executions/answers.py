@@ -56,9 +56,23 @@ def waiting_step(history: History, nodes: Collection[str], name: str, count: int
         raise WrongPhase(f'the step "{name}" is not in the phase "{phase.value}"')
     step = undo or forward
     assert step is not None
-    if history.end is not None or not (step.outside or (step.open and step.family is StepKind.WAIT)):
+    if history.end is not None or not _waits(step):
         raise StepNotWaiting(f'the step "{name}" does not wait to be completed: it is {step.state.value}')
     return step
+
+
+def first_waiting(entries: Iterable[Entry], history: History, run: int, name: str, phase: Phase) -> int:
+    """The count of the run of a step that its name means: the first that waits and has no answer, else that waits."""
+    back = phase is Phase.COMPENSATE
+    steps = [step for step in history.steps.values() if step.name == name and _waits(step)]
+    waiting = sorted((s for s in steps if (s.family is StepKind.ROLLBACK) == back), key=lambda step: step.count)
+    answered = {entry.payload for entry in entries if entry.kind == Kind.EVENT_RECEIVED}
+    unanswered = (step for step in waiting if _answer(step, run, []).dedupe not in answered)
+    return next((step.count for step in (*unanswered, *waiting)), 1)
+
+
+def _waits(step: StepRun) -> bool:
+    return step.outside or (step.open and step.family is StepKind.WAIT)
 
 
 def success(step: StepRun, run: int, response: str | None, compensate_input: str | None) -> StepAnswer:
@@ -67,9 +81,10 @@ def success(step: StepRun, run: int, response: str | None, compensate_input: str
         assert step.event_type is not None
         return _answer(step, run, [(step.event_type, response)])
     undo = step.family is StepKind.ROLLBACK
-    facts = [(completes(step.name, compensation=undo), response)]
+    type = completes(step.name, step.count, compensation=undo)
+    facts = [(type, response)]
     if compensate_input is not None and not undo:
-        facts.insert(0, (gives_input(step.name), compensate_input))
+        facts.insert(0, (gives_input(type), compensate_input))
     return _answer(step, run, facts)
 
 
@@ -82,7 +97,7 @@ def failure(step: StepRun, run: int, response: str | None, compensate_input: str
         told["compensate_input"] = loads(compensate_input)
     payload = json.dumps(told, separators=(",", ":"))
     undo = step.family is StepKind.ROLLBACK
-    type = fails_wait(step.key) if step.family is StepKind.WAIT else fails(step.name, compensation=undo)
+    type = fails_wait(step.key) if step.family is StepKind.WAIT else fails(step.name, step.count, compensation=undo)
     return _answer(step, run, [(type, payload)])
 
 

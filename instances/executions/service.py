@@ -270,13 +270,14 @@ class Executions:
         step: str,
         response: str | None,
         *,
-        count: int = 1,
+        count: int | None = 1,
         compensate_input: str | None = None,
         phase: Phase = Phase.INVOKE,
     ) -> None:
         """Complete a step that waits for that now, or for an event, which is then `response`. Back when it is durable.
 
-        `step` is the plain name, payloads are JSON text. Raises :class:`StepNotFound`, :class:`WrongPhase`,
+        `step` is the plain name, payloads are JSON text. `count` None: of several runs of the step the first that waits
+        and has no answer yet. Raises :class:`StepNotFound`, :class:`WrongPhase`,
         :class:`StepNotWaiting` (with its state; :class:`StepAnsweredBefore` when its run has not read the answer),
         :class:`StepAnswered` (somebody else was faster), :class:`TooManyEvents`, `PayloadTooLarge`. A second answer is
         refused, never taken for the next wait.
@@ -292,7 +293,7 @@ class Executions:
         step: str,
         response: str | None,
         *,
-        count: int = 1,
+        count: int | None = 1,
         compensate_input: str | None = None,
         phase: Phase = Phase.INVOKE,
     ) -> None:
@@ -304,7 +305,7 @@ class Executions:
         await self._answer(caller, waiting, answer)
 
     async def _waiting(
-        self, caller: Caller, key: UUID, step: str, count: int, phase: Phase, *payloads: str | None
+        self, caller: Caller, key: UUID, step: str, count: int | None, phase: Phase, *payloads: str | None
     ) -> _Waiting:
         caller.require(WRITE)
         limits = await self._tenants.limits(caller.account_id)
@@ -318,7 +319,10 @@ class Executions:
             raise InstanceNotFound()
         document = execution.document
         nodes: set[str] = set() if document is None else {node.id for node in document.nodes}
-        found = answers.waiting_step(fold(record.entries), nodes, step, count, phase)
+        history = fold(record.entries)
+        if count is None:
+            count = answers.first_waiting(record.entries, history, execution.run, step, phase)
+        found = answers.waiting_step(history, nodes, step, count, phase)
         return _Waiting(execution, found, record.entries)
 
     async def _answer(self, caller: Caller, waiting: _Waiting, answer: StepAnswer) -> None:

@@ -25,8 +25,6 @@ from instances.executions.answers import Phase
 from instances.executions.waiting import Until
 from instances.projections.execution import Execution
 from instances.projections.execution_steps import ExecutionStep
-from instances.projections.steps import StepRun
-from instances.runtimes.protocol import StepKind
 from instances.search.query import Facet
 from instances.service import InstanceService
 from tenants.auth import Caller
@@ -150,7 +148,7 @@ async def _answer(
     row = await find_transaction(instances, caller, workflow, asked.transaction_id)
     execution = (await instances.reader.of(caller, row)).execution
     step = find_step(execution, asked.step_id)
-    name, count = _meant(execution, step, asked.phase)
+    name, count = _meant(step)
     give = instances.executions.complete_step if success else instances.executions.fail_step
     try:
         await give(
@@ -170,25 +168,11 @@ async def _answer(
     return {"success": True}
 
 
-def _meant(execution: Execution, step: ExecutionStep, phase: Phase) -> tuple[str, int]:
-    """Name and number of the run of a step an answer is for: of several, the first that waits."""
+def _meant(step: ExecutionStep) -> tuple[str, int | None]:
+    """Name and number of the run of a step an answer is for; None: of several, the first that waits for one."""
     if step.key is None:
         return step.id, 1
-    waiting = [
-        run
-        for run in execution.history.steps.values()
-        if run.name == step.key.name
-        and (run.family is StepKind.ROLLBACK) == (phase is Phase.COMPENSATE)
-        and _waits(run)
-    ]
-    own = next((run for run in waiting if run.count == step.key.count), None)
-    if own is None and step.node is not None and waiting:
-        own = waiting[0]
-    return step.key.name, step.key.count if own is None else own.count
-
-
-def _waits(run: StepRun) -> bool:
-    return run.outside or (run.open and run.family is StepKind.WAIT)
+    return step.key.name, step.key.count if step.node is None else None
 
 
 def _not_waiting(execution: Execution, asked: AnswerBody, success: bool, error: StepNotWaiting) -> Refused:

@@ -51,7 +51,7 @@ async def retry(instances: InstanceService, caller: Caller, id: str) -> Task:
 async def complete(instances: InstanceService, caller: Caller, id: str, output: str | None) -> Task:
     """Complete a task that waits for that, or for an event, with JSON text; the task as it is then."""
     shown, step = await find(instances, caller, id)
-    name, count = _named(step)
+    name, count = _answered(step)
     await instances.executions.complete_step(caller, shown.row.facts.key, name, output, count=count)
     return await find(instances, caller, id)
 
@@ -59,9 +59,15 @@ async def complete(instances: InstanceService, caller: Caller, id: str, output: 
 async def fail(instances: InstanceService, caller: Caller, id: str, error: str | None) -> Task:
     """Fail the attempt of a task that waits to be completed, or the wait for an event; the task as it is then."""
     shown, step = await find(instances, caller, id)
-    name, count = _named(step)
+    name, count = _answered(step)
     await instances.executions.fail_step(caller, shown.row.facts.key, name, error, count=count)
     return await find(instances, caller, id)
+
+
+def _answered(step: ExecutionStep) -> tuple[str, int | None]:
+    """The step an answer is for. A task that runs once per item: of its runs the first that waits for one."""
+    name, count = _named(step)
+    return name, count if step.node is None else None
 
 
 def _named(step: ExecutionStep) -> tuple[str, int]:

@@ -78,7 +78,12 @@ class Step:
         return self.outside_types if self.state is StepState.OUTSIDE else ()
 
     @property
-    def outside_types(self) -> tuple[str, str]:
-        """Types of the facts that complete it from outside, and that fail it."""
-        name, back = self.do.key.name, self.compensates
-        return completes(name, compensation=back), fails(name, compensation=back)
+    def outside_types(self) -> tuple[str, ...]:
+        """Types of the facts that complete it from outside, and that fail it: by its name, then by its name and count,
+        which are for this one of several runs and go first.
+        """
+        name, count, back = self.do.key.name, self.do.key.count, self.compensates
+        by_name = completes(name, compensation=back), fails(name, compensation=back)
+        if count == 1:
+            return by_name
+        return *by_name, completes(name, count, compensation=back), fails(name, count, compensation=back)

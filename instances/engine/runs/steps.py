@@ -278,15 +278,15 @@ class Steps:
 
     def awaited(self) -> list[str]:
         """Types of the outside facts that steps wait for."""
-        return [type for step in self._open for type in step.awaits]
+        return list(dict.fromkeys(type for step in self._open for type in step.awaits))
 
     def match(self) -> None:
         """Give unread facts to the steps that wait for them."""
         if self._failed and self._control.final is None and not self._control.rolling_back:
             self._match_failed()
         for step in self._open:
-            types = step.awaits
-            if types and (fact := self._state.inbox.take(types)) is not None:
+            fact = self._state.inbox.take(step.awaits[2:]) or self._state.inbox.take(step.awaits[:2])
+            if fact is not None:
                 self._work.consume(fact)
                 self._receive(step, fact)
 
@@ -301,7 +301,7 @@ class Steps:
             outcome = failure_from_outside(fact.payload)
         else:
             outcome = fact.payload
-            given = self._state.inbox.take((gives_input(step.do.key.name),))
+            given = self._state.inbox.take((gives_input(fact.type),))
             if given is not None:
                 self._work.consume(given)
                 step.compensate_input = given.payload

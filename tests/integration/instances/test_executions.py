@@ -329,3 +329,58 @@ async def test_steps_that_cannot_be_answered(desk: Desk) -> None:
     await desk.executions.cancel(caller, key)
     with pytest.raises(StepNotWaiting):
         await desk.executions.complete_step(caller, key, "e", "1")
+
+
+# --- one answer per item of a list -------------------------------------------------------------------------------
+
+EACH = {"id": "x", "type": "external", "for_each": "{{ trigger.items }}", "timeout": "2 minutes"}
+
+
+async def asked_for_each(desk: Desk, **document: Any) -> UUID:
+    """An instance that waits for three answers, and is paused, so that it reads none."""
+    key = await desk.run([EACH], wanted=Wanted(input='{"items":[1,2,3]}'), **document)
+    await desk.until(key, Status.WAITING)
+    await desk.executions.pause(desk.world.caller, key)
+    return key
+
+
+async def test_answers_by_name_are_for_the_items_in_their_order(desk: Desk) -> None:
+    """For the first that waits and has none yet, whether or not the run has read those before."""
+    key = await asked_for_each(desk)
+    for answer in ("1", "2", "3"):
+        await desk.executions.complete_step(desk.world.caller, key, "x", answer, count=None)
+    with pytest.raises(StepAnsweredBefore):
+        await desk.executions.complete_step(desk.world.caller, key, "x", "4", count=None)
+    await desk.executions.resume(desk.world.caller, key)
+    row = await desk.until(key, Status.COMPLETE)
+    assert row["output"] == "[1,2,3]"
+
+
+async def test_an_answer_for_an_item_is_for_no_other(desk: Desk) -> None:
+    key = await asked_for_each(desk)
+    answers = {3: ('"third"', '"undo third"'), 2: ('"second"', None), 1: ('"first"', '"undo first"')}
+    for count, (answer, undo) in answers.items():
+        await desk.executions.complete_step(desk.world.caller, key, "x", answer, count=count, compensate_input=undo)
+        with pytest.raises(StepAnsweredBefore):
+            await desk.executions.complete_step(desk.world.caller, key, "x", "0", count=count)
+    await desk.executions.resume(desk.world.caller, key)
+    row = await desk.until(key, Status.COMPLETE)
+    assert json.loads(row["output"]) == ["first", "second", "third"]
+    query = "select count, payload from journal where key = $1 and kind = $2 order by count"
+    rows = await desk.world.admin.fetch(query, key, int(Kind.COMPENSATE_INPUT))
+    assert [tuple(row) for row in rows] == [(1, '"undo first"'), (3, '"undo third"')]
+
+
+async def test_events_by_name_are_for_the_items_in_their_order(desk: Desk) -> None:
+    """But for those that have an answer of their own."""
+    key = await asked_for_each(desk)
+    for answer in ("1", "3"):
+        assert await desk.instances.tell(desk.world.caller, await handle_of(desk, key), str(key), "step:x", answer)
+    await desk.executions.complete_step(desk.world.caller, key, "x", "2", count=2)
+    await desk.executions.resume(desk.world.caller, key)
+    assert (await desk.until(key, Status.COMPLETE))["output"] == "[1,2,3]"
+
+
+async def handle_of(desk: Desk, key: UUID) -> str:
+    query = "select handle from instance join workflow using (account_id, workflow_key) where key = $1"
+    return await desk.world.admin.fetchval(query, key)
