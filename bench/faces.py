@@ -15,27 +15,45 @@ ROUNDS = 40
 """How often each list is asked for."""
 METRICS_OVER = 100_000
 """Executions in the window of the metrics."""
+BIG, SMALL = WORKFLOWS[0], WORKFLOWS[-1]
+_OF_BIG = f"/api/workspaces/default/workflows/{BIG}"
 
 
-def lists(sample: Sequence[tuple[UUID, str]]) -> dict[str, list[str]]:
-    """Paths of lists of 100, by face: all, and filtered by workflow, status, id and transaction where it can."""
+def lists(sample: Sequence[tuple[UUID, str]], newest: datetime) -> dict[str, list[str]]:
+    """Paths of lists of 100, by face: all, and filtered by workflow, status, id, transaction and start where it can.
+
+    `newest`: when the newest instance started.
+    """
     key = str(sample[0][0])
-    big, small = WORKFLOWS[0], WORKFLOWS[-1]
-    jobsprint = [f"workflowId={name}" for name in (big, small)]
-    jobsprint += [f"status={status}" for status in ("running", "success", "error", "cancelled")]
-    medusa = [f"workflow_id={name}" for name in (big, small)]
-    medusa += [f"state={state}" for state in ("invoking", "done", "failed")]
+    jobsprint = [f"workflowId={name}" for name in (BIG, SMALL)]
+    jobsprint += [f"status={status}" for status in ("pending", "running", "success", "error", "cancelled")]
+    jobsprint += [_since(newest, hours, "fromDate", "toDate") for hours in (1, 24)]
+    medusa = [f"workflow_id={name}" for name in (BIG, SMALL)]
+    medusa += [f"state={state}" for state in ("invoking", "done", "failed", "reverted")]
     medusa += [f"id={key}", f"transaction_id={key}"]
     medusa += ["&".join(f"{field}[]={one}" for one, _ in sample[:100]) for field in ("id", "transaction_id")]
-    orchestration = [f"workflowDefinitionId={name}" for name in (big, small)]
+    orchestration = [f"workflowDefinitionId={name}" for name in (BIG, SMALL)]
     orchestration += [f"status={status}" for status in ("RUNNING", "WAITING", "COMPLETED", "FAILED", "CANCELLED")]
-    workspaces = [f"status={status}" for status in ("RUNNING", "COMPLETED", "FAILED")]
+    workspaces = [f"status={status}" for status in ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")]
+    workspaces += [f"sortBy=startedAt&sortOrder={order}&status=RUNNING" for order in ("asc", "desc")]
+    workspaces += [_since(newest, hours, "from", "to") for hours in (1, 24)]
     return {
         "jobsprint": _asked("/v1/executions", [*jobsprint, f"{jobsprint[0]}&status=error"]),
         "medusa": _asked("/admin/workflows-executions", [*medusa, f"{medusa[0]}&state=failed"]),
         "orchestration": _asked("/api/executions", [*orchestration, f"{orchestration[0]}&status=FAILED"]),
-        "workspaces": _asked(f"/api/workspaces/default/workflows/{big}/history", workspaces),
+        "workspaces": _asked(f"{_OF_BIG}/history", workspaces),
     }
+
+
+def statistics(newest: datetime) -> list[str]:
+    """Paths of lists that come with numbers of half a million: of all of them, of a day's, of the week's."""
+    asked = [f"status=RUNNING&{_since(newest, hours, 'from', 'to')}" for hours in (24, 24 * 7)]
+    return _asked(f"{_OF_BIG}/executions", ["status=RUNNING", *asked])
+
+
+def _since(newest: datetime, hours: int, begin: str, end: str) -> str:
+    """The last hours, as parameters of these names."""
+    return f"{begin}={_written(newest - timedelta(hours=hours))}&{end}={_written(newest)}"
 
 
 def _asked(path: str, filters: Sequence[str]) -> list[str]:
@@ -44,26 +62,34 @@ def _asked(path: str, filters: Sequence[str]) -> list[str]:
 
 async def measure_lists(platform: Platform, sample: Sequence[tuple[UUID, str]]) -> dict[str, float]:
     """The slowest list of each face and of all, by p95; on standard error the slowest by path."""
-    figures: dict[str, float] = {}
-    for face, paths in lists(sample).items():
-        taken = await platform.load("read", "", ROUNDS, paths=paths)
-        for path in sorted(paths, key=lambda path: -taken[path])[:3]:
-            print(f"  {taken[path]:6.1f} ms  {path[:100]}", file=sys.stderr, flush=True)
-        figures[f"{face}_p95"] = max(taken.values())
+    newest = await _newest(platform)
+    figures = {f"{face}_p95": await _slowest(platform, paths) for face, paths in lists(sample, newest).items()}
     return {"p95": max(figures.values()), **figures}
 
 
-async def measure_metrics(platform: Platform) -> dict[str, float]:
-    """Metrics of the JobSprint face over a window of 100,000 executions, in hours."""
-    until = datetime.now(UTC)
+async def _slowest(platform: Platform, paths: Sequence[str]) -> float:
+    """The highest p95 of these paths."""
+    taken = await platform.load("read", "", ROUNDS, paths=paths)
+    for path in sorted(paths, key=lambda path: -taken[path])[:3]:
+        print(f"  {taken[path]:6.1f} ms  {path[:120]}", file=sys.stderr, flush=True)
+    return max(taken.values())
+
+
+async def _newest(platform: Platform) -> datetime:
     newest = await platform.admin.fetchval("select max(started_at) from instance")
-    if isinstance(newest, datetime):
-        until = newest
+    return newest if isinstance(newest, datetime) else datetime.now(UTC)
+
+
+async def measure_metrics(platform: Platform) -> dict[str, float]:
+    """Metrics of the JobSprint face over a window of 100,000 executions, in hours; and the numbers of a workflow with
+    half a million that the workspaces face gives along with its list.
+    """
+    until = await _newest(platform)
     since = until - timedelta(seconds=METRICS_OVER * SECONDS_APART)
     times = f"fromDate={_written(since)}&toDate={_written(until)}"
     path = f"/v1/executions/metrics?granularity=hour&{times}"
-    taken = await platform.load("read", "", ROUNDS, paths=[path])
-    return {"p95": taken[path]}
+    metrics = await _slowest(platform, [path])
+    return {"p95": metrics, "statistics_p95": await _slowest(platform, statistics(until))}
 
 
 def _written(moment: datetime) -> str:

@@ -20,6 +20,7 @@ SHOWN = {
     "p50": "p50 ms",
     "p95": "p95 ms",
     "max": "max ms",
+    "statistics_p95": "p95 ms of statistics",
     "cpu_ms": "CPU ms/instance",
     "cpu_us": "CPU µs/call",
     "rows_per_second": "journal rows/s",

@@ -28,13 +28,22 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", action="append", choices=list(MEASUREMENTS), help="measure this; may be repeated")
+    parser.add_argument(
+        "--only", action="extend", type=_names, metavar="NAME,…", help=f"measure these of {', '.join(MEASUREMENTS)}"
+    )
     parser.add_argument("--quick", action="store_true", help="less of everything, one round: a look, not a result")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the medians are reported (default 3)")
     parser.add_argument("--api-processes", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
     return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in MEASUREMENTS]:
+        raise argparse.ArgumentTypeError(f"there is no measurement {', '.join(unknown)}")
+    return names
 
 
 async def _measure(options: argparse.Namespace) -> None:

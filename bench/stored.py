@@ -57,10 +57,11 @@ insert into journal (account_id, key, seq, run, kind, name, count, attempt, at, 
 select m.account_id, c.new_key, m.seq, m.run, m.kind, m.name, m.count, m.attempt, m.at - model_at + c.at, m.payload
 from copied c join journal m on m.key = c.model where c.g > $1 order by c.g, m.seq"""
 COUNTERS = """
-insert into counter (account_id, workflow_key, slot, status, n)
-select i.account_id, i.workflow_key, 1, i.status, count(*) from copied c join instance i on i.key = c.new_key
-where i.status >= 6 group by 1, 2, 4
-on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n"""
+insert into counter (account_id, workflow_key, slot, status, n, us)
+select i.account_id, i.workflow_key, 1, i.status, count(*), sum(took_us(i.started_at, i.ended_at))
+from copied c join instance i on i.key = c.new_key where i.status >= 6 group by 1, 2, 4
+on conflict (account_id, workflow_key, status, slot) do update
+set n = counter.n + excluded.n, us = counter.us + excluded.us"""
 SAMPLE = """
 select c.new_key as key, w.handle, w.workflow_key from copied c join workflow w on w.workflow_key = c.of_workflow
 where c.g > $1 order by md5(c.g::text) limit 200"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -22,7 +22,6 @@ from tenants.clock import Clock
 from tenants.database import Database
 
 READ = "executions:read"
-_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +96,21 @@ class Figures:
     ) -> Statistics:
         """Numbers of instances that started (while they have not: were created) in a time. Raises as `timeline`."""
         caller.require(READ)
-        times = since or _ALWAYS[0], until or _ALWAYS[1]
+        times = store.times_between(since, until)
         account = caller.account_id
         async with self._db.scope(account, transaction=True) as connection:
             try:
                 await connection.execute(store.CONFINE)
                 among = await _among(connection, caller, workflows)
                 held = await held_back(connection, account)
-                ended = await store.ended(connection, account, among, *times)
-                going = await store.unfinished(connection, account, among, *times)
+                stuck = [key for key in among if held.holds(key)]
+                ended = await store.ended(connection, account, among, times)
+                going = await store.unfinished(connection, account, among, times, stuck)
             except asyncpg.QueryCanceledError:
                 raise InvalidRequest("too many executions in the time asked for; shorten it") from None
         counts = Counter({_FACETS[Status(status)]: n for status, (n, _) in ended.items()})
-        for status, workflow, fresh, n in going:
-            stuck = status == Status.QUEUED and fresh and held.holds(workflow)
-            counts[Facet.HELD_BACK if stuck else _FACETS[Status(status)]] += n
+        for (status, workflow, fresh), n in going.items():
+            counts[Facet.HELD_BACK if fresh and held.holds(workflow) else _FACETS[Status(status)]] += n
         timed = [ended.get(int(status), (0, 0.0)) for status in (Status.COMPLETE, Status.ERRORED)]
         number = sum(n for n, _ in timed)
         return Statistics(counts, sum(ms for _, ms in timed) / number if number else 0.0)

@@ -56,11 +56,18 @@ create index instance_parent on instance (account_id, parent_key) where parent_k
 create index instance_retain on instance (retain_until) where retain_until is not null;             -- retention
 create index instance_transaction on instance (account_id, workflow_key, transaction_id, key);
 create index instance_origin on instance (account_id, origin_key, key) where origin_key is not null;         -- retries
-create index instance_status on instance (account_id, workflow_key, status, key desc) include (reverted)
+create index instance_unreverted on instance (account_id, workflow_key, status, key desc)                   -- halves of
+  where status >= 7 and deleted_at is null and reverted is not true;                                -- a status
+create index instance_reverted on instance (account_id, workflow_key, status, key desc)
+  where status >= 7 and deleted_at is null and reverted;
+create index instance_status on instance (account_id, workflow_key, status, key desc)
   where status >= 6 and deleted_at is null;
 create index instance_list on instance (account_id, workflow_key, key desc) where deleted_at is null;        -- newest first
-create index instance_started on instance (account_id, workflow_key, started_at desc, key desc)
-  include (status, ended_at, dry_run) where status >= 6;                                            -- figures
+create index instance_started on instance (account_id, workflow_key, status, started_at desc, key desc)
+  include (ended_at, dry_run, deleted_at) where status >= 6;                                        -- lists, figures
+create index instance_hidden on instance (account_id, workflow_key, status) where deleted_at is not null;    -- totals
+create index instance_dry on instance (account_id, workflow_key, status, key)
+  include (started_at, ended_at) where dry_run;                                                     -- figures
 create unique index instance_uid on instance (account_id, workflow_key, instance_id);               -- create, get by id
 alter table instance add primary key (account_id, key);
 
@@ -98,6 +105,8 @@ create index live_ready on live (account_id, workflow_key, runtime, prio, ready_
 create index live_due on live (ready_at, account_id, key) where phase = 2 and ready_at is not null;         -- due timers
 create index live_held on live (account_id, workflow_key) where phase = 1;                                  -- limits
 create index live_owner on live (owner, account_id, key) where owner is not null;                           -- takeover, renewal
+create index live_started on live (account_id, workflow_key, started_at desc, key desc)                     -- lists
+  where started_at is not null;
 create index live_status on live (account_id, workflow_key, status, key desc);                              -- lists, counts
 alter table live add primary key (account_id, key);
 
@@ -161,13 +170,15 @@ create table feed (
 create index feed_order on feed (xid, no);
 create index feed_age on feed (at);
 
--- Finished instances per workflow and status, in one row per writer slot so that writers do not queue for one row.
+-- Finished instances per workflow and status, and how long they took in all (microseconds), in one row per writer slot
+-- so that writers do not queue for one row.
 create table counter (
   account_id uuid not null,
   workflow_key uuid not null,
   slot smallint not null,
   status smallint not null,
   n bigint not null,
+  us bigint not null default 0,
   primary key (account_id, workflow_key, status, slot)
 );
 

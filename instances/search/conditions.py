@@ -16,9 +16,12 @@ from instances.listing import FIRST_KEY, LAST_KEY
 from instances.search.query import AnyOf, Compare, Every, Facet, Field, InFacets, Not, Op, Predicate, facets_of
 
 _REVERTED = "i.reverted"
-_COMPENSATING = f"""exists (select from journal c where c.account_id = $1 and c.key = i.key and c.seq >= l.live_from
+COMPENSATING = f"""exists (select from journal c where c.account_id = $1 and c.key = l.key and c.seq >= l.live_from
     and c.run = l.run and c.kind = {int(Kind.ROLLBACK_STEP_STARTED)})"""
 STATUS = "coalesce(l.status, i.status)"
+# The time in a key, which is shown as that of the creation.
+ASKED_AT = """timestamptz 'epoch' + interval '1 millisecond'
+    * ('x' || left(translate({}::text, '-', ''), 12))::bit(48)::bigint"""
 COLUMNS = {
     Field.KEY: ("i.key", "uuid"),
     Field.NO: ("i.no", "bigint"),
@@ -30,7 +33,7 @@ COLUMNS = {
     Field.VERSION: ("i.version_key", "uuid"),
     Field.PARENT: ("i.parent_key", "uuid"),
     Field.ORIGIN: ("i.origin_key", "uuid"),
-    Field.STARTED_AT: ("coalesce(l.started_at, i.started_at, i.created_at)", "timestamptz"),
+    Field.STARTED_AT: (f"coalesce(l.started_at, i.started_at, {ASKED_AT.format('i.key')})", "timestamptz"),
     Field.ENDED_AT: ("i.ended_at", "timestamptz"),
     Field.UPDATED_AT: ("coalesce(l.modified_at, i.ended_at, i.created_at)", "timestamptz"),
     Field.DELETED_AT: ("i.deleted_at", "timestamptz"),
@@ -70,7 +73,7 @@ def facet_column(parameters: Parameters, held: HeldBack) -> str:
     """An expression for the number of an instance's facet."""
     stuck = _held(parameters, held)
     return f"""case {STATUS} when 0 then case when {stuck} then 0 else 1 end when 1 then 2 when 2 then 3 when 3 then 4
-    when 4 then 5 when 5 then case when {_COMPENSATING} then 7 else 6 end when 6 then 8
+    when 4 then 5 when 5 then case when {COMPENSATING} then 7 else 6 end when 6 then 8
     when 7 then case when {_REVERTED} then 10 else 9 end else case when {_REVERTED} then 12 else 11 end end"""
 
 
@@ -127,9 +130,9 @@ class Conditions:
             case Facet.ADMITTED:
                 return f"({_held(self._parameters, self._held_back)}) is not true"
             case Facet.COMPENSATING:
-                return _COMPENSATING
+                return COMPENSATING
             case Facet.DRAINING:
-                return f"not {_COMPENSATING}"
+                return f"not {COMPENSATING}"
             case Facet.ERRORED_REVERTED | Facet.TERMINATED_REVERTED:
                 return _REVERTED
             case _:

@@ -146,20 +146,22 @@ class _Page:
         self._held = await store.held_back(self._connection, self._account)
         for compare in _handles_in(self._search.where):
             self._handles[compare] = await store.workflows_where(self._connection, self._account, compare)
-        self._plan = plan(self._search, self._handles)
+        self._plan = plan(self._search, self._handles, self._held)
         if self._workspace is not None:
             mine = frozenset(await store.workflows(self._connection, self._account, self._workspace))
             self._plan.workflows = mine if self._plan.workflows is None else mine & self._plan.workflows
-        if self._search.with_deleted and not (self._plan.workflows is None and self._plan.any_status):
-            self._plan.exact = False  # the indexes by workflow and status leave deleted instances out
+        if self._search.with_deleted and not (self._plan.workflows is None and self._plan.any_facet):
+            self._plan.rest.append(self._search.where)  # the indexes by workflow and status leave deleted ones out
         if self._plan.empty:
             return self._done([], 0, False)
         if self._plan.pointed:
             return await self._of_points()
-        if not self._plan.any_status or self._plan.started_since or self._search.by is By.STARTED:
+        if not self._plan.any_facet or self._plan.started_since or self._plan.by_start:
             await self._know_workflows()
-        if self._search.by is By.CREATED and self._plan.exact:
-            return await self._in_key_order()
+            if not self._plan.groups():
+                return self._done([], 0, False)
+        if self._search.by in (By.CREATED, By.STARTED) and self._plan.exact:
+            return await self._in_order()
         return await self._sorted() or await self._in_order()
 
     # --- the three ways to rows ----------------------------------------------------------------------------------
@@ -175,42 +177,34 @@ class _Page:
     async def _sorted(self) -> _Keys | None:
         """All that the indexes leave, sorted; None when that is too much and the order has an index."""
         most = SMALL if self._search.by in (By.CREATED, By.TRANSACTION, By.STARTED) else SCAN
-        if await self._left(most) <= most:
-            return await self._sort(lambda one: one.branches(most + 1, ordered=False, joined=False))
-        if self._plan.started_since is not None:
-            statement = self._statement()
-            started = await self._number(store.counted(statement.window(SMALL + 1), SMALL + 1), statement)
-            if started <= SMALL:
-                return await self._sort(lambda one: one.window(SMALL + 1))
+        for by_start in (self._plan.by_start, True) if self._plan.started_since else (self._plan.by_start,):
+            if await self._left(most, by_start=by_start) <= most:
+                return await self._sort(most + 1, by_start)
         if most == SCAN:
             raise InvalidRequest(f"too many instances to order by {self._search.by.value}; narrow the filter")
         return None
 
-    async def _sort(self, branches: Callable[[Statement], list[str]]) -> _Keys:
+    async def _sort(self, most: int, by_start: bool) -> _Keys:
+        def source(one: Statement) -> str:
+            return store.of_keys(one.branches(one.scans(by_start=by_start), most, ordered=False))
+
         statement = self._statement()
-        keys = await self._run(store.sorted_page(statement, store.of_keys(branches(statement))), statement)
-        return await self._with_total(keys, lambda again: store.total(again, store.of_keys(branches(again))))
+        keys = await self._run(store.sorted_page(statement, source(statement)), statement)
+        return await self._with_total(keys, lambda again: store.total(again, source(again)))
 
     async def _in_order(self) -> _Keys:
-        """In the order of an index, looking at a bounded number of rows."""
-        if self._search.by is By.CREATED:
-            return await self._in_key_order()
-        need = self._search.offset + self._search.limit + 1
-        if self._search.by is By.STARTED:
-            statement = self._statement()
-            source = store.by_start(statement, need)
-            keys = await self._run(store.sorted_page(statement, source), statement)
-        else:
-            keys = (await self._by_transaction(need))[self._search.offset :]
-        return await self._bounded(keys)
-
-    async def _in_key_order(self) -> _Keys:
-        statement = self._statement()
+        """In the order of an index; unless that decides alone, looking at a bounded number of rows."""
+        if self._search.by is By.TRANSACTION:
+            keys = await self._by_transaction(self._search.offset + self._search.limit + 1)
+            return await self._bounded(keys[self._search.offset :])
         need = _rounded(self._search.offset + self._search.limit + 1)
-        most = need if self._plan.exact else SCAN
-        branches = statement.branches(most, ordered=True, joined=True, limit=need)
-        keys = await self._run(store.merged_page(statement, branches), statement)
-        return await self._bounded(keys)
+        statement = self._statement()
+        scans = statement.scans(by_start=self._plan.by_start)
+        if self._plan.exact:
+            branches = statement.branches(scans, need, ordered=True)
+        else:
+            branches = statement.branches(scans, SCAN, ordered=True, limit=need)
+        return await self._bounded(await self._run(store.merged_page(statement, branches), statement))
 
     async def _by_transaction(self, need: int) -> list[UUID]:
         await self._know_workflows()
@@ -242,10 +236,12 @@ class _Page:
 
     def _count(self, statement: Statement) -> str:
         most = COUNTED_ROWS + 1
-        branches = statement.branches(
-            most if self._plan.exact else SCAN, ordered=False, joined=not self._plan.exact, limit=most
-        )
-        return store.counted(branches, most)
+        if self._plan.exact and self._plan.unbounded:
+            return store.known_total(statement, most)
+        scans = statement.scans(by_start=self._plan.by_start)
+        if self._plan.exact:
+            return store.counted(statement.branches(scans, most, ordered=False), most)
+        return store.counted(statement.branches(scans, SCAN, ordered=False, limit=most), most)
 
     @property
     def _wants_total(self) -> bool:
@@ -270,10 +266,11 @@ class _Page:
 
     # --- inner ---------------------------------------------------------------------------------------------------
 
-    async def _left(self, most: int) -> int:
+    async def _left(self, most: int, *, by_start: bool | None = None) -> int:
         """How many rows the indexes leave, counted to one more than `most`."""
         statement = self._statement()
-        branches = statement.branches(most + 1, ordered=False, joined=False)
+        scans = statement.scans(by_start=self._plan.by_start if by_start is None else by_start)
+        branches = statement.branches(scans, most + 1, ordered=False)
         return await self._number(store.counted(branches, most + 1), statement)
 
     async def _know_workflows(self) -> None:

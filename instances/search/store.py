@@ -16,10 +16,21 @@ from uuid import UUID
 import asyncpg
 
 from instances.lifecycle import Status
+from instances.listing import FIRST_KEY, LAST_KEY
 from instances.projections.entries import Entry
 from instances.projections.instance_view import InstanceFacts
-from instances.search.conditions import COLUMNS, NEEDED, Conditions, HeldBack, Parameters, facet_column, written
-from instances.search.plan import Plan
+from instances.search.conditions import (
+    ASKED_AT,
+    COLUMNS,
+    COMPENSATING,
+    NEEDED,
+    Conditions,
+    HeldBack,
+    Parameters,
+    facet_column,
+    written,
+)
+from instances.search.plan import Group, Part, Plan
 from instances.search.query import By, Compare, Facet, Field, Search
 from instances.store import facts_of
 
@@ -88,6 +99,7 @@ async def workflows_where(connection: Connection, account_id: UUID, compare: Com
 
 _OF_ACCOUNT = f"select {NEEDED} from instance i where i.account_id = $1"
 _OF_WORKFLOW = "i.account_id = $1 and i.workflow_key = e.workflow_key"
+_LIVE_OF_WORKFLOW = "l.account_id = $1 and l.workflow_key = e.workflow_key"
 _LIVE = "left join live l on l.account_id = $1 and l.key = i.key"
 # Plans a sub-select by itself. As sorts are off, it would be read through in the order wanted outside: the table's.
 _APART = "offset 0"
@@ -102,6 +114,34 @@ _ORDERS = {
     By.FACET: "({ranks})[1 + {facet}] {d}, i.key {d}",
 }
 _NAMED = frozenset({By.TRANSACTION, By.HANDLE})
+
+
+_PARTS = {
+    Part.WHOLE: "true",
+    Part.REVERTED: "i.status >= 7 and i.reverted",
+    Part.UNREVERTED: "i.status >= 7 and i.reverted is not true",
+    Part.FRESH: "l.started_at is null",
+    Part.BEGUN: "l.started_at is not null",
+    Part.COMPENSATING: COMPENSATING,
+    Part.DRAINING: f"not {COMPENSATING}",
+}
+_START = ("started_at", "key")
+_MAY_BE_FRESH = frozenset({Status.QUEUED, Status.PAUSED})
+"""Statuses of unfinished instances that no worker may have had yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A range of an index: `table` (`i` for instances or `l` for live rows), for each of what `each` gives if anything,
+    in the order of these columns. `begun`: of those that have started; `ended`: of finished ones.
+    """
+
+    each: str
+    table: str
+    alias: str = "i"
+    order: tuple[str, ...] = ("key",)
+    begun: bool = False
+    ended: bool = False
 
 
 @dataclass(slots=True)
@@ -147,10 +187,11 @@ class Statement:
     def visible(self) -> str:
         return "true" if self.search.with_deleted else "i.deleted_at is null"
 
-    @property
-    def keys(self) -> str:
-        low, high = self.parameters.add(self.plan.low, "uuid"), self.parameters.add(self.plan.high, "uuid")
-        return f"i.key >= {low} and i.key <= {high}"
+    def keys(self, a: str) -> str:
+        return self._between(a, self.plan.low, self.plan.high)
+
+    def _between(self, a: str, low: UUID, high: UUID) -> str:
+        return f"{a}.key >= {self.parameters.add(low, 'uuid')} and {a}.key <= {self.parameters.add(high, 'uuid')}"
 
     def order(self) -> str:
         facet = ranks = ""
@@ -185,70 +226,117 @@ class Statement:
 
     # --- rows that indexes leave ---------------------------------------------------------------------------------
 
-    def branches(self, most: int, *, ordered: bool, joined: bool, limit: int | None = None) -> list[str]:
-        """Selects of `key` that together give the rows indexes leave, each of at most `most` rows per workflow and
-        status, in order of keys if `ordered`. `joined`: those for which the condition holds, `limit` of each.
-        """
-        plan = self.plan
-        if self.search.with_deleted or (plan.any_status and plan.workflows is None):
-            table = f"from instance i where i.account_id = $1 and {self.visible} and {self.keys}"
-            return [self._select(table, most, ordered, joined, limit)]
-        found: list[str] = []
-        add = self.parameters.add
-        each = f"from unnest({add(plan.among, 'uuid[]')}) e(workflow_key)"
-        if plan.any_status:
-            table = f"from instance i where {_OF_WORKFLOW} and {self.visible} and {self.keys}"
-            return [self._lateral(each, self._select(table, most, ordered, joined, limit))]
-        if plan.finished:
-            statuses = f"{each} cross join unnest({add(sorted(map(int, plan.finished)), 'smallint[]')}) s(status)"
-            table = f"""from instance i where {_OF_WORKFLOW}
-              and i.status = s.status and i.status >= 6 and {self.visible} and {self.keys}"""
-            found.append(self._lateral(statuses, self._select(table, most, ordered, joined, limit, ended=True)))
-        if plan.unfinished:
-            statuses = f"{each} cross join unnest({add(sorted(map(int, plan.unfinished)), 'smallint[]')}) s(status)"
-            keys = self.keys.replace("i.key", "u.key")
-            table = f"""from live u {{instance}} where u.account_id = $1 and u.workflow_key = e.workflow_key
-              and u.status = s.status and {keys}"""
-            found.append(self._lateral(statuses, self._select_live(table, most, ordered, joined, limit)))
+    def scans(self, *, by_start: bool) -> list[Scan]:
+        """Ranges of indexes, in the order of the start or of keys, which together have the rows the plan leaves."""
+        if by_start:
+            return [scan for group in _begun_together(self.plan.groups()) for scan in self._by_start(group)]
+        if self.search.with_deleted or (self.plan.any_facet and self.plan.workflows is None):
+            return [Scan("", f"from instance i where i.account_id = $1 and {self.visible} and {self.keys('i')}")]
+        if self.plan.any_facet:
+            table = f"from instance i where {_OF_WORKFLOW} and {self.visible} and {self.keys('i')}"
+            return [Scan(self._each(self.plan.among), table)]
+        return [self.by_key(group) for group in self.plan.groups()]
+
+    def by_key(self, group: Group) -> Scan:
+        each = self._each(group.workflows, group.statuses)
+        if group.finished:
+            table = f"from instance i where {_OF_WORKFLOW} and i.status = s.status and i.status >= 6 and {self.visible}"
+            return Scan(each, f"{table} and {_PARTS[group.part]} and {self.keys('i')}", ended=True)
+        if group.part is Part.BEGUN:  # few, behind a queue of which `live_status` would read all
+            begun = f"select l.* from live l where {_LIVE_OF_WORKFLOW} and l.started_at is not null"
+            table = f"from ({begun} order by l.started_at desc, l.key desc {_APART}) l where l.status = s.status"
+            return Scan(each, f"{table} and {self.keys('l')}", "l")
+        table = f"from live l where {_LIVE_OF_WORKFLOW} and l.status = s.status and {_PARTS[group.part]}"
+        return Scan(each, f"{table} and {self.keys('l')}", "l")
+
+    def _by_start(self, group: Group) -> list[Scan]:
+        """Those that have started, in the order of the start, and those that have not, in the order of creation."""
+        if group.finished:
+            each = self._each(group.workflows, group.statuses)
+            table = f"""from instance i where {_OF_WORKFLOW} and i.status = s.status and i.status >= 6
+              and {self.visible} and {_PARTS[group.part]}"""
+            return [
+                Scan(each, f"{table} and {self._started('i')}", order=_START, begun=True, ended=True),
+                Scan(each, f"{table} and {self._never_started('i')}", order=_START, ended=True),
+            ]
+        found: list[Scan] = []
+        if group.part is not Part.FRESH:
+            statuses = self.parameters.add(list(map(int, group.statuses)), "smallint[]")
+            table = f"from live l where {_LIVE_OF_WORKFLOW} and l.status = any ({statuses}) and {_PARTS[group.part]}"
+            found.append(
+                Scan(self._each(group.workflows), f"{table} and {self._started('l')}", "l", _START, begun=True)
+            )
+        fresh = [status for status in group.statuses if status in _MAY_BE_FRESH]
+        if fresh and group.part in (Part.WHOLE, Part.FRESH):
+            table = f"from live l where {_LIVE_OF_WORKFLOW} and l.status = s.status and {self._never_started('l')}"
+            found.append(Scan(self._each(group.workflows, fresh), table, "l"))
         return found
 
-    def _lateral(self, each: str, select: str) -> str:
-        return f"select b.key {each} cross join lateral ({select}) b"
-
-    def _select(
-        self, table: str, most: int, ordered: bool, joined: bool, limit: int | None, *, ended: bool = False
-    ) -> str:
-        order = f"order by i.key {self.direction}" if ordered else ""
-        if not joined:
-            return f"select i.key {table} {order} limit {most}"
-        condition, live = (self.condition_of_ended, "") if ended else (self.condition, _LIVE)
-        inner = f"select {NEEDED} {table} {order} limit {most}"
-        return f"select i.key from ({inner}) i {live} where {condition} {order} limit {limit}"
-
-    def _select_live(self, table: str, most: int, ordered: bool, joined: bool, limit: int | None) -> str:
-        order = f"order by u.key {self.direction}" if ordered else ""
-        bare = f"select u.key {table.format(instance='')} {order} limit {most}"
-        if not joined:
-            return bare
-        order = f"order by i.key {self.direction}" if ordered else ""
-        return f"""select i.key from ({bare}) u join instance i on i.account_id = $1 and i.key = u.key {_LIVE}
-          where {self.condition} {order} limit {limit}"""
-
-    def window(self, most: int) -> list[str]:
-        """Selects of `key` that give the rows started in the plan's time, each of at most `most` rows per workflow."""
+    def _started(self, a: str) -> str:
+        """That it has started, in the time the plan leaves."""
         add, plan = self.parameters.add, self.plan
-        each = f"from unnest({add(plan.among, 'uuid[]')}) e(workflow_key)"
-        since = f"and i.started_at >= {add(plan.started_since, 'timestamptz')}" if plan.started_since else ""
-        until = f"and i.started_at <= {add(plan.started_until, 'timestamptz')}" if plan.started_until else ""
-        ended = f"""select i.key from instance i where {_OF_WORKFLOW}
-          and i.status >= 6 {since} {until} limit {most}"""
-        # What never started is told apart by its creation; it ended without a start.
-        never = f"""select i.key from instance i where {_OF_WORKFLOW}
-          and i.status >= 6 and i.started_at is null limit {most}"""
-        inside = f"u.started_at is null or (true {since} {until})".replace("i.started_at", "u.started_at")
-        unfinished = f"""select u.key from live u where u.account_id = $1 and u.workflow_key = e.workflow_key
-          and ({inside}) limit {most}"""
-        return [self._lateral(each, select) for select in (ended, never, unfinished)]
+        bounds = [f"{a}.started_at is not null"]
+        if plan.started_since is not None:
+            bounds.append(f"{a}.started_at >= {add(plan.started_since, 'timestamptz')}")
+        if plan.started_until is not None:
+            bounds.append(f"{a}.started_at < {add(plan.started_until, 'timestamptz')}")
+        if (plan.low, plan.high) != (FIRST_KEY, LAST_KEY):
+            bounds.append(self._between(a, plan.low, plan.high))
+        return " and ".join(bounds)
+
+    def _never_started(self, a: str) -> str:
+        """That it has not, and was created in that time."""
+        return f"{a}.started_at is null and {self._between(a, *self.plan.asked_keys())}"
+
+    def _each(self, workflows: Sequence[UUID], statuses: Sequence[Status] = ()) -> str:
+        add = self.parameters.add
+        each = f"from unnest({add(list(workflows), 'uuid[]')}) e(workflow_key)"
+        if not statuses:
+            return each
+        return f"{each} cross join unnest({add(list(map(int, statuses)), 'smallint[]')}) s(status)"
+
+    def branches(self, scans: Sequence[Scan], most: int, *, ordered: bool, limit: int | None = None) -> list[str]:
+        """Selects of `key` and `at` (the start, or the creation before it), each of at most `most` rows of its scan per
+        workflow and status, in order if `ordered`. With `limit`, so many at most of those the condition holds for.
+        """
+        return [self._branch(scan, most, ordered, limit) for scan in scans]
+
+    def _branch(self, scan: Scan, most: int, ordered: bool, limit: int | None) -> str:
+        a = scan.alias
+        order = "order by " + ", ".join(f"{{a}}.{one} {self.direction}" for one in scan.order) if ordered else ""
+        at = "{a}.started_at" if scan.begun else ASKED_AT.format("{a}.key")
+        shown = f"{{a}}.key, {at} as at" if self.plan.by_start else "{a}.key"
+        if limit is None:
+            select = f"select {shown.format(a=a)} {scan.table} {order.format(a=a)} limit {most}"
+        elif a == "i":
+            inner = f"select {NEEDED} {scan.table} {order.format(a=a)} limit {most}"
+            condition, live = (self.condition_of_ended, "") if scan.ended else (self.condition, _LIVE)
+            shown, order = shown.format(a=a), order.format(a=a)
+            select = f"select {shown} from ({inner}) i {live} where {condition} {order} limit {limit}"
+        else:
+            inner = f"select l.key, l.started_at {scan.table} {order.format(a=a)} limit {most}"
+            select = f"""select {shown.format(a="u")} from ({inner}) u
+              join instance i on i.account_id = $1 and i.key = u.key {_LIVE}
+              where {self.condition} {order.format(a="u")} limit {limit}"""
+        return f"select b.* {scan.each} cross join lateral ({select}) b" if scan.each else f"({select})"
+
+
+def _begun_together(groups: list[Group]) -> list[Group]:
+    """The same instances, those that have begun in one group where they are of the same workflows: by start, an index
+    has all of them in order.
+    """
+    begun = [group for group in groups if group.part is Part.BEGUN]
+    found: list[Group] = []
+    for group in groups:
+        more = [one for one in begun if one.workflows == group.workflows]
+        if group.part is Part.WHOLE and not group.finished and more:
+            fresh = tuple(status for status in group.statuses if status in _MAY_BE_FRESH)
+            begun.remove(more[0])
+            found.append(Group(group.workflows, group.statuses + more[0].statuses, Part.BEGUN))
+            found += [Group(group.workflows, fresh, Part.FRESH)] if fresh else []
+        elif group.part is not Part.BEGUN:
+            found.append(group)
+    return found + begun
 
 
 def sorted_page(statement: Statement, source: str) -> str:
@@ -262,20 +350,61 @@ where {statement.condition} and {statement.visible} order by {order} limit {limi
 
 def of_keys(branches: Sequence[str]) -> str:
     """The instances of the keys that `branches` select."""
-    keys = " union all ".join(branches)
+    keys = _all(branches)
     return f"""(select {NEEDED} from ({keys}) c join instance i on i.account_id = $1 and i.key = c.key {_APART}) i"""
 
 
 def merged_page(statement: Statement, branches: Sequence[str]) -> str:
-    """The page by key out of branches that are in order and checked already."""
+    """The page out of branches that are in its order and checked already."""
     limit = statement.parameters.add(statement.search.limit + 1, "bigint")
     offset = statement.parameters.add(statement.search.offset, "bigint")
-    keys = " union all ".join(branches)
-    return f"select i.key from ({keys}) i order by i.key {statement.direction} limit {limit} offset {offset}"
+    d = statement.direction
+    order = f"i.at {d}, i.key {d}" if statement.plan.by_start else f"i.key {d}"
+    return f"select i.key from ({_all(branches)}) i order by {order} limit {limit} offset {offset}"
+
+
+def _all(branches: Sequence[str]) -> str:
+    return " union all ".join(branches)
 
 
 def counted(branches: Sequence[str], most: int) -> str:
-    return f"select count(*) from (select from ({' union all '.join(branches)}) c limit {most}) c"
+    return f"select count(*) from (select from ({_all(branches)}) c limit {most}) c"
+
+
+def known_total(statement: Statement, most: int) -> str:
+    """How many rows an exact and unbounded plan leaves, counted to `most` or a little beyond. Finished ones are counted
+    already, hidden ones among them.
+    """
+    plan, add = statement.plan, statement.parameters.add
+    everywhere = plan.any_facet and plan.workflows is None
+    groups = [] if everywhere else plan.groups()
+    whole = [group for group in groups if group.finished and group.part is Part.WHOLE]
+    others = [statement.by_key(group) for group in groups if group not in whole]
+    if everywhere:
+        others = [Scan("", "from live l where l.account_id = $1", "l")]
+    statuses = [status for group in whole for status in group.statuses]
+    of = (
+        ""
+        if everywhere
+        else (
+            f"and {{a}}.workflow_key = any ({add(plan.among, 'uuid[]')})"
+            f" and {{a}}.status = any ({add(list(map(int, statuses)), 'smallint[]')})"
+        )
+    )
+    hidden = (
+        ""
+        if statement.search.with_deleted
+        else f"""
+      - (select count(*) from instance i where i.account_id = $1 and i.deleted_at is not null {of.format(a="i")})"""
+    )
+    known = f"""select greatest((select coalesce(sum(c.n), 0)::bigint from counter c
+      where c.account_id = $1 {of.format(a="c")}){hidden}, 0) as n"""
+    if not others:
+        return known
+    branches = statement.branches(others, most, ordered=False)
+    return f"""with known as materialized ({known})
+select known.n + (select count(*) from (select from ({_all(branches)}) c
+                  limit (select greatest({most} - known.n, 0) from known)) c) from known"""
 
 
 def total(statement: Statement, source: str) -> str:
@@ -300,35 +429,6 @@ def by_transaction(statement: Statement, workflows: Sequence[UUID], need: int) -
     order by i.transaction_id {d}, i.key {d} limit {statement.scan}) i {_LIVE}
   where {statement.condition} order by i.transaction_id {d}, i.key {d} limit {need}) b
 order by e.o, b.transaction_id {d}, b.key {d} limit {need}"""
-
-
-def by_start(statement: Statement, need: int) -> str:
-    """A table of keys that holds the first `need` by start: of each workflow the first that ended, all others."""
-    d, add = statement.direction, statement.parameters.add
-    each = f"from unnest({add(statement.plan.among, 'uuid[]')}) e(workflow_key)"
-    ended = f"""select i.key from (
-    select {NEEDED} from instance i where {_OF_WORKFLOW} and i.status >= 6
-      and i.started_at is not null and {statement.visible}
-    order by i.started_at {d}, i.key {d} limit {statement.scan}) i {_LIVE}
-  where {statement.condition} order by i.started_at {d}, i.key {d} limit {need}"""
-    never = f"""select i.key from instance i where {_OF_WORKFLOW} and i.status >= 6
-    and i.started_at is null limit {statement.scan}"""
-    branches = [ended, never] if statement.plan.finished else []
-    if statement.plan.unfinished:
-        branches += _unfinished_by_start(statement, need)
-    return of_keys([f"select b.key {each} cross join lateral ({one}) b" for one in branches])
-
-
-def _unfinished_by_start(statement: Statement, need: int) -> list[str]:
-    """Of each workflow unfinished ones with the first by start among them: all, or those when `live` alone decides."""
-    of_workflow = "select u.key from live u where u.account_id = $1 and u.workflow_key = e.workflow_key"
-    if not statement.plan.exact:
-        return [f"{of_workflow} limit {statement.scan}"]
-    statuses = statement.parameters.add(sorted(map(int, statement.plan.unfinished)), "smallint[]")
-    fitting = f"{of_workflow} and u.status = any ({statuses}) and {statement.keys.replace('i.key', 'u.key')}"
-    d = statement.direction
-    begun = f"{fitting} and u.started_at is not null order by u.started_at {d}, u.key {d} limit {need}"
-    return [begun, f"{fitting} and u.started_at is null limit {statement.scan}"]
 
 
 # --- what is shown of the rows found -----------------------------------------------------------------------------

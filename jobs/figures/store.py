@@ -21,11 +21,12 @@ with crowded as materialized (
 ), gone as (
   delete from counter c using locked k
   where c.account_id = k.account_id and c.workflow_key = k.workflow_key and c.status = k.status and c.slot = k.slot
-  returning c.account_id, c.workflow_key, c.status, c.n
+  returning c.account_id, c.workflow_key, c.status, c.n, c.us
 ), summed as (
-  insert into counter (account_id, workflow_key, slot, status, n)
-  select account_id, workflow_key, 0, status, sum(n) from gone group by 1, 2, 4 order by 1, 2, 4
-  on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n
+  insert into counter (account_id, workflow_key, slot, status, n, us)
+  select account_id, workflow_key, 0, status, sum(n), sum(us) from gone group by 1, 2, 4 order by 1, 2, 4
+  on conflict (account_id, workflow_key, status, slot) do update
+  set n = counter.n + excluded.n, us = counter.us + excluded.us
   returning 1
 )
 select count(*) from summed

@@ -21,7 +21,7 @@ not exists (
 # cast keeps the planner from the index of finished instances, which it takes for small while its statistics are old.
 _RETIRE = f"""
 with due as materialized (
-  select i.account_id, i.key, i.workflow_key, i.status, i.seq from instance i
+  select i.account_id, i.key, i.workflow_key, i.status, i.seq, i.started_at, i.ended_at from instance i
   where i.retain_until <= $1 and i.status::int >= 6 and {_TOLD.format(of="i", at="i.ended_at")}
   order by i.retain_until limit $2 for update skip locked
 ), fit as materialized (
@@ -29,9 +29,11 @@ with due as materialized (
 ), gone as (
   delete from instance i using fit where i.account_id = fit.account_id and i.key = fit.key
 ), counted as (
-  insert into counter (account_id, workflow_key, slot, status, n)
-  select account_id, workflow_key, 0, status, -count(*) from fit group by 1, 2, 4 order by 1, 2, 4
-  on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n
+  insert into counter (account_id, workflow_key, slot, status, n, us)
+  select account_id, workflow_key, 0, status, -count(*), -sum(took_us(started_at, ended_at)) from fit
+  group by 1, 2, 4 order by 1, 2, 4
+  on conflict (account_id, workflow_key, status, slot) do update
+  set n = counter.n + excluded.n, us = counter.us + excluded.us
 ), entries as (
   delete from journal j using fit where j.account_id = fit.account_id and j.key = fit.key
 ), unread as (

@@ -1,3 +1,7 @@
+-- Microseconds an instance took, as counters sum them up; none without a start.
+create or replace function took_us(began timestamptz, ended timestamptz) returns bigint language sql immutable as $$
+  select greatest(coalesce((date_part('epoch', ended - began) * 1000000)::bigint, 0), 0) $$;
+
 -- The one way to end runs: complete, errored or terminated, from a flush or from outside. The caller holds the locks of
 -- the live rows and of their parents' live rows. Writes the last journal entry, the outcome, the counters, and tells
 -- waiting parents.
@@ -47,7 +51,7 @@ with c as materialized (
   from waiting w
   where p.account_id = w.account_id and p.key = w.parent_key
 )
-insert into counter (account_id, workflow_key, slot, status, n)
-select account_id, workflow_key, 1 + pg_backend_pid() % 15, st, count(*) from gone group by 1, 2, 4 order by 1, 2, 4
-on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n;
+insert into counter (account_id, workflow_key, slot, status, n, us)
+select account_id, workflow_key, 1 + pg_backend_pid() % 15, st, count(*), sum(took_us(started_at, t)) from gone group by 1, 2, 4 order by 1, 2, 4
+on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n, us = counter.us + excluded.us;
 end $$;

@@ -118,12 +118,12 @@ begin
     select acc as a, k from unnest(targets) x(k) order by k
   ), d as (
     delete from instance i using s where i.account_id = s.a and i.key = s.k and i.status::int >= 6
-    returning i.key, i.workflow_key, i.status
+    returning i.key, i.workflow_key, i.status, i.started_at, i.ended_at
   ), c as (
-    insert into counter (account_id, workflow_key, slot, status, n)
+    insert into counter (account_id, workflow_key, slot, status, n, us)
     -- slots of their own: end_runs has locked others already, and in one transaction they must be locked in order
-    select acc, workflow_key, 16 + pg_backend_pid() % 15, status, -count(*) from d group by 2, 4 order by 2, 4
-    on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n)
+    select acc, workflow_key, 16 + pg_backend_pid() % 15, status, -count(*), -sum(took_us(started_at, ended_at)) from d group by 2, 4 order by 2, 4
+    on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n, us = counter.us + excluded.us)
   select array_agg(d.key) into gone from d;
   if exists (select from unnest(targets) x(k) cross join lateral (select from instance y where y.account_id = acc and y.key = x.k limit 1) i) then
     raise exception 'an instance was restarted while it was being deleted' using errcode = 'serialization_failure';
@@ -170,8 +170,9 @@ begin
       select v.key, v.status from live v where v.account_id = acc and v.key = x.member limit 1) l where l.status <> 5), false, t);
   else
     -- In a slot that is locked after instances, as in `delete_instances`. Those of `end_runs` are locked before them.
-    insert into counter (account_id, workflow_key, slot, status, n) values (acc, i.workflow_key, 16 + pg_backend_pid() % 15, i.status, -1)
-    on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n;
+    insert into counter (account_id, workflow_key, slot, status, n, us)
+    values (acc, i.workflow_key, 16 + pg_backend_pid() % 15, i.status, -1, -took_us(i.started_at, i.ended_at))
+    on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n, us = counter.us + excluded.us;
   end if;
   select x.version_key, x.runtime into v from version x
   where x.account_id = acc and x.version_key = case when from_seq_ is null

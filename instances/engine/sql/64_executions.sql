@@ -137,8 +137,9 @@ begin
     return query select 3::smallint, i.status, null::int; return;
   end if;
   -- In a slot that is locked after instances, as in `delete_instances`.
-  insert into counter (account_id, workflow_key, slot, status, n) values (acc, i.workflow_key, 16 + pg_backend_pid() % 15, 7, -1)
-  on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n;
+  insert into counter (account_id, workflow_key, slot, status, n, us)
+  values (acc, i.workflow_key, 16 + pg_backend_pid() % 15, 7, -1, -took_us(i.started_at, i.ended_at))
+  on conflict (account_id, workflow_key, status, slot) do update set n = counter.n + excluded.n, us = counter.us + excluded.us;
   update instance s set status = 0, output = null, error = null, rollback = null, ended_at = null, retain_until = null
   where s.account_id = acc and s.key = k;
   select v.runtime into rt from version v where v.account_id = acc and v.version_key = i.version_key;

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -17,11 +19,14 @@ from instances.figures.windows import Granularity, bucket_of, window
 from instances.search.query import Facet
 from tests.support.instances import World
 
+DAY = timedelta(days=1)
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
 # One every ten minutes: $3 of them; of every ten 6 complete, 2 fail, 1 is terminated, 1 lives on. g seconds long.
 FILL = """
 with n as (
-  select g, ($2::uuid[])[1 + g % 2] as workflow, gen_random_uuid() as key, g % 10 as f,
+  select g, ($2::uuid[])[1 + g % 2] as workflow, g % 10 as f,
+         (lpad(to_hex(1767225600000 + 1000 * (600 * g::bigint - 3600)), 12, '0') || '7000' || '8'
+          || lpad(to_hex(g), 15, '0'))::uuid as key,
          timestamptz '2026-01-01 00:00:00Z' + g * interval '10 minutes' as at
   from generate_series(0, $3::int - 1) g
 ), hot as (
@@ -49,6 +54,7 @@ def figures(db, clock) -> Figures:
 async def fill(world: World, number: int):
     workflows = [await world.workflow("w0"), await world.workflow("w1")]
     await world.admin.execute(FILL, world.account, workflows, number)
+    await world.count()
     return workflows
 
 
@@ -153,6 +159,34 @@ async def test_a_hundred_thousand_are_read_from_the_index_alone(figures: Figures
     assert told["Plan"]["Shared Hit Blocks"] + told["Plan"]["Shared Read Blocks"] < 3_000
     found = await figures.timeline(world.caller, since=times[0], until=times[1])
     assert found.total.count == 70_000
+
+
+async def test_counting_all_there_ever_were_reads_next_to_nothing(figures: Figures, world: World, admin):
+    workflows = await fill(world, 20_000)
+    await admin.execute("vacuum analyze instance, live")
+    nothing = "00000000-0000-0000-0000-000000000000"
+    await admin.execute("begin")
+    await admin.execute(store.CONFINE)
+    for statement, rows, bounds in (
+        (store.ENDED_EVER, 2_100, ()),  # a tenth are dry runs, which are counted to be left out
+        (store.UNFINISHED_EVER, 2_100, ()),
+        (store.DRY_FRESH, 100, (nothing, nothing.replace("0", "f"))),
+    ):
+        plan = await admin.fetchval(f"explain (analyze, format json) {statement}", world.account, workflows, *bounds)
+        told = json.loads(plan)[0]["Plan"]
+        assert "Seq Scan" not in str(told)
+        assert sum(scanned(told)) < rows, statement
+    await admin.execute("rollback")
+    ever, since = await figures.statistics(world.caller), await figures.statistics(world.caller, since=BEGIN - DAY)
+    assert ever.by_facet == since.by_facet and ever.mean_ms == pytest.approx(since.mean_ms)
+
+
+def scanned(plan: dict[str, Any]) -> Iterator[float]:
+    """Rows that scans of instances and live rows gave, or threw away."""
+    if plan.get("Relation Name") in ("instance", "live"):
+        yield (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+    for part in plan.get("Plans", ()):
+        yield from scanned(part)
 
 
 @pytest.mark.parametrize("granularity", Granularity)

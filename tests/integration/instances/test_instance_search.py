@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from app.errors import InvalidRequest, NotAllowed
+from instances.engine.client import NewInstance
 from instances.errors import InstanceNotFound
 from instances.lifecycle import Kind, Status
 from instances.search import service
@@ -56,7 +57,7 @@ with n as (
 ), hot as (
   insert into live (account_id, key, workflow_key, runtime, status, phase, epoch, seq, modified_at, started_at, run)
   select $1, key, workflow, 1, case f when 0 then 0 when 6 then 5 else f end, 2, g, 9, at + interval '1 day' * (g % 4),
-         case when g / 12 % 3 > 0 then at + interval '3 seconds' end, 2
+         case when f not in (0, 3) or g / 12 % 3 > 0 then at + interval '3 seconds' end, 2
   from n where f < 7
 )
 insert into journal (account_id, key, seq, run, kind, at)
@@ -77,6 +78,8 @@ async def filled(world: World, other: World, admin) -> World:
     await admin.execute("select setval('epoch_seq', 1000)")
     elsewhere = [await other.workflow(handle) for handle in ("alpha", "beta_x", "gamma")]
     await admin.execute(FILL, other.account, elsewhere)
+    for one in (world, other):
+        await one.count()
     return world
 
 
@@ -190,6 +193,17 @@ def cases(base: list[Row]) -> dict[str, tuple[Predicate, Callable[[Row], bool]]]
         "started between": (
             between(Field.STARTED_AT, at, at + MOMENT) or Every(),
             lambda row: at <= started(row) < at + MOMENT,
+        ),
+        "started after": (Compare(Field.STARTED_AT, Op.GT, at), lambda row: started(row) > at),
+        "started until": (Compare(Field.STARTED_AT, Op.LTE, at + MOMENT), lambda row: started(row) <= at + MOMENT),
+        "started at": (Compare(Field.STARTED_AT, Op.EQ, at), lambda row: started(row) == at),
+        "started in a time and some facets": (
+            every(between(Field.STARTED_AT, at, at + 3 * MOMENT), InFacets(frozenset(list(Facet)[1::2]))),
+            lambda row: at <= started(row) < at + 3 * MOMENT and row.facet in list(Facet)[1::2],
+        ),
+        "started in a time, created in another": (
+            every(between(Field.STARTED_AT, at, at + 3 * MOMENT), between(Field.CREATED_AT, None, at)),
+            lambda row: at <= started(row) < at + 3 * MOMENT and row.facts.created_at < at,
         ),
         "never ended": (Compare(Field.ENDED_AT, Op.IS_NULL), lambda row: row.facts.ended_at is None),
         "updated": (
@@ -313,11 +327,17 @@ async def test_limits_hold_back_what_never_started(searcher: Searcher, filled: W
     assert set(keys(await searcher.search(filled.caller, admitted))) == {row.facts.key for row in fresh} - never
     await admin.execute(of_account, filled.account, None)
     await admin.execute(
-        "update workflow set concurrency = 1 where account_id = $1 and handle = 'alpha'", filled.account
+        "update workflow set concurrency = 1 where account_id = $1 and handle = 'beta_x'", filled.account
     )
-    found = await searcher.search(filled.caller, held)
-    assert set(keys(found)) == {row.facts.key for row in fresh if row.facts.handle == "alpha"} & never
-    assert all(row.facet is Facet.HELD_BACK for row in found.rows)
+    stuck = {row.facts.key for row in fresh if row.facts.handle == "beta_x"} & never
+    for by in (By.CREATED, By.STARTED, By.TRANSACTION):
+        found = await searcher.search(filled.caller, replace(held, by=by, limit=1))
+        assert found.rows[0].facet is Facet.HELD_BACK and found.total == len(stuck), by
+        assert set(keys(await searcher.search(filled.caller, replace(held, by=by)))) == stuck, by
+        found = await searcher.search(filled.caller, replace(admitted, by=by, limit=1))
+        assert found.rows[0].facet is Facet.ADMITTED and found.total == len(fresh) - len(stuck), by
+        rest = {row.facts.key for row in fresh} - stuck
+        assert set(keys(await searcher.search(filled.caller, replace(admitted, by=by)))) == rest, by
 
 
 async def test_a_restricted_caller_sees_its_workspace(searcher: Searcher, filled: World, admin, ids):
@@ -399,6 +419,51 @@ async def test_what_would_take_too_long_is_refused(searcher: Searcher, filled: W
             await searcher.search(filled.caller, Search(by=by))
 
 
+async def test_what_is_behind_very_many_others_is_found(searcher: Searcher, filled: World, monkeypatch):
+    """However many others an index has before them."""
+    rare = [facet for facet in Facet if facet.status.finished]
+    base = await all_rows(searcher, filled)
+    monkeypatch.setattr(service, "SMALL", 0)
+    monkeypatch.setattr(service, "SCAN", 1)
+    for facet in rare:
+        for by in (By.CREATED, By.STARTED):
+            for descending in (False, True):
+                search = Search(where=InFacets(frozenset({facet})), by=by, descending=descending, limit=3)
+                wanted = expected(base, of({facet}), search)
+                found = await searcher.search(filled.caller, search)
+                assert (keys(found), found.total) == (wanted[:3], len(wanted)), f"{facet.name} {by} {descending}"
+
+
+async def test_totals_leave_out_what_is_hidden_or_gone(searcher: Searcher, world: World):
+    await world.workflow("alpha")
+    account = world.account
+    items = [
+        NewInstance(account_id=account, key=world.ids.uuid7(), instance_id=f"i{n}", handle="alpha") for n in range(6)
+    ]
+    await world.engine.create(items)
+    await world.end(["i0", "i1"])
+    await world.end(["i2", "i3"], Status.ERRORED, '{"name":"E","message":""}')
+
+    async def totals(**search: Any) -> list[int | None]:
+        statuses = (None, Status.COMPLETE, Status.ERRORED, Status.QUEUED)
+        wheres = [InFacets(facets_of([status])) if status is not None else Every() for status in statuses]
+        pages = [await searcher.search(world.caller, Search(where=one, limit=1, **search)) for one in wheres]
+        return [page.total for page in pages]
+
+    assert await totals() == [6, 2, 2, 2]
+    hide = "select * from hide_instance($1, $2, $3)"
+    await world.admin.execute(hide, account, await world.key("i0"), world.clock.now())
+    assert await totals() == [5, 1, 2, 2]
+    assert await totals(with_deleted=True) == [6, 2, 2, 2]
+    delete = "select * from delete_instances($1, array[$2::uuid], $3)"
+    await world.admin.execute(delete, account, await world.key("i1"), world.clock.now())
+    assert await totals() == [4, 0, 2, 2]
+    restart = "select * from restart_run($1, $2, null, null, $3)"
+    await world.admin.execute(restart, account, await world.key("i2"), world.clock.now())
+    assert await totals() == [4, 0, 1, 3]
+    assert await totals(by=By.STARTED) == [4, 0, 1, 3]
+
+
 async def test_reading_needs_the_scope(searcher: Searcher, filled: World):
     with pytest.raises(NotAllowed):
         await searcher.search(replace(filled.caller, scopes=frozenset()), Search())
@@ -408,22 +473,34 @@ async def test_reading_needs_the_scope(searcher: Searcher, filled: World):
 
 # --- at scale ----------------------------------------------------------------------------------------------------
 
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+# 30,000 that have ended, 600 that wait, 30 that were begun and are queued again, 6,000 that were never begun.
 MANY = """
 with n as (
   select g, ($2::uuid[])[1 + g % 3] as workflow, g % 100 as f,
          (lpad(to_hex(1767225600000 + 1000 * g), 12, '0') || '7000' || '8' || lpad(to_hex(g), 15, '0'))::uuid as key,
          timestamptz '2026-01-01 00:00:00Z' + g * interval '1 second' as at
-  from generate_series(1::bigint, 30000) g
+  from generate_series(1::bigint, 36630) g
+), hot as (
+  insert into live (account_id, key, workflow_key, runtime, status, phase, epoch, seq, modified_at, started_at)
+  select $1, key, workflow, 1, case when g > 30600 then 0 else 2 end, case when g > 30600 then 0 else 2 end, g, 9, at,
+         case when g <= 30630 then at end
+  from n where g > 30000
 )
 insert into instance (account_id, key, workflow_key, version_key, instance_id, transaction_id, status, rollback,
   success_retention_ms, error_retention_ms, created_at, started_at, ended_at)
-select $1, key, workflow, workflow, 'I_' || g, 'T' || g, case when f < 80 then 6 when f < 95 then 7 else 8 end,
-  case when f > 85 then '{"outcome":"complete","error":null}' end, 1, 1, at, at, at
+select $1, key, workflow, workflow, 'I_' || g, 'T' || g,
+  case when g > 30000 then 0 when f < 80 then 6 when f < 95 then 7 else 8 end,
+  case when g <= 30000 and f in (86, 97) then '{"outcome":"complete","error":null}' end, 1, 1, at,
+  case when g <= 30000 then at end, case when g <= 30000 then at end
 from n
 """
 ENDED = InFacets(facets_of([Status.COMPLETE]))
 REVERTED = InFacets(frozenset({Facet.ERRORED_REVERTED}))
 ALPHA = Compare(Field.HANDLE, Op.EQ, "alpha")
+HOUR = between(Field.STARTED_AT, BEGIN + timedelta(hours=2), BEGIN + timedelta(hours=3))
+WAITING, HELD = InFacets(frozenset({Facet.ADMITTED, Facet.WAITING})), InFacets(frozenset({Facet.HELD_BACK}))
+ADMITTED = InFacets(frozenset({Facet.ADMITTED}))
 
 
 @pytest.mark.parametrize(
@@ -433,7 +510,13 @@ ALPHA = Compare(Field.HANDLE, Op.EQ, "alpha")
         (Search(where=ALPHA, counted=False), 40),
         (Search(where=ENDED, by=By.TRANSACTION, descending=False, counted=False), 100),
         (Search(where=ALPHA, by=By.STARTED, counted=False), 40),
-        (Search(where=every(ALPHA, REVERTED)), 60),
+        (Search(where=every(ALPHA, WAITING), by=By.STARTED, counted=False), 4),
+        (Search(where=every(ALPHA, HOUR), by=By.STARTED, counted=False), 20),
+        (Search(where=every(HOUR, REVERTED), by=By.STARTED, descending=False, counted=False), 100),
+        (Search(where=every(ALPHA, HELD), counted=False), 4),
+        (Search(where=every(ALPHA, ADMITTED)), 15),
+        (Search(where=every(ALPHA, REVERTED)), 10),
+        (Search(where=REVERTED), 20),
         (Search(where=Compare(Field.TRANSACTION_ID, Op.EQ, "T7")), 40),
         (Search(where=Compare(Field.INSTANCE_ID, Op.CONTAINS, "I_"), counted=False), 40),
     ],
@@ -444,18 +527,24 @@ async def test_a_page_reads_little_of_a_large_table(
     """Counted in rows fetched from the table, per statement of the search."""
     workflows = [await world.workflow(handle) for handle in ("alpha", "beta_x", "gamma")]
     await admin.execute(MANY, world.account, workflows)
+    await world.count()
     await admin.execute("vacuum analyze instance, live, workflow")
+    await admin.execute("update workflow set concurrency = 0 where account_id = $1 and handle = 'alpha'", world.account)
     monkeypatch.setattr(service, "SMALL", 200)
     asked: list[tuple[str, list[Any]]] = []
 
-    async def keys(connection, statement, parameters):
-        asked.append((statement, parameters.values))
-        return await real(connection, statement, parameters)
+    def noting(real: Callable[..., Any]) -> Callable[..., Any]:
+        async def ask(connection, statement, parameters):
+            asked.append((statement, parameters.values))
+            return await real(connection, statement, parameters)
 
-    real = service.store.keys
-    monkeypatch.setattr(service.store, "keys", keys)
+        return ask
+
+    for name in ("keys", "number"):
+        monkeypatch.setattr(service.store, name, noting(getattr(service.store, name)))
     found = await searcher.search(world.caller, replace(search, limit=20))
-    assert len(found.rows) == (1 if search.where == Compare(Field.TRANSACTION_ID, Op.EQ, "T7") else 20)
+    wanted = 10 if ADMITTED in getattr(search.where, "parts", ()) else 20
+    assert len(found.rows) == (1 if search.where == Compare(Field.TRANSACTION_ID, Op.EQ, "T7") else wanted)
     await admin.execute("begin")
     await admin.execute(service.store.CONFINE)
     for statement, values in asked:
@@ -465,7 +554,7 @@ async def test_a_page_reads_little_of_a_large_table(
 
 
 def fetched(plan: dict[str, Any]) -> list[float]:
-    """Rows each scan of instances gave, or threw away."""
-    own = plan.get("Relation Name") == "instance" or plan.get("Index Name", "").startswith("instance_")
+    """Rows each scan of instances or live rows gave, or threw away."""
+    own = plan.get("Relation Name") in ("instance", "live") or plan.get("Index Name", "").startswith("instance_")
     rows = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"] if own else 0
     return [rows, *(row for part in plan.get("Plans", ()) for row in fetched(part))]
