@@ -281,6 +281,11 @@ async def test_logs_by_level_step_and_page(face: Face) -> None:
     lines = every["data"]["logs"]
     assert lines[0]["stepId"] is None
     assert {line["stepId"] for line in lines} == {None, "node_1", "node_2"}
+    began, ended = (line for line in lines if line["stepId"] == "node_2")
+    assert (began["level"], began["message"]) == ("debug", "Step started")
+    assert (ended["level"], ended["message"]) == ("info", "Step completed")
+    shown = (await face.http.get(f"/v1/executions/{id}")).json()["data"]["logs"]
+    assert shown == [_without(line, "stepId") for line in lines if line["level"] != "debug"]
     of_one = (await face.http.get(path, params={"stepId": "node_2"})).json()["data"]["logs"]
     assert of_one == [line for line in lines if line["stepId"] == "node_2"]
     assert (await face.http.get(path, params={"level": "error"})).json()["data"]["logs"] == []
@@ -290,6 +295,10 @@ async def test_logs_by_level_step_and_page(face: Face) -> None:
         walked += page["data"]["logs"]
         cursor = page.get("pagination", {}).get("nextCursor")
     assert walked == lines
+
+
+def _without(line: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name not in names}
 
 
 async def test_nobody_sees_anothers(face: Face, stranger: httpx.AsyncClient) -> None:

@@ -171,10 +171,10 @@ class TestLog:
         assert await self.lines(call) == [
             (1, "info", "Instance queued"),
             (2, "info", "Instance started"),
-            (3, "info", "Step started"),
+            (3, "debug", "Step started"),
             (4, "warn", "Attempt failed: Error: busy (next attempt in 10 ms)"),
             (5, "warn", "slow"),
-            (6, "info", "Attempt started"),
+            (6, "debug", "Attempt started"),
             (7, "info", "Step completed"),
             (8, "info", "Waiting for an event"),
         ]

@@ -46,7 +46,7 @@ def test_console_lines():
     ("kind", "name", "payload", "level", "message", "step"),
     [
         (Kind.STARTED, None, None, "info", "Instance started", None),
-        (Kind.STEP_STARTED, "a", {"config": CONFIG}, "info", "Step started", "a-1"),
+        (Kind.STEP_STARTED, "a", {"config": CONFIG}, "debug", "Step started", "a-1"),
         (
             Kind.ATTEMPT_FAILED,
             "a",
