@@ -75,10 +75,6 @@ STREAM_STORAGE = "STREAM_STORAGE"
 """Code of the failure of an attempt whose stream the instance may not store."""
 
 
-async def _no_streams(_piece: str) -> None:
-    raise NotImplementedError("attempts of this kind return no streams")
-
-
 class SessionLost(Exception):
     """What a session ran in is gone (a sandbox died). Raised by any of its methods; the run is opened anew.
 
@@ -395,12 +391,12 @@ class Attempt:
     """`log(level, message)`"""
     now: Callable[[], datetime]
     cancelled: Callable[[], bool]
+    keep: Callable[[str], Awaitable[None]]
+    """Store the next piece (base64) of a stream the attempt returns; back when it is committed. Pieces of an attempt
+    that does not complete are deleted. Raises :class:`StepFailure` when it must not be stored."""
     idempotency_key: str = ""
     compensate_input: Raw | None = None
     """Set by `execute`: what the step's compensation gets instead of its output."""
-    keep: Callable[[str], Awaitable[None]] = _no_streams
-    """Store the next piece (base64) of a stream the attempt returns; back when it is committed. Pieces of an attempt
-    that does not complete are deleted. Raises :class:`StepFailure` when it must not be stored."""
 
 
 class Session(Protocol):

@@ -53,6 +53,7 @@ from instances.runtimes.protocol import (
     Wait,
 )
 from instances.step_entries import made_into
+from tests.support.attempts import no_streams
 from versions.document import decode_document, encode_document, parse_document
 from versions.expressions import decode_json, encode_json
 
@@ -355,6 +356,7 @@ class Driver:
             lambda level, message: self.logs.append((level, message)),
             lambda: self.now,
             lambda: do.key not in self.open,
+            no_streams,
             f"test:i-1:{do.key.name}:{'compensate' if do.key.kind is StepKind.ROLLBACK else 'invoke'}",
         )
         perform = self.session.execute if self.perform is None or do.immediate else self.perform

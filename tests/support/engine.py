@@ -81,7 +81,7 @@ class _Session:
         return await self._body(step, attempt)
 
     async def delay(self, step: Do, attempt: int, failure: Failure) -> int:
-        raise NotImplementedError
+        return step.retry.delay
 
     async def close(self) -> None:
         self._script.close()

@@ -11,6 +11,7 @@ from instances.runtimes.protocol import Attempt, CommandMessage, Do, Done, Messa
 from instances.runtimes.scripts.isolate import Isolate
 from instances.runtimes.scripts.operations import Handler, Operations, RunFacts
 from instances.runtimes.scripts.session import ScriptSession
+from tests.support.attempts import no_streams
 from tests.support.guest import GuestProcess, Script
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -54,7 +55,9 @@ class Bench:
         self.released += 1
 
     def attempt(self, number: int = 1) -> Attempt:
-        return Attempt(number, lambda level, text: self.logged.append((level, text)), lambda: START, lambda: False)
+        return Attempt(
+            number, lambda level, text: self.logged.append((level, text)), lambda: START, lambda: False, no_streams
+        )
 
     async def begin(self, session: ScriptSession, *past: Message) -> list[CommandMessage]:
         return await session.turn([Started(START), *past])

@@ -222,8 +222,8 @@ class Steps:
             lambda level, message: self._notes.log(level, message, key.counted),
             self._clock.now,
             lambda: self._work.fenced or step.state is StepState.ENDED,
+            partial(self._keep, step, step.attempts),
             f"{run.workflow}:{run.instance_id}:{key.name}:{phase}",
-            keep=partial(self._keep, step, step.attempts),
         )
 
     async def _keep(self, step: Step, attempt: int, piece: str) -> None:

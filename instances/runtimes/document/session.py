@@ -114,7 +114,7 @@ class DocumentSession:
 
     async def delay(self, step: Do, attempt: int, failure: Failure) -> int:
         """Delays of documents are in the document."""
-        raise NotImplementedError("no node has a dynamic delay")
+        return step.retry.delay
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -16,6 +16,7 @@ from instances.runtimes.protocol import (
     Raw,
     RunContext,
     SessionLost,
+    StepFailure,
     StoredVersion,
 )
 from instances.runtimes.scripts.failures import CPU
@@ -106,7 +107,7 @@ class _DiedLoading(Exception):
 
 
 class BrokenScript:
-    """A run of a script that cannot be loaded: it ends with what loading it came to."""
+    """A run of a script that cannot be loaded: it ends with what loading it came to, as would any step of it."""
 
     takes_past = False
     busy = False
@@ -118,10 +119,10 @@ class BrokenScript:
         return [Fail(self._failure)]
 
     async def execute(self, step: Do, attempt: Attempt) -> Raw | None:
-        raise NotImplementedError("a script that was not loaded has no steps")
+        raise StepFailure(self._failure)
 
     async def delay(self, step: Do, attempt: int, failure: Failure) -> int:
-        raise NotImplementedError("a script that was not loaded has no steps")
+        raise StepFailure(self._failure)
 
     async def close(self) -> None:
         """Nothing is held."""
