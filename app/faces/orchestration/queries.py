@@ -18,7 +18,9 @@ from instances.search.query import Facet
 
 PAGE, PAGE_MAX = 10, 100
 LOG_PAGE, LOG_PAGE_MAX = 100, 1000
-_DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
+_DIGITS = re.compile(r"[0-9]{1,100}", re.ASCII)
+_MOST = (1 << 63) - 1
+"""What is above counts as this."""
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -45,9 +47,9 @@ def _whole(query: dict[str, str], name: str, default: int, least: int) -> int:
     text = query.get(name)
     if text is None:
         return default
-    if not _DIGITS.fullmatch(text) or not least <= int(text) < 1 << 63:
+    if not _DIGITS.fullmatch(text) or int(text) < least:
         raise InvalidRequest(f"{name} must be a whole number of at least {least}", pointer=f"/{name}")
-    return int(text)
+    return min(int(text), _MOST)
 
 
 def facets(query: dict[str, str]) -> frozenset[Facet] | None:

@@ -165,7 +165,8 @@ async def test_pages(face: Face) -> None:
         '"next"': "</api/workflows?offset=4&limit=2>",
         '"last"': "</api/workflows?offset=4&limit=2>",
     }
-    assert len((await face.http.get("/api/workflows", params={"limit": 1000})).json()) == 5
+    for many in (1000, 10**40):
+        assert len((await face.http.get("/api/workflows", params={"limit": many})).json()) == 5
     for bad in ({"limit": "0"}, {"limit": "x"}, {"limit": "-1"}, {"offset": "-1"}, {"offset": "1e3"}, {"limit": "2.5"}):
         answer = await face.http.get("/api/workflows", params=bad)
         assert problem(answer)[:2] == (400, "BAD_REQUEST")
