@@ -95,7 +95,6 @@ class Execution:
     history: History
     document: Document | None
     steps: list[ExecutionStep]
-    progress: Progress
 
     @property
     def created_at(self) -> datetime:
@@ -139,7 +138,7 @@ class Execution:
     @property
     def finished(self) -> list[ExecutionStep]:
         """Steps that began and ended, or were skipped, in the order in which they did; triggers left out."""
-        return sorted((step for step in self.steps if step.counts and step.invoke.end_seq is not None), key=_end_seq)
+        return sorted(filter(_finished, self.steps), key=_end_seq)
 
     @property
     def unfinished(self) -> list[ExecutionStep]:
@@ -155,7 +154,7 @@ class Execution:
     @property
     def context_version(self) -> int:
         """1, and one more for each completed step."""
-        return 1 + len(self.written)
+        return 1 + sum(step.state is Forward.COMPLETE and _finished(step) for step in self.steps)
 
     @property
     def waits_for(self) -> WaitsFor | None:
@@ -179,6 +178,13 @@ class Execution:
             if found is not None:
                 return found
         return None
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is; worked out at every call."""
+        if self.document is None:
+            return progress(self.history, self.facts.status)
+        return _progress(self.steps, self.facts.status)
 
     # --- derived lists -------------------------------------------------------------------------------------------
 
@@ -234,37 +240,12 @@ class Execution:
     @property
     def blockers(self) -> list[Blocker]:
         """Open ones first, then resolved ones; the oldest first among each."""
-        found = [*self._of_steps(), *self._of_pauses()]
+        found = [*filter(None, map(blocker_of, self.steps)), *self._of_pauses()]
         if self.facet is Facet.HELD_BACK:
             place = next((step.position for step in self.steps if step.state is Forward.PENDING), None)
             text = "Waits for a free slot: the concurrency limit is reached"
             found.append(Blocker(BlockedBy.LIMIT, place, text, self.created_at))
         return sorted(found, key=lambda one: (one.resolved_at is not None, one.created_at))
-
-    def _of_steps(self) -> list[Blocker]:
-        found: list[Blocker] = []
-        for step in self.steps:
-            began, ended = step.invoke.started_at, step.invoke.ended_at
-            if began is None:
-                continue
-            if step.state in (Forward.FAILED, Forward.TIMED_OUT) and ended is not None:
-                message = step.invoke.error.message if step.invoke.error else "failed"
-                found.append(Blocker(BlockedBy.FAILURE, step.position, f"{step.name} failed: {message}", ended))
-            elif step.type in ("wait_for_event", "waitForEvent"):
-                text = f"{step.name} waits for an event"
-                found.append(Blocker(BlockedBy.EVENT, step.position, text, began, ended))
-            elif step.waits_for is WaitsFor.EXTERNAL or (step.node is not None and step.node.async_):
-                text = f"{step.name} waits for completion from outside"
-                found.append(Blocker(BlockedBy.EXTERNAL, step.position, text, began, ended))
-            elif step.state is Forward.RETRYING and self._backs_off_long(step):
-                text = f"{step.name} waits for its next attempt"
-                since = step.invoke.last_attempt_at or began
-                found.append(Blocker(BlockedBy.BACKOFF, step.position, text, since))
-        return found
-
-    def _backs_off_long(self, step: ExecutionStep) -> bool:
-        began, due = step.invoke.last_attempt_at, step.invoke.next_attempt_at
-        return began is not None and due is not None and due - began > LONG_BACKOFF
 
     def _of_pauses(self) -> list[Blocker]:
         ended = self.history.end.at if self.history.end is not None else None
@@ -277,12 +258,8 @@ class Execution:
 
 def execution(facts: InstanceFacts, facet: Facet, history: History, document: Document | None) -> Execution:
     """The execution of an instance; `history` must have been read in the detail `instances.store.WHOLE`."""
-    situation = _situation(facet, history)
-    if document is None:
-        steps, numbers = script_steps(history, situation), progress(history, facts.status)
-    else:
-        steps = document_steps(document, history, situation)
-        numbers = _progress(steps, facts.status)
+    situation = situation_of(facet, history)
+    steps = script_steps(history, situation) if document is None else document_steps(document, history, situation)
     return Execution(
         facts=facts,
         facet=facet,
@@ -290,11 +267,11 @@ def execution(facts: InstanceFacts, facet: Facet, history: History, document: Do
         history=history,
         document=document,
         steps=steps,
-        progress=numbers,
     )
 
 
-def _situation(facet: Facet, history: History) -> Situation:
+def situation_of(facet: Facet, history: History) -> Situation:
+    """What the instance's own state means for its steps."""
     match facet:
         case Facet.COMPLETE:
             return Situation.COMPLETE
@@ -306,6 +283,30 @@ def _situation(facet: Facet, history: History) -> Situation:
             return Situation.COMPENSATING
         case _:
             return Situation.FORWARD if history.rollback is None else Situation.DRAINING
+
+
+def blocker_of(step: ExecutionStep) -> Blocker | None:
+    """What a step does, or did, to keep the instance from going on."""
+    began, ended = step.invoke.started_at, step.invoke.ended_at
+    if began is None:
+        return None
+    if step.state in (Forward.FAILED, Forward.TIMED_OUT) and ended is not None:
+        message = step.invoke.error.message if step.invoke.error else "failed"
+        return Blocker(BlockedBy.FAILURE, step.position, f"{step.name} failed: {message}", ended)
+    if step.type in ("wait_for_event", "waitForEvent"):
+        return Blocker(BlockedBy.EVENT, step.position, f"{step.name} waits for an event", began, ended)
+    if step.waits_for is WaitsFor.EXTERNAL or (step.node is not None and step.node.async_):
+        text = f"{step.name} waits for completion from outside"
+        return Blocker(BlockedBy.EXTERNAL, step.position, text, began, ended)
+    if step.state is Forward.RETRYING and _backs_off_long(step):
+        since = step.invoke.last_attempt_at or began
+        return Blocker(BlockedBy.BACKOFF, step.position, f"{step.name} waits for its next attempt", since)
+    return None
+
+
+def _backs_off_long(step: ExecutionStep) -> bool:
+    began, due = step.invoke.last_attempt_at, step.invoke.next_attempt_at
+    return began is not None and due is not None and due - began > LONG_BACKOFF
 
 
 _SKIPPED = (Forward.SKIPPED, Forward.SKIPPED_FAILURE, Forward.CANCELLED)
@@ -328,6 +329,10 @@ def _failed(step: ExecutionStep, back: bool) -> bool:
     if back:
         return step.compensation is Compensation.FAILED
     return step.state in (Forward.FAILED, Forward.TIMED_OUT)
+
+
+def _finished(step: ExecutionStep) -> bool:
+    return step.counts and step.invoke.end_seq is not None
 
 
 def _end_seq(step: ExecutionStep) -> int:

@@ -162,34 +162,52 @@ def document_steps(document: Document, history: History, situation: Situation) -
     for step, node in zip(steps, document.nodes, strict=True):
         if node.parent is not None:
             steps[by_id[node.parent].position].children.append(step.position)
-        _go_forward(step, _in_order(runs.get(node.id, [])), history, situation)
-        step.no_compensation = node.compensate is None
-        if history.rollback is not None:
-            _go_back(step, _in_order(undone.get(node.id, [])), history, situation)
+        fill_step(step, runs.get(node.id, []), undone.get(node.id, []), history, situation)
     return steps
+
+
+def fill_step(
+    step: ExecutionStep, runs: list[StepRun], undone: list[StepRun], history: History, situation: Situation
+) -> None:
+    """Tell a step that knows only its place how far it is, from its runs and from its compensations."""
+    _go_forward(step, _in_order(runs), history, situation)
+    if step.node is not None:
+        step.no_compensation = step.node.compensate is None
+    else:
+        undone = undone if runs[0].family is StepKind.DO else []
+        step.no_compensation = not undone
+    if history.rollback is not None:
+        _go_back(step, _in_order(undone), history, situation)
 
 
 def script_steps(history: History, situation: Situation) -> list[ExecutionStep]:
     """A step for everything a script has begun. All hang from the root."""
     steps: list[ExecutionStep] = []
-    ids: set[str] = set()
-    names: set[str] = set()
+    naming = Naming()
     for run in sorted(history.steps.values(), key=lambda run: run.start_seq):
         if run.family is StepKind.ROLLBACK:
             continue
-        id = _unused(f"{run.name}-{{}}", run.count, ids)
+        step = naming.step(run, len(steps))
+        undone = history.steps.get(StepKey(StepKind.ROLLBACK, run.name, run.count))
+        fill_step(step, [run], [undone] if undone else [], history, situation)
+        steps.append(step)
+    return steps
+
+
+class Naming:
+    """Gives the steps of a script, in their order, ids and names in the tree of which there is one each."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._names: set[str] = set()
+
+    def step(self, run: StepRun, position: int) -> ExecutionStep:
+        """The step of a run; it knows only its place."""
+        id, names = _unused(f"{run.name}-{{}}", run.count, self._ids), self._names
         plain = run.name.replace(".", "_").replace(":", "_")
         name = plain if run.count == 1 and plain not in names else _unused(f"{plain}-{{}}", max(run.count, 2), names)
         names.add(name)
-        step = ExecutionStep(id=id, name=run.name, position=len(steps), path=(name,), type=shown_as(run))
-        _go_forward(step, [run], history, situation)
-        undone = history.steps.get(StepKey(StepKind.ROLLBACK, run.name, run.count))
-        guarded = run.family is StepKind.DO and undone is not None
-        step.no_compensation = not guarded
-        if history.rollback is not None:
-            _go_back(step, [undone] if guarded and undone else [], history, situation)
-        steps.append(step)
-    return steps
+        return ExecutionStep(id=id, name=run.name, position=position, path=(name,), type=shown_as(run))
 
 
 def _unused(form: str, number: int, used: set[str]) -> str:

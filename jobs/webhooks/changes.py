@@ -7,21 +7,32 @@ one commit brought has been read: between two items it is neither begun nor comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from instances.lifecycle import Kind, Status
 from instances.projections.activity import Activity
 from instances.projections.entries import Entry, read_sync_point
-from instances.projections.execution import BlockedBy, Blocker, Execution, MilestoneState, SyncPointState, execution
+from instances.projections.execution import (
+    BlockedBy,
+    Blocker,
+    Execution,
+    MilestoneState,
+    SyncPointState,
+    blocker_of,
+    situation_of,
+)
 from instances.projections.execution_steps import ExecutionStep, Forward
-from instances.projections.history import History, advance
-from instances.runtimes.protocol import StepKind
+from instances.projections.unfolding import Renewed, Unfolding
 from instances.search.executions import Shown
 from instances.search.query import Facet
-from instances.search.recorded import Recorded
+from instances.search.store import Row
 from jobs.webhooks.catalogue import BLOCKER_DETECTED, BLOCKER_RESOLVED, MILESTONE, PROGRESS, SYNC_POINTS, TASKS
+from versions.document import Document
+
+ENTRY_WEIGHT = 1024
+"""About how many bytes of memory an entry comes to, beside its payload."""
 
 Subject = ExecutionStep | Blocker | MilestoneState | SyncPointState | None
 """What an event is about besides the execution."""
@@ -72,78 +83,84 @@ _TASK = {
     Forward.CANCELLED: "cancelled",
 }
 _BEGUN = frozenset({Forward.RUNNING, Forward.WAITING, Forward.RETRYING})
-_AT_FIRST = frozenset({Forward.PENDING})
 _DEEP = (*TASKS, PROGRESS, BLOCKER_DETECTED, BLOCKER_RESOLVED, MILESTONE)
 """Events for which every step has to be looked at."""
-_QUIET = frozenset(
-    {
-        Kind.QUEUED,
-        Kind.EVENT_RECEIVED,
-        Kind.COMPENSATE_INPUT,
-        Kind.STEP_RESULT,
-        Kind.TIMER_STARTED,
-        Kind.TIMER_FIRED,
-    }
-)
-"""Kinds that change no step, no blocker and no milestone."""
 _BlockerKey = tuple[BlockedBy, int | None, datetime]
 
 
-@dataclass(slots=True)
-class _Looks:
-    """How an execution looked when it was last told of."""
-
-    states: dict[str, Forward]
-    blockers: dict[_BlockerKey, Blocker]
-    milestones: set[int]
-    counts: tuple[int, int]
-
-
 class Changes:
-    """Reads one journal. `wanted`: which events anybody listens to; what only others need is not worked out."""
+    """Reads one journal, in one go or piece by piece: it remembers what it has read."""
 
-    def __init__(self, recorded: Recorded, wanted: Callable[[str], bool]) -> None:
-        self._recorded = recorded
-        self._wanted = wanted
-        self._history = History()
+    def __init__(self, row: Row, document: Document | None) -> None:
+        self._row = row
+        self._unfolding = Unfolding(document)
         self._activity = Activity()
         self._status = Status.QUEUED
-        self._looks: _Looks | None = None
-        self._deep = any(map(wanted, _DEEP))
+        self._blockers: dict[_BlockerKey, Blocker] = {}
+        """Those that are open."""
+        self._milestones: set[int] = set()
+        """Positions of those that are achieved."""
+        self._counts = (0, 0)
+        self._unheard = True
+        """Whether entries were read of which nobody was told, after which everything may look different."""
+        self._shown: Shown | None = None
+        self.read = 0
+        """Seq of the last entry that was read."""
+        self.weight = 0
+        """About how many bytes it holds."""
 
-    def of(self, told: Callable[[int], bool], last: int) -> Iterator[Change]:
-        """Events of the entries up to `last` whose seq is `told`."""
-        entries = [entry for entry in self._recorded.entries if entry.seq <= last]
+    def of(
+        self, row: Row, entries: Sequence[Entry], wanted: Callable[[str], bool], told: Callable[[int], bool], last: int
+    ) -> Iterator[Change]:
+        """Events of the entries up to `last` that were not read before and whose seq is `told`.
+
+        `row` is the instance as it is now. `wanted`: which events anybody listens to; what only others need is not
+        worked out. A change says how it was until the next one is asked for.
+        """
+        self._row = row
+        deep = any(map(wanted, _DEEP))
+        entries = [entry for entry in entries if self.read < entry.seq <= last]
         for place, entry in enumerate(entries):
-            tell = told(entry.seq)
-            if tell and self._deep and self._looks is None:
-                self._looks = self._look(self._shown().execution)
+            heard = told(entry.seq)
+            if heard and deep and self._unheard:
+                self._look()
             waits = self._heed(entry)
-            if not tell:
-                self._looks = None
+            self._unheard = self._unheard or not (heard and deep)
+            if not heard:
                 continue
-            yield from self._of_execution(entry, waits)
-            yield from self._of_sync_point(entry)
             ends = place + 1 == len(entries) or not told(entries[place + 1].seq)
-            if self._deep and (ends or entry.kind not in _QUIET):
-                yield from self._of_parts(entry, ends)
+            renewed = self._settle(hold_items=not ends)
+            yield from self._of_execution(entry, waits, wanted)
+            yield from self._of_sync_point(entry, wanted)
+            if deep:
+                yield from self._of_parts(entry, renewed, wanted)
 
     # --- the instance --------------------------------------------------------------------------------------------
 
     def _heed(self, entry: Entry) -> bool | None:
-        advance(self._history, entry)
+        self.read, self._shown = entry.seq, None
+        self.weight += ENTRY_WEIGHT + len(entry.payload or "")
+        self._unfolding.heed(entry)
         waits = self._activity.heed(entry)
         if entry.kind == Kind.RESUMED:
-            self._status = Status.QUEUED if self._history.started_at is None else Status.RUNNING
+            self._status = Status.QUEUED if self._unfolding.history.started_at is None else Status.RUNNING
         else:
             self._status = _STATUS.get(Kind(entry.kind), self._status)
         if waits is not None and self._status in (Status.RUNNING, Status.WAITING, Status.QUEUED):
             self._status = Status.WAITING if waits else Status.RUNNING
         return waits
 
-    def _shown(self) -> Shown:
-        """The instance as it was after the last entry read."""
-        row, history, end = self._recorded.row, self._history, self._history.end
+    def _facet(self) -> Facet:
+        return _facet(self._status, self._unfolding)
+
+    def _settle(self, *, hold_items: bool = False) -> list[Renewed]:
+        return self._unfolding.settle(situation_of(self._facet(), self._unfolding.history), hold_items=hold_items)
+
+    def shown(self) -> Shown:
+        """The instance as it was when it was settled last."""
+        if self._shown is not None:
+            return self._shown
+        row, history, end = self._row, self._unfolding.history, self._unfolding.history.end
         over = end if self._status.finished else None
         # The row knows a little earlier when the run began; but it may be the run after a restart.
         began = min(filter(None, (row.facts.started_at, history.started_at)), default=None)
@@ -156,92 +173,111 @@ class Changes:
             error=over.payload if over and over.kind is Kind.ERRORED else None,
             output=over.payload if over and over.kind is Kind.COMPLETED else None,
         )
-        facet = _facet(self._status, history)
-        told = execution(facts, facet, history, self._recorded.document)
-        return Shown(replace(row, facts=facts, facet=facet), told)
+        facet = self._facet()
+        told = Execution(
+            facts=facts,
+            facet=facet,
+            situation=self._unfolding.situation,
+            history=history,
+            document=self._unfolding.document,
+            steps=list(self._unfolding.steps),
+        )
+        self._shown = Shown(replace(row, facts=facts, facet=facet), told)
+        return self._shown
 
-    def _of_execution(self, entry: Entry, waits: bool | None) -> Iterator[Change]:
+    def _of_execution(self, entry: Entry, waits: bool | None, wanted: Callable[[str], bool]) -> Iterator[Change]:
         what = _EXECUTION.get(Kind(entry.kind))
         if what is None and waits is False:
             what = "resumed"
         for name in (what, "waiting" if waits else None):
-            if name is not None and self._wanted(f"workflow.execution.{name}"):
-                yield self._change(f"workflow.execution.{name}", entry)
+            if name is not None and wanted(event := f"workflow.execution.{name}"):
+                yield Change(event, entry.seq, entry.at, self.shown())
 
-    def _of_sync_point(self, entry: Entry) -> Iterator[Change]:
+    def _of_sync_point(self, entry: Entry, wanted: Callable[[str], bool]) -> Iterator[Change]:
         if entry.kind != Kind.SYNC_POINT:
             return
         event = f"synchronization.point.{read_sync_point(entry.payload).state}"
-        if event in SYNC_POINTS and self._wanted(event):
-            shown = self._shown()
+        if event in SYNC_POINTS and wanted(event):
+            shown = self.shown()
             for point in shown.execution.sync_points:
                 if point.id == entry.name:
                     yield Change(event, entry.seq, entry.at, shown, point, point.id)
 
-    def _change(self, event: str, entry: Entry) -> Change:
-        return Change(event, entry.seq, entry.at, self._shown())
-
     # --- steps and what follows from them ------------------------------------------------------------------------
 
-    def _look(self, told: Execution) -> _Looks:
-        return _Looks(
-            {step.id: step.state for step in told.steps},
-            {_key(one): one for one in told.blockers if one.resolved_at is None},
-            {one.position for one in told.milestones if one.achieved_at is not None},
-            (told.progress.completed, told.progress.total),
-        )
+    def _look(self) -> None:
+        """Note how everything looks now, without telling anybody."""
+        self._settle()
+        self._shown, self._unheard = None, False
+        told = self.shown().execution
+        self._blockers = _open(told.blockers)
+        self._milestones = {one.position for one in told.milestones if one.achieved_at is not None}
+        self._counts = self._unfolding.ended, self._unfolding.total
 
-    def _of_parts(self, entry: Entry, ends: bool) -> Iterator[Change]:
-        shown, before = self._shown(), self._looks
-        assert before is not None
-        self._looks = now = self._look(shown.execution)
+    def _of_parts(self, entry: Entry, renewed: list[Renewed], wanted: Callable[[str], bool]) -> Iterator[Change]:
         # Results taken over from another instance are nothing that happens here.
-        silent = entry.attempt == 0
-        for step in shown.execution.steps:
-            if not step.counts:
-                continue
-            was = before.states.get(step.id, Forward.PENDING)
-            if (
-                step.node is not None
-                and step.node.for_each is not None
-                and not ends
-                and not shown.execution.situation.over
-            ):
-                now.states[step.id] = was
-            elif step.state is not was and not silent:
-                yield from self._of_step(entry, shown, step, was)
-        yield from self._of_blockers(entry, shown, before.blockers, now.blockers)
-        for milestone in shown.execution.milestones:
-            if milestone.position in now.milestones - before.milestones and self._wanted(MILESTONE):
-                yield Change(MILESTONE, entry.seq, entry.at, shown, milestone, str(milestone.position))
-        if now.counts != before.counts and self._wanted(PROGRESS):
-            yield Change(PROGRESS, entry.seq, entry.at, shown)
+        if entry.attempt != 0:
+            for one in renewed:
+                yield from self._of_step(entry, one, wanted)
+        yield from self._of_blockers(entry, renewed, wanted)
+        if self._unfolding.renewed_all or entry.kind == Kind.MILESTONE:
+            yield from self._of_milestones(entry, wanted)
+        was, self._counts = self._counts, (self._unfolding.ended, self._unfolding.total)
+        if self._counts != was and wanted(PROGRESS):
+            yield Change(PROGRESS, entry.seq, entry.at, self.shown())
 
-    def _of_step(self, entry: Entry, shown: Shown, step: ExecutionStep, was: Forward) -> Iterator[Change]:
+    def _of_step(self, entry: Entry, one: Renewed, wanted: Callable[[str], bool]) -> Iterator[Change]:
+        step, was = one.now, Forward.PENDING if one.before is None else one.before.state
+        if not step.counts or step.state is was:
+            return
         names: list[str] = []
         if was not in _BEGUN and step.invoke.started_at is not None and step.state is not Forward.PENDING:
             names.append("started")
         if step.state in _TASK:
             names.append(_TASK[step.state])
         for name in names:
-            if self._wanted(event := f"task.execution.{name}"):
-                yield Change(event, entry.seq, entry.at, shown, step, step.id)
+            if wanted(event := f"task.execution.{name}"):
+                yield Change(event, entry.seq, entry.at, self.shown(), step, step.id)
 
-    def _of_blockers(
-        self, entry: Entry, shown: Shown, before: dict[_BlockerKey, Blocker], now: dict[_BlockerKey, Blocker]
-    ) -> Iterator[Change]:
-        gone = {_key(one): one for one in shown.execution.blockers if one.resolved_at is not None}
-        for key in now.keys() - before.keys():
-            if self._wanted(BLOCKER_DETECTED):
-                yield Change(BLOCKER_DETECTED, entry.seq, entry.at, shown, now[key], _mark(key))
-        for key in before.keys() - now.keys():
-            resolved = gone.get(key) or replace(before[key], resolved_at=entry.at)
-            if self._wanted(BLOCKER_RESOLVED):
-                yield Change(BLOCKER_RESOLVED, entry.seq, entry.at, shown, resolved, _mark(key))
+    def _of_blockers(self, entry: Entry, renewed: list[Renewed], wanted: Callable[[str], bool]) -> Iterator[Change]:
+        if self._unfolding.renewed_all:
+            blockers, before = self.shown().execution.blockers, self._blockers
+        else:
+            blockers = [*filter(None, (blocker_of(one.now) for one in renewed))]
+            before = _open(filter(None, (one.before and blocker_of(one.before) for one in renewed)))
+        now = _open(blockers)
+        if before is self._blockers:
+            self._blockers = now
+        else:
+            for key in before:
+                self._blockers.pop(key, None)
+            self._blockers |= now
+        if not wanted(BLOCKER_DETECTED) and not wanted(BLOCKER_RESOLVED):
+            return
+        gone = {_key(one): one for one in blockers if one.resolved_at is not None}
+        for key, blocker in now.items():
+            if key not in before and wanted(BLOCKER_DETECTED):
+                yield Change(BLOCKER_DETECTED, entry.seq, entry.at, self.shown(), blocker, _mark(key))
+        for key, blocker in before.items():
+            if key not in now and wanted(BLOCKER_RESOLVED):
+                resolved = gone.get(key) or replace(blocker, resolved_at=entry.at)
+                yield Change(BLOCKER_RESOLVED, entry.seq, entry.at, self.shown(), resolved, _mark(key))
+
+    def _of_milestones(self, entry: Entry, wanted: Callable[[str], bool]) -> Iterator[Change]:
+        achieved = [one for one in self.shown().execution.milestones if one.achieved_at is not None]
+        was, self._milestones = self._milestones, {one.position for one in achieved}
+        for one in achieved:
+            if one.position not in was and wanted(MILESTONE):
+                yield Change(MILESTONE, entry.seq, entry.at, self.shown(), one, str(one.position))
+
+
+def _open(blockers: Iterable[Blocker]) -> dict[_BlockerKey, Blocker]:
+    return {_key(one): one for one in blockers if one.resolved_at is None}
 
 
 def _key(blocker: Blocker) -> _BlockerKey:
-    return blocker.kind, blocker.position, blocker.created_at
+    # A pause is the same one whichever step is the next to begin.
+    return blocker.kind, None if blocker.kind is BlockedBy.PAUSE else blocker.position, blocker.created_at
 
 
 def _mark(key: _BlockerKey) -> str:
@@ -249,12 +285,12 @@ def _mark(key: _BlockerKey) -> str:
     return f"{kind.value}/{position}/{at.timestamp()}"
 
 
-def _facet(status: Status, history: History) -> Facet:
+def _facet(status: Status, unfolding: Unfolding) -> Facet:
+    history = unfolding.history
     reverted = history.rollback is not None and history.rollback.outcome == "complete"
     match status:
         case Status.ROLLING_BACK:
-            undoes = any(step.family is StepKind.ROLLBACK for step in history.steps.values())
-            return Facet.COMPENSATING if undoes else Facet.DRAINING
+            return Facet.COMPENSATING if unfolding.undoing else Facet.DRAINING
         case Status.ERRORED:
             return Facet.ERRORED_REVERTED if reverted else Facet.ERRORED
         case Status.TERMINATED:

@@ -22,12 +22,13 @@ import structlog
 from instances.engine import faults
 from instances.projections.execution import Blocker, MilestoneState, SyncPointState
 from instances.projections.execution_steps import ExecutionStep
-from instances.search.recorded import Recorded, Recorder
+from instances.search.recorded import Recorder
 from jobs.metrics import WEBHOOK_EVENTS
 from jobs.webhooks import store
 from jobs.webhooks.catalogue import PROGRESS, wanted
-from jobs.webhooks.changes import Change, Changes
+from jobs.webhooks.changes import Change
 from jobs.webhooks.envelope import Payloads, body, event_id
+from jobs.webhooks.journals import Grown, Journals
 from jobs.webhooks.store import Fed, Hook, NewDelivery
 from tenants.auth import Caller
 from tenants.clock import Clock
@@ -63,7 +64,7 @@ class Event:
 
 
 @dataclass(slots=True)
-class _Grown:
+class _Ranges:
     """What one instance wrote: ranges of its journal, and who hears of them."""
 
     ranges: list[tuple[int, int, frozenset[int]]] = field(default_factory=list)
@@ -86,7 +87,7 @@ class DispatchEvents:
     ) -> None:
         self._db = db
         self._clock = clock
-        self._recorder = recorder
+        self._journals = Journals(recorder)
         self._definitions = definitions
         self._payloads = payloads
         self._dispatched = dispatched
@@ -173,7 +174,7 @@ class DispatchEvents:
 
     async def _events(self, account_id: UUID, hooks: dict[int, Hook], rows: Sequence[Fed]) -> list[Event]:
         asked = {no: wanted(hook.events) for no, hook in hooks.items()}
-        grown: defaultdict[UUID, _Grown] = defaultdict(_Grown)
+        grown: defaultdict[UUID, _Ranges] = defaultdict(_Ranges)
         events: list[Event] = []
         for row in rows:
             hears = frozenset(row.hooks)
@@ -205,34 +206,36 @@ class DispatchEvents:
         return [Event(name, event_id(row.at, account_id, key, name), row.at, None, None, data, hears)]
 
     async def _of_instances(
-        self, account_id: UUID, grown: dict[UUID, _Grown], asked: dict[int, frozenset[str]]
+        self, account_id: UUID, grown: dict[UUID, _Ranges], asked: dict[int, frozenset[str]]
     ) -> list[Event]:
         events: list[Event] = []
         firsts = {key: min(first for first, _, _ in one.ranges) for key, one in grown.items()}
         keys = list(firsts)
         for place in range(0, len(keys), AT_ONCE):
             chunk = {key: firsts[key] for key in keys[place : place + AT_ONCE]}
-            for recorded in await self._recorder.read(account_id, chunk):
-                events += await self._of_instance(account_id, recorded, grown[recorded.row.facts.key], asked)
+            for journal in await self._journals.read(account_id, chunk):
+                events += await self._of_instance(account_id, journal, grown[journal.row.facts.key], asked)
         return sorted(events, key=lambda event: event.at)
 
     async def _of_instance(
-        self, account_id: UUID, recorded: Recorded, one: _Grown, asked: dict[int, frozenset[str]]
+        self, account_id: UUID, journal: Grown, one: _Ranges, asked: dict[int, frozenset[str]]
     ) -> list[Event]:
         listeners = frozenset().union(*(hooks for _, _, hooks in one.ranges))
         names = frozenset().union(*(asked[no] for no in listeners if no in asked))
         last = max(last for _, last, _ in one.ranges)
-        workflow_key, report = recorded.row.facts.workflow_key, None
+        workflow_key, report = journal.row.facts.workflow_key, None
         told: list[Event] = []
         try:
-            for change in Changes(recorded, names.__contains__).of(lambda seq: bool(one.hears(seq)), last):
+            told_to = journal.row, journal.entries, names.__contains__, lambda seq: bool(one.hears(seq))
+            for change in journal.changes.of(*told_to, last):
                 if change.event == PROGRESS:
                     report = change  # the last one says it all
                 else:
                     told.append(self._event(account_id, change, one.hears(change.seq), self._data(change)))
                 await asyncio.sleep(0)
+            self._journals.keep(account_id, journal)
         except Exception as error:  # a journal nobody can read must not keep the account's others from being told
-            key = recorded.row.facts.key
+            key = journal.row.facts.key
             log.error("webhook_journal_unreadable", account=account_id.hex, instance=str(key), exc_info=error)
         if report is not None:
             figures = await self._definitions.node_figures(account_id, workflow_key)

@@ -181,18 +181,18 @@ def task_id(shown: Shown, position: int) -> str:
 def progress(shown: Shown, means_ms: Mapping[str, float], now: datetime) -> dict[str, Any]:
     """How far an execution is, what holds it up, and when it will be through (`means_ms`: by task)."""
     told = shown.execution
-    estimate = estimated_completion(told, means_ms, now)
+    estimate, numbers = estimated_completion(told, means_ms, now), told.progress
     done = sum(step.state in TASK_STATUSES["COMPLETED"] for step in tasks_of(told))
     report = {
         "id": execution_id(shown),
         "workflowExecutionId": execution_id(shown),
         "completedTasks": done,
-        "totalTasks": told.progress.total,
+        "totalTasks": numbers.total,
         "estimatedCompletion": _time(estimate),
         "blockers": [shown_blocker(shown, blocker) for blocker in told.blockers],
         "milestones": [shown_milestone(milestone) for milestone in told.milestones],
     }
-    return {**report, "totalIsEstimate": True} if told.progress.estimated else report
+    return {**report, "totalIsEstimate": True} if numbers.estimated else report
 
 
 def shown_blocker(shown: Shown, blocker: Blocker) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from instances.lifecycle import Kind, Status
+from instances.search import store as search_store
 from jobs.retention.retiring import RetireInstances
 from jobs.retention.store import expire
 from jobs.webhooks import dispatch as dispatching
@@ -241,7 +242,7 @@ async def test_nothing_is_lost_or_doubled_when_a_dispatcher_dies_at_any_line(pos
     for name in ("begin", "feed", "hooks", "deliver"):
         for after in (False, True):
             dies(name, after=after)
-            fresh = DispatchEvents(fresh._db, fresh._clock, fresh._recorder, fresh._definitions, fresh._payloads)
+            fresh = _another(fresh)
             with pytest.raises(asyncio.CancelledError):
                 while True:
                     await fresh.tick()
@@ -250,10 +251,15 @@ async def test_nothing_is_lost_or_doubled_when_a_dispatcher_dies_at_any_line(pos
                         await post.happen(f"more-{name}-{after}", (Kind.STARTED,))
                         await post.settled()
             post.world.clock.advance(READING.total_seconds())
-    post.dispatch = DispatchEvents(fresh._db, fresh._clock, fresh._recorder, fresh._definitions, fresh._payloads)
+    post.dispatch = _another(fresh)
     told = await post.delivered()
     expected = await post.world.admin.fetch("select no from instance where instance_id <> 'x' order by no")
     assert sorted(int(one["data"]["id"]) for one in told) == [row["no"] for row in expected]
+
+
+def _another(one: DispatchEvents) -> DispatchEvents:
+    """That of another process."""
+    return DispatchEvents(one._db, one._clock, one._journals._recorder, one._definitions, one._payloads)
 
 
 async def _unread(post: Post) -> bool:
@@ -272,7 +278,7 @@ async def test_two_dispatchers_make_each_delivery_once(post: Post) -> None:
         await post.happen(f"i{n}", (Kind.STARTED,))
     await post.settled()
     old = post.dispatch
-    two = [DispatchEvents(old._db, old._clock, old._recorder, old._definitions, old._payloads) for _ in range(2)]
+    two = [_another(old) for _ in range(2)]
     for _ in range(4):
         await asyncio.gather(*(one.tick() for one in two))
     rows = await post.world.admin.fetch("select event_id, count(*) as n from webhook_delivery group by 1")
@@ -447,6 +453,33 @@ async def test_a_journal_that_cannot_be_read_keeps_nobody_else_from_being_told(p
     await post.happen("whole", (Kind.STARTED,))
     told = await post.delivered()
     assert names(told) == ["workflow.execution.started"] * 2
+
+
+async def test_a_long_journal_is_read_once(post: Post, monkeypatch) -> None:
+    """However often it has grown; by two processes in turns, by each."""
+    read: list[int] = []
+    real = search_store.entries
+
+    async def counting(*args: Any) -> Any:
+        journals = await real(*args)
+        read.extend(len(entries) for entries in journals.values())
+        return journals
+
+    monkeypatch.setattr(search_store, "entries", counting)
+    nodes = [{"id": f"s{n}", "type": "noop"} for n in range(200)]
+    await post.world.workflow("long", definition={"spec": "workflow/1", "name": "long", "nodes": nodes})
+    await post.listen("task.execution.completed")
+    await post.made("i", "long")
+    first, second = post.dispatch, _another(post.dispatch)
+    for n in range(200):
+        await post.happen("i", (Kind.STEP_STARTED, f"s{n}", 1, 1, {}), (Kind.STEP_COMPLETED, f"s{n}", 1, 1, "1"))
+        if n % 5 == 4:
+            post.dispatch = second if n % 10 == 4 else first
+            await post.dispatched()
+    told = await post.delivered()
+    assert [one["data"]["taskDefinitionId"] for one in told] == [f"s{n}" for n in range(200)]
+    assert sum(read) < 4 * 400
+    assert max(read[10:]) <= 20
 
 
 async def test_rows_that_tell_of_many_are_taken_piece_by_piece(post: Post, monkeypatch) -> None:
