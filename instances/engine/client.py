@@ -190,6 +190,7 @@ class EngineClient:
             lambda: db.dedicated("millrace-event"),
             self._write_events,
             lambda _: 1,
+            max_weight=MAX_EVENTS,
             on_committed=self._ring_events,
         )
 

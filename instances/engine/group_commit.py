@@ -154,7 +154,8 @@ class _Ticket(Generic[Unit, Answer]):
 
 
 class GroupCommit(Generic[Unit, Answer]):
-    """A queue of independent units in front of a :class:`CommitLoop`. `weigh` gives a unit's (entries, bytes)."""
+    """A queue of independent units in front of a :class:`CommitLoop`. `weigh` gives what a unit counts for; batches
+    count for up to `max_weight`, but for a unit that is heavier alone."""
 
     def __init__(
         self,

@@ -44,8 +44,8 @@ AT_ONCE = 50
 READING = timedelta(seconds=10)
 """How long an account is its reader's, unless it is given back before."""
 KEPT = timedelta(days=30)
-VERSION_MADE, WORKFLOW_GONE = 0, -1
-"""Seqs that mark changes of definitions in the feed."""
+WORKFLOW_GONE = -1
+"""The seq that says of a definition that it was deleted, in the feed; 0 says of a version that it was made."""
 
 log = structlog.get_logger(__name__)
 

@@ -21,7 +21,6 @@ DEFAULTS = (
     "updated_at",
     "deleted_at",
 )
-ON_REQUEST = ("run_id", "retention_time")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from instances.runtimes.scripts.messages import Duration, SleepCalled, StepCalle
 from tenants.limits import EVENT_TIMEOUT_DEFAULT_MS, EVENT_TIMEOUT_MAX_MS, EVENT_TYPE, RETRIES, SLEEP_MAX_MS, STEP_NAME
 from versions.durations import parse_duration
 
-DYNAMIC = "[dynamic]"
 _UNLIMITED = 2**31
 
 
