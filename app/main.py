@@ -35,6 +35,8 @@ from app.origins import EVERY, allowed_origins
 from app.refusals import Refusals
 from app.settings import Settings, SettingsError, load_settings
 from instances.routes import route_handlers as instance_routes
+from instances.triggers.routes import receive_hook
+from instances.triggers.routes import route_handlers as trigger_routes
 from tenants.routes import route_handlers as tenant_routes
 from versions.routes import route_handlers as version_routes
 
@@ -89,6 +91,7 @@ def create_app(settings: Settings | None = None, *, platform: Platform | None = 
         route_handlers=[
             *health.route_handlers,
             *contract.route_handlers,
+            receive_hook,
             _cloudflare_face(platform),
             *(router for face in FACES for router in face.routers(platform)),
         ],
@@ -121,7 +124,7 @@ def _cloudflare_face(platform: Platform) -> Router:
 
     return Router(
         path=PREFIX,
-        route_handlers=[*tenant_routes, *version_routes, *instance_routes],
+        route_handlers=[*tenant_routes, *version_routes, *instance_routes, *trigger_routes],
         middleware=[RestoreInstanceId, authenticated],
         dependencies={"caller": Provide(caller_of, sync_to_thread=False)},
     )

@@ -77,6 +77,15 @@ class Settings:
     graphiql: bool = True
     """Whether `/graphql` shows browsers a page to write operations on."""
 
+    def address(self, scope: Mapping[str, Any]) -> str:
+        """Where clients reach us: the configured address, else the one the server of an ASGI `scope` listens on. Never
+        what the client says in `Host`.
+        """
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host, port = scope.get("server") or ("127.0.0.1", None)
+        return f"{scope['scheme']}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
+
     def require_secret(self) -> bytes:
         """The secret as bytes; :class:`SettingsError` when it is missing or too short."""
         raw = _bytes(self.secret)

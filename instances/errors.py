@@ -29,6 +29,18 @@ class TaskNotFound(MillraceError):
     code, key, status = 10474, "task.not_found", 404
 
 
+class HookNotFound(MillraceError):
+    """404: no webhook has that URL, or its workflow is not active."""
+
+    code, key, status = 10490, "hook.not_found", 404
+
+
+class TooManyListeners(InvalidRequest):
+    """400: more workflows listen to an event than one event may start."""
+
+    code, key = 10491, "event.too_many_listeners"
+
+
 class InstanceExists(MillraceError):
     """400: the instance id is in use."""
 

@@ -47,6 +47,7 @@ from instances.search.executions import ExecutionReader
 from instances.search.service import Searcher
 from instances.streams import StepStream, StreamReader
 from instances.subscriptions import Subscription
+from instances.triggers.service import Triggers
 from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.database import Database
@@ -117,6 +118,7 @@ class InstanceService:
         self._finder = Finder(db)
         self.executions = Executions(db, ids, tenants, engine, feed)
         self._creator = Creator(db, tenants, versions, engine)
+        self.triggers = Triggers(db, tenants, versions, self._creator, self._finder, self._fresh)
         self.feed = feed
         self.logs = LogReader(db, clock, feed)
         self.streams = StreamReader(db)

@@ -73,6 +73,8 @@ class Caller:
     workspace_id: UUID | None = None
     login_id: UUID | None = None
     expires_at: datetime | None = None
+    via: str | None = None
+    """What acts where nobody presented a credential, as audit lines name it."""
 
     @property
     def credential_id(self) -> UUID:
@@ -81,7 +83,9 @@ class Caller:
 
     @property
     def actor(self) -> str:
-        """How audit lines name the caller: `token:<hex>`, `user:<hex>` or `operator`."""
+        """How audit lines name the caller: `token:<hex>`, `user:<hex>`, `via`, or `operator`."""
+        if self.via is not None:
+            return self.via
         if self.token_id is not None:
             return f"token:{self.token_id.hex}"
         return f"user:{self.user_id.hex}" if self.user_id is not None else "operator"

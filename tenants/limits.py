@@ -80,6 +80,8 @@ MAX_ATTEMPTS = 1_000_000
 """The highest `limits.max_steps`: attempts of one instance."""
 SCHEDULE_INTERVAL_MIN_MS = 1_000
 SCHEDULES_PER_WORKFLOW = 200
+EVENT_LISTENERS = 100
+"""Workflows one published event may start."""
 
 # ---- times
 SLEEP_MAX_MS = 365 * DAY_MS
@@ -162,6 +164,8 @@ WORKSPACE_SLUG = TextRule(
     64,
     "lowercase letters, digits and '-', beginning and ending with a letter or digit",
 )
+EVENT_NAME = TextRule(re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+"), 1, 100, "no control characters")
+"""Of events that start workflows; those that instances wait for are `versions.names.EVENT_RULE`."""
 IDEMPOTENCY_KEY = TextRule(re.compile(r"[\x21-\x7e]+"), 1, 255, "visible ASCII")
 PASSWORD = TextRule(_TEXT, 8, 1024, "no NUL characters")
 

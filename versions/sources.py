@@ -48,6 +48,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     original: str | None = None
     retention_ms: int | None = None
     schedules: list[ScheduleRow] = []
+    events: tuple[str, ...] = ()
+    """Published events that start it."""
     input_needed: str = ""
     """Why an instance without input breaks the code's own rules; empty: it does not."""
     warnings: tuple[Problem, ...] = ()
@@ -139,6 +141,7 @@ def _source_of(
         original=_text(original),
         retention_ms=document.retention,
         schedules=of_document(document, now),
+        events=tuple(dict.fromkeys(one.event for one in document.triggers if one.type == "event" and one.event)),
         input_needed=_why_input_is_needed(document),
         warnings=warnings,
     )

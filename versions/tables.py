@@ -7,7 +7,7 @@ did).
 
 from __future__ import annotations
 
-from piccolo.columns import UUID, BigInt, Boolean, DoublePrecision, Integer, SmallInt, Text, Timestamptz
+from piccolo.columns import UUID, Array, BigInt, Boolean, DoublePrecision, Integer, SmallInt, Text, Timestamptz
 from piccolo.table import Table
 
 
@@ -67,6 +67,7 @@ class Workflow(Table, tablename="workflow"):
     script_name = Text()
     class_name = Text()
     current_version = UUID(null=True, default=None)
+    events = Array(base_column=Text())
     concurrency = Integer(null=True, default=None)
     created_at = Timestamptz()
     modified_at = Timestamptz()

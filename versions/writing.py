@@ -110,6 +110,7 @@ class VersionWriter:
             source.class_name,
             settings.concurrency,
             now,
+            source.events,
         )
         return await workflow_store.set_current_version(
             connection, account_id, workflow.workflow_key, version_key, values

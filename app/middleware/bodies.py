@@ -20,7 +20,7 @@ _SCRIPT_UPLOAD = re.compile(r"/client/v4/accounts/[^/]+/workers/scripts/[^/]+(/v
 def limit_of(method: str, path: str) -> int:
     """Bytes a request's body may have, by its canonical path."""
     if method == "POST":
-        if path.endswith("/instances") or "/events/" in path:
+        if path.endswith("/instances") or "/events/" in path or path.startswith("/hooks/"):
             return limits.BODY_SINGLE_BYTES
         if path.endswith("/instances/batch"):
             return limits.BODY_BATCH_BYTES

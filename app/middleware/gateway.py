@@ -260,7 +260,7 @@ class _Exchange:
         logger.info(
             "request",
             method=self._method,
-            path=self._path,
+            path=paths.shown(self._path),
             status=status,
             ms=round(seconds * 1000, 2),
             bytes=self._body_bytes,

@@ -15,13 +15,15 @@ from __future__ import annotations
 import re
 from collections.abc import MutableMapping
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import NoRoute
 
 PREFIX = "/client/v4"
+SECRETS = "/hooks/"
+"""What comes behind it is a secret: whoever has it may start a workflow."""
 INSTANCE_ID = "millrace.instance_id"
 PLACEHOLDER = "-"
 
@@ -58,6 +60,12 @@ def canonicalise(scope: MutableMapping[str, Any]) -> None:
     instance_id, suffix = (tail[1], tail[2]) if tail else (remainder, "")
     scope[INSTANCE_ID] = _decode(instance_id)
     scope["path"] = f"{PREFIX}{_decode_segments(base)}/{PLACEHOLDER}{_decode_segments(suffix)}"
+
+
+def shown(path: str) -> str:
+    """A path as logs may have it."""
+    start, found, _ = unquote(path).partition(SECRETS)
+    return f"{start}{found}[REDACTED]" if found and not start else path
 
 
 def is_cloudflare(path: str) -> bool:

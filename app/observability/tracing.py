@@ -13,6 +13,8 @@ from typing import Any
 
 from litestar.types import ASGIApp
 
+from app.middleware.paths import SECRETS
+
 _PACKAGES = ("opentelemetry.instrumentation.asgi", "opentelemetry.sdk", "opentelemetry.exporter.otlp")
 _SWITCHES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
 
@@ -30,7 +32,13 @@ def traced(app: ASGIApp, service: str) -> ASGIApp:
         return app
     instrumentation: Any = importlib.import_module("opentelemetry.instrumentation.asgi")
     _install_provider(service)
-    return instrumentation.OpenTelemetryMiddleware(app, exclude_spans=["receive", "send"])
+    spanned: ASGIApp = instrumentation.OpenTelemetryMiddleware(app, exclude_spans=["receive", "send"])
+
+    async def without_secrets(scope: Any, receive: Any, send: Any) -> None:
+        """Spans have the path: requests whose path is a secret get none."""
+        await (app if scope.get("path", "").startswith(SECRETS) else spanned)(scope, receive, send)
+
+    return without_secrets
 
 
 def _install_provider(service: str) -> None:

@@ -22,7 +22,7 @@ DOCUMENT = {
     "name": "w",
     "nodes": [{"id": "w", "type": "wait_for_event", "config": {"event": "e"}}],
 }
-PUBLIC = {"/healthz", "/readyz", "/openapi.yaml", "/openapi.json"}
+PUBLIC = {"/healthz", "/readyz", "/openapi.yaml", "/openapi.json", "/hooks/{token}"}
 # Whose the credential is: answered for every accepted credential, whatever its scopes.
 ABOUT_THE_CREDENTIAL = {
     "/user",
@@ -86,6 +86,7 @@ async def owner(platform: Platform, http: httpx.AsyncClient) -> tuple[Tenant, di
         "instance_id": "i",
         "version_id": made.json()["result"]["version_id"],
         "event_type": "e",
+        "event_name": "e",
         "script_name": "s",
         "secret_name": "KEY",
         "deployment_id": "00000000-0000-7000-8000-000000000000",

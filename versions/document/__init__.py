@@ -4,13 +4,15 @@ parse_document(definition, known_handlers=…)  -> Document      raises Document
 check_document(definition, known_handlers=…)  -> Checked       problems and warnings, raises for neither
 encode_document(document) -> str              decode_document(text) -> Document
 validate_input(document, value)               raises InvalidInput
-stored_schema(text), stored_idempotent(text), stored_rolls_back_cancelled(text), validate_inputs(schema, inputs)
+stored_schema(text), stored_idempotent(text), stored_rolls_back_cancelled(text), stored_triggers(text)
+validate_inputs(schema, inputs)
 """
 
 from versions.document.input_schema import (
     stored_idempotent,
     stored_rolls_back_cancelled,
     stored_schema,
+    stored_triggers,
     validate_input,
     validate_inputs,
 )
@@ -51,6 +53,7 @@ __all__ = [
     "stored_idempotent",
     "stored_rolls_back_cancelled",
     "stored_schema",
+    "stored_triggers",
     "validate_input",
     "validate_inputs",
 ]

@@ -23,7 +23,7 @@ from jsonschema.validators import extend
 
 from app.errors import Problem
 from tenants.limits import DOCUMENT_PROBLEMS, INPUT_SCHEMA_BYTES
-from versions.document.model import Document
+from versions.document.model import Document, Trigger
 from versions.document.patterns import PatternError, compile_pattern
 from versions.document.reading import Path, Problems, json_pointer, json_size
 from versions.errors import InvalidInput
@@ -301,6 +301,7 @@ class _Stored(msgspec.Struct):
     input_schema: msgspec.Raw = msgspec.Raw(b"null")
     idempotent: bool = False
     rollback: str = "auto"
+    triggers: tuple[Trigger, ...] = ()
 
 
 _stored = msgspec.json.Decoder(_Stored)
@@ -320,6 +321,11 @@ def stored_idempotent(source: str) -> bool:
 def stored_rolls_back_cancelled(source: str) -> bool:
     """Whether a stored document says that an instance which is cancelled is undone first."""
     return _stored.decode(source).rollback == "always"
+
+
+def stored_triggers(source: str) -> tuple[Trigger, ...]:
+    """What starts a stored document."""
+    return _stored.decode(source).triggers
 
 
 def validate_inputs(schema: bytes, inputs: Iterable[tuple[Any, str]]) -> None:

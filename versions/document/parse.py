@@ -15,6 +15,7 @@ from tenants.limits import (
     DOCUMENT_NODES,
     DOCUMENT_SYNC_POINTS,
     DOCUMENT_TRIGGERS,
+    EVENT_NAME,
     MAX_ATTEMPTS,
     MAX_PARALLEL,
     SCHEDULE_INTERVAL_MIN_MS,
@@ -200,14 +201,23 @@ def _read_source(problems: Problems, value: Any) -> str | None:
 
 
 def _read_triggers(problems: Problems, reader: Reader) -> tuple[Trigger, ...]:
-    triggers = reader.array("triggers", DOCUMENT_TRIGGERS)
-    return tuple(_read_trigger(problems, value, position) for position, value in enumerate(triggers))
+    values = reader.array("triggers", DOCUMENT_TRIGGERS)
+    triggers = tuple(_read_trigger(problems, value, position) for position, value in enumerate(values))
+    hooks: set[str] = set()
+    for position, trigger in enumerate(triggers):
+        if trigger.type == "webhook" and trigger.name in hooks:
+            rule = "must not be that of another webhook: each has a URL by its name"
+            problems.add("INVALID_FIELD", ("triggers", position, "name"), rule)
+        hooks |= {trigger.name} if trigger.type == "webhook" else set()
+    return triggers
 
 
 def _read_trigger(problems: Problems, value: Any, position: int) -> Trigger:
     reader = Reader(problems, value, ("triggers", position))
     kind = reader.choice("type", "manual", ("manual", "webhook", "schedule", "event"))
     reader.required("type")
+    if kind in ("manual", "schedule") and reader.value.get("condition") is not None:
+        reader.wrong("condition", "is for triggers of type webhook and event")
     trigger = Trigger(
         type=kind,
         name=reader.text("name"),
@@ -217,7 +227,10 @@ def _read_trigger(problems: Problems, value: Any, position: int) -> Trigger:
     if kind == "schedule":
         trigger = _read_schedule(reader, trigger)
     elif kind == "event" and reader.required("event"):
-        trigger = msgspec.structs.replace(trigger, event=reader.text("event", least=1, most=100))
+        event = reader.text("event", least=1, most=100)
+        if event and not EVENT_NAME.holds(event):
+            reader.wrong("event", f"must be {EVENT_NAME.rule}")
+        trigger = msgspec.structs.replace(trigger, event=event)
     if trigger.condition is not None:
         check_condition(problems, trigger.condition, reader.at("condition"))
     reader.done()

@@ -67,6 +67,7 @@ create table workflow (
   script_name text not null,
   class_name text not null,
   current_version uuid,
+  events text[] not null default '{}',     -- published events that start the current version
   concurrency int,
   created_at timestamptz not null,
   modified_at timestamptz not null,
@@ -76,6 +77,7 @@ create table workflow (
 create unique index workflow_handle on workflow (account_id, handle) where deleted_at is null;
 create unique index workflow_no on workflow (no, account_id);
 create index workflow_newest on workflow (account_id, created_at, workflow_key) where deleted_at is null;
+create index workflow_listening on workflow (account_id, handle) where events <> '{}' and deleted_at is null;
 
 create table version (
   account_id uuid not null,

@@ -92,7 +92,7 @@ returning {WORKFLOW_COLUMNS}
 
 SET_CURRENT_VERSION = f"""
 update workflow w set current_version = $3, display_name = $4, description = $5, script_name = $6, class_name = $7,
-                      concurrency = $8, modified_at = $9
+                      concurrency = $8, modified_at = $9, events = $10
 where w.account_id = $1 and w.workflow_key = $2
 returning {WORKFLOW_COLUMNS}
 """
@@ -151,7 +151,7 @@ async def insert_workflow(
 async def set_current_version(
     connection: Connection, account_id: UUID, workflow_key: UUID, version_key: UUID, values: Sequence[Any]
 ) -> WorkflowRow:
-    """`values`: display name, description, script name, class name, concurrency, time."""
+    """`values`: display name, description, script name, class name, concurrency, time, events that start it."""
     row = await connection.fetchrow(SET_CURRENT_VERSION, account_id, workflow_key, version_key, *values)
     return msgspec.convert(dict(row or {}), WorkflowRow)
 

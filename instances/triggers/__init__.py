@@ -1,0 +1,1 @@
+"""Starting workflows by their triggers: inbound webhooks and published events. (Schedules fire in `jobs.schedules`.)"""
