@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 TOLERANCE = timedelta(milliseconds=250)
 """Answers on their way are older than the database's clock; less than this is nothing to correct."""
 
@@ -56,5 +58,15 @@ class ManualClock(Clock):
 
 
 def iso(moment: datetime) -> str:
-    """RFC 3339, UTC, milliseconds, `Z`: the one timestamp format all faces send."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    """RFC 3339, UTC, milliseconds, `Z`: the one timestamp format all faces send.
+
+    >>> iso(datetime(2026, 1, 2, 3, 4, 5, 67_891, UTC))
+    '2026-01-02T03:04:05.067Z'
+    """
+    # Four times as fast as `isoformat`, and a page of instances has thousands of times.
+    text = _encode(moment if moment.tzinfo is UTC else moment.astimezone(UTC)).decode()
+    return f"{text[1:24]}Z" if len(text) > _WHOLE_SECONDS else f"{text[1:20]}.000Z"
+
+
+_encode = msgspec.json.Encoder().encode
+_WHOLE_SECONDS = len('"2026-01-02T03:04:05Z"')

@@ -21,6 +21,7 @@ STEPS_PER_INSTANCE = 1 << 16
 LARGEST_NO = (1 << 63) - 1
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.IGNORECASE | re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32}", re.IGNORECASE | re.ASCII)
@@ -34,7 +35,8 @@ def ulid_text(key: UUID) -> str:
     '00000000000000000000000000'
     """
     number = key.int
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    parts = [number >> shift & 0x3FFFFFFF for shift in (120, 90, 60, 30, 0)]
+    return "".join([f"{_PAIRS[part >> 20]}{_PAIRS[part >> 10 & 1023]}{_PAIRS[part & 1023]}" for part in parts])[4:]
 
 
 def parse_ulid(text: str) -> UUID | None:

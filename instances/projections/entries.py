@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -30,7 +31,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class StartPayload(msgspec.Struct):
+class StartPayload(msgspec.Struct, frozen=True):
     """Of STEP_STARTED and ROLLBACK_STEP_STARTED. `type` is the node type of a document's step; `items` is 0 where it
     stands for a `for_each` over nothing.
     """
@@ -131,7 +132,8 @@ class PayloadReader(Generic[P]):
         return self._kind() if payload is None else decode_stored(self._decoder, payload)
 
 
-read_start = PayloadReader(StartPayload)
+read_start = functools.lru_cache(maxsize=1024)(PayloadReader(StartPayload))
+"""Every run of a step begins with the same: a page of instances has few that differ."""
 read_failure = PayloadReader(FailurePayload)
 read_timer = PayloadReader(TimerPayload)
 read_waiting = PayloadReader(WaitingPayload)

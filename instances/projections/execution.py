@@ -194,6 +194,7 @@ class Execution:
         found = [
             (phase.end_seq or 0, PermanentFailure(step, back, phase.error, phase.error_code, phase.ended_at))
             for step in self.steps
+            if step.invoke.error is not None or step.compensate.error is not None
             for back, phase in ((False, step.invoke), (True, step.compensate))
             if phase.error is not None and phase.ended_at is not None and _failed(step, back)
         ]
@@ -316,6 +317,9 @@ def _progress(steps: list[ExecutionStep], status: Status) -> Progress:
     """Of a document: every node but triggers counts."""
     states = [step.state for step in steps if step.counts]
     successful = states.count(Forward.COMPLETE)
+    if successful == len(states):  # as of most
+        percentage = 100 if states or status is Status.COMPLETE else 0
+        return Progress(successful, successful, successful, 0, 0, 0, percentage)
     failed = states.count(Forward.FAILED) + states.count(Forward.TIMED_OUT)
     skipped = sum(state in _SKIPPED for state in states)
     completed, total = successful + failed + skipped, len(states)

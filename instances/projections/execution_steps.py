@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 
 from instances.payloads import decode_stored
 from instances.projections.entries import ErrorInfo
@@ -20,6 +21,7 @@ from instances.projections.instance_view import REDACTED
 from instances.projections.steps import Outcome, State, StepRun, shown_as
 from instances.runtimes.protocol import Raw, StepKey, StepKind
 from versions.document import Document, Node
+from versions.document.remembered import PerDocument
 
 
 class Forward(StrEnum):
@@ -85,7 +87,7 @@ class Situation(StrEnum):
         return self in (Situation.COMPLETE, Situation.ERRORED, Situation.TERMINATED)
 
 
-class Phase(msgspec.Struct, kw_only=True, gc=False):
+class Phase(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Attempts of one direction. `attempts` counts all begun, those a drain cut off left out."""
 
     attempts: int = 0
@@ -102,6 +104,10 @@ class Phase(msgspec.Struct, kw_only=True, gc=False):
     output: Raw | None = None
 
 
+UNBEGUN = Phase()
+"""Of what has not begun."""
+
+
 class ExecutionStep(msgspec.Struct, kw_only=True, gc=False):
     """One step. `key` names it in the journal: of a node the first of its runs, None when it has not begun."""
 
@@ -112,7 +118,7 @@ class ExecutionStep(msgspec.Struct, kw_only=True, gc=False):
     position: int
     path: tuple[str, ...]
     """Names from the root of the tree down to this step."""
-    children: list[int] = []
+    children: tuple[int, ...] = ()
     """Positions, in order."""
     type: str
     """Node type; of a script step, sleep or waitForEvent."""
@@ -126,8 +132,8 @@ class ExecutionStep(msgspec.Struct, kw_only=True, gc=False):
     event_type: str | None = None
     due_at: datetime | None = None
     """Planned end of what it waits for."""
-    invoke: Phase = msgspec.field(default_factory=Phase)
-    compensate: Phase = msgspec.field(default_factory=Phase)
+    invoke: Phase = UNBEGUN
+    compensate: Phase = UNBEGUN
     compensate_input: Raw | None = None
     reason: str | None = None
     """Why it was skipped."""
@@ -154,27 +160,41 @@ def document_steps(document: Document, history: History, situation: Situation) -
     undone: dict[str, list[StepRun]] = {}
     for run in history.steps.values():
         (undone if run.family is StepKind.ROLLBACK else runs).setdefault(run.name, []).append(run)
-    by_id = {node.id: node for node in document.nodes}
-    steps = [
-        ExecutionStep(id=node.id, name=node.name, position=place, path=_path(node, by_id), type=node.type, node=node)
-        for place, node in enumerate(document.nodes)
-    ]
-    for step, node in zip(steps, document.nodes, strict=True):
-        if node.parent is not None:
-            steps[by_id[node.parent].position].children.append(step.position)
-        fill_step(step, runs.get(node.id, []), undone.get(node.id, []), history, situation)
+    steps = [replace(step) for step in _unbegun(document)]
+    for step in steps:
+        fill_step(step, runs.get(step.id, ()), undone.get(step.id, ()), history, situation)
     return steps
 
 
+@PerDocument
+def _unbegun(document: Document) -> list[ExecutionStep]:
+    """The steps before anything happened: what is the same in all instances."""
+    by_id = {node.id: node for node in document.nodes}
+    children: dict[str | None, list[int]] = {}
+    for place, node in enumerate(document.nodes):
+        children.setdefault(node.parent, []).append(place)
+    return [
+        ExecutionStep(
+            id=node.id,
+            name=node.name,
+            position=place,
+            path=_path(node, by_id),
+            children=tuple(children.get(node.id, ())),
+            type=node.type,
+            node=node,
+            no_compensation=node.compensate is None,
+        )
+        for place, node in enumerate(document.nodes)
+    ]
+
+
 def fill_step(
-    step: ExecutionStep, runs: list[StepRun], undone: list[StepRun], history: History, situation: Situation
+    step: ExecutionStep, runs: Sequence[StepRun], undone: Sequence[StepRun], history: History, situation: Situation
 ) -> None:
     """Tell a step that knows only its place how far it is, from its runs and from its compensations."""
     _go_forward(step, _in_order(runs), history, situation)
-    if step.node is not None:
-        step.no_compensation = step.node.compensate is None
-    else:
-        undone = undone if runs[0].family is StepKind.DO else []
+    if step.node is None:
+        undone = undone if runs[0].family is StepKind.DO else ()
         step.no_compensation = not undone
     if history.rollback is not None:
         _go_back(step, _in_order(undone), history, situation)
@@ -227,12 +247,15 @@ def _path(node: Node, by_id: dict[str, Node]) -> tuple[str, ...]:
     return tuple(reversed(names))
 
 
-def _in_order(runs: list[StepRun]) -> list[StepRun]:
+def _in_order(runs: Sequence[StepRun]) -> Sequence[StepRun]:
     return runs if len(runs) < 2 else sorted(runs, key=lambda run: run.count)
 
 
 # --- forward -----------------------------------------------------------------------------------------------------
 
+# Looked up here once: the members of an enum are found slowly.
+_PENDING, _COMPLETE, _COMPLETED = Forward.PENDING, Forward.COMPLETE, Outcome.COMPLETED
+_STEPS = (StepKind.DO, StepKind.ROLLBACK)
 _FORWARD = {State.SKIPPED: Forward.SKIPPED} | {
     state: Forward(state.value) for state in State if state is not State.SKIPPED
 }
@@ -247,24 +270,26 @@ _WORST_FIRST = (
 )
 
 
-def _go_forward(step: ExecutionStep, runs: list[StepRun], history: History, situation: Situation) -> None:
+def _go_forward(step: ExecutionStep, runs: Sequence[StepRun], history: History, situation: Situation) -> None:
     if not runs:
-        step.state = _NEVER_BEGUN.get(situation, Forward.PENDING)
+        step.state = _NEVER_BEGUN.get(situation, _PENDING)
         return
-    step.key = runs[0].key
-    step.state = _state(runs[0], situation) if len(runs) == 1 else _worst(runs, situation)
-    step.reason = runs[0].reason
+    first = runs[0]
+    step.key, step.reason, step.compensate_input = first.key, first.reason, first.compensate_input
+    if len(runs) == 1 and _is_plain(first):
+        step.state, step.invoke = _COMPLETE, _plain(first, _output(step, runs))
+        return
+    step.state = _state(first, situation) if len(runs) == 1 else _worst(runs, situation)
     if step.state in (Forward.SKIPPED, Forward.SKIPPED_FAILURE):
-        step.invoke.end_seq, step.invoke.ended_at = runs[0].end_seq, runs[0].ended_at
+        step.invoke = Phase(end_seq=first.end_seq, ended_at=first.ended_at)
         return
-    _fill(step.invoke, runs, history, cut_off=situation.over)
-    step.invoke.output = _output(step, runs) if step.state in (Forward.COMPLETE, Forward.FAILED) else None
-    step.compensate_input = runs[0].compensate_input
+    output = _output(step, runs) if step.state in (Forward.COMPLETE, Forward.FAILED) else None
+    step.invoke = _phase(runs, history, output, cut_off=situation.over)
     if not step.state.ended:
         _tell_wait(step, next(run for run in runs if run.open), history)
 
 
-def _worst(runs: list[StepRun], situation: Situation) -> Forward:
+def _worst(runs: Sequence[StepRun], situation: Situation) -> Forward:
     states = [_state(run, situation) for run in runs]
     return next((state for state in _WORST_FIRST if state in states), states[0])
 
@@ -284,45 +309,54 @@ def _state(run: StepRun, situation: Situation) -> Forward:
     return _FORWARD[run.state]
 
 
-def _fill(phase: Phase, runs: Sequence[StepRun], history: History, *, cut_off: bool) -> None:
+def _phase(runs: Sequence[StepRun], history: History, output: Raw | None, *, cut_off: bool) -> Phase:
     """What the runs of a node come to together: one, or several of one with items."""
-    if len(runs) == 1 and runs[0].family in _STEPS and runs[0].outcome is Outcome.COMPLETED:
-        _fill_complete(phase, runs[0])
-        return
+    if len(runs) == 1 and _is_plain(runs[0]):
+        return _plain(runs[0], output)
     tries = [attempt for run in runs for attempt in run.counted_attempts]
     timers = [run for run in runs if run.family in (StepKind.SLEEP, StepKind.WAIT)]
-    phase.attempts = len(tries) + len(timers)
-    phase.failures = sum(attempt.outcome is Outcome.FAILED for attempt in tries)
-    phase.started_at = min(run.started_at for run in runs)
-    phase.last_attempt_at = max(
-        [*(attempt.started_at for attempt in tries), *(run.started_at for run in timers)], default=None
-    )
+    begins = [*(attempt.started_at for attempt in tries), *(run.started_at for run in timers)]
     retrying = [run for run in runs if run.state is State.RETRYING and not cut_off]
     due = [_retry_at(run) for run in retrying]
-    phase.next_attempt_at = min((moment for moment in due if moment is not None), default=None)
     failed = next((run for run in runs if run.error is not None), None)
-    if failed is not None:
-        phase.error, phase.error_code = failed.error, failed.error_code
-    elif retrying:
-        phase.error = retrying[0].counted_attempts[-1].error
+    error = failed.error if failed else retrying[0].counted_attempts[-1].error if retrying else None
+    end_seq = ended_at = None
     if all(run.end_seq is not None for run in runs):
         last = max(runs, key=lambda run: run.end_seq or 0)
-        phase.end_seq, phase.ended_at = last.end_seq, last.ended_at
+        end_seq, ended_at = last.end_seq, last.ended_at
     elif cut_off and history.end is not None:
-        phase.end_seq, phase.ended_at = history.end.seq, history.end.at
+        end_seq, ended_at = history.end.seq, history.end.at
+    return Phase(
+        attempts=len(tries) + len(timers),
+        failures=sum(attempt.outcome is Outcome.FAILED for attempt in tries),
+        started_at=min(run.started_at for run in runs),
+        last_attempt_at=max(begins, default=None),
+        next_attempt_at=min((moment for moment in due if moment is not None), default=None),
+        ended_at=ended_at,
+        end_seq=end_seq,
+        error=error,
+        error_code=failed.error_code if failed else None,
+        output=output,
+    )
 
 
-_STEPS = (StepKind.DO, StepKind.ROLLBACK)
+def _is_plain(run: StepRun) -> bool:
+    """Whether it is what most are, of which a page has thousands: a step that ran and completed."""
+    return run.outcome is _COMPLETED and run.family in _STEPS
 
 
-def _fill_complete(phase: Phase, run: StepRun) -> None:
-    """The same for the one run there mostly is: pages have thousands."""
+def _plain(run: StepRun, output: Raw | None) -> Phase:
+    """What such a one comes to, when it is the only run of its node."""
     tries = run.counted_attempts
-    phase.started_at, phase.attempts = run.started_at, len(tries)
-    if tries:
-        phase.last_attempt_at = tries[-1].started_at
-        phase.failures = sum(attempt.outcome is Outcome.FAILED for attempt in tries) if len(tries) > 1 else 0
-    phase.end_seq, phase.ended_at = run.end_seq, run.ended_at
+    return Phase(
+        attempts=len(tries),
+        failures=sum(attempt.outcome is Outcome.FAILED for attempt in tries) if len(tries) > 1 else 0,
+        started_at=run.started_at,
+        last_attempt_at=tries[-1].started_at if tries else None,
+        ended_at=run.ended_at,
+        end_seq=run.end_seq,
+        output=output,
+    )
 
 
 def _retry_at(run: StepRun) -> datetime | None:
@@ -404,15 +438,14 @@ _BACK_WORST_FIRST = (
 )
 
 
-def _go_back(step: ExecutionStep, runs: list[StepRun], history: History, situation: Situation) -> None:
+def _go_back(step: ExecutionStep, runs: Sequence[StepRun], history: History, situation: Situation) -> None:
     """How far a rollback, once there is one, has come with a step."""
     if step.state not in UNDOABLE:
         return
     if runs:
-        _fill(step.compensate, runs, history, cut_off=situation.over)
+        step.compensate = _phase(runs, history, _shown(runs[0]), cut_off=situation.over)
         states = [Compensation.FAILED if run.open and situation.over else _BACK[run.state] for run in runs]
         step.compensation = next(state for state in _BACK_WORST_FIRST if state in states)
-        step.compensate.output = _shown(runs[0])
     elif not step.no_compensation or situation is Situation.DRAINING:
         step.compensation = Compensation.PENDING
     else:

@@ -29,9 +29,12 @@ from instances.projections.entries import (
     read_timer,
     read_waiting,
 )
-from instances.projections.steps import Outcome, StepRun, counted_key, shown_as
+from instances.projections.steps import Attempt, Outcome, StepRun, counted_key, shown_as
 from instances.runtimes.protocol import Raw, StepKey, StepKind
 from instances.step_entries import made_of
+
+# Looked up here once: the members of an enum are found slowly, and a page has thousands of entries.
+_COMPLETED = Outcome.COMPLETED
 
 FIRST_AFTER_QUEUED = 2
 """`from_seq` of a full restart: everything but QUEUED is void."""
@@ -148,9 +151,13 @@ _ZERO = timedelta()
 
 def fold(entries: Iterable[Entry]) -> History:
     """The history the entries tell. Unknown kinds are passed over: a newer release may have written them."""
-    history = History()
+    history, entry = History(), None
     for entry in entries:
-        advance(history, entry)
+        handler = _HANDLERS.get(entry.kind)
+        if handler is not None:
+            handler(history, entry)
+    if entry is not None:
+        history.last_seq, history.last_at = entry.seq, entry.at
     return history
 
 
@@ -269,11 +276,21 @@ def _log(history: History, entry: Entry) -> None:
 def _step_started(family: StepKind) -> Callable[[History, Entry], None]:
     def handle(history: History, entry: Entry) -> None:
         key, told = _key(family, entry), read_start(entry.payload)
-        step = StepRun(family, key.name, key.count, entry.seq, entry.at, node_type=told.type, sensitive=told.sensitive)
-        step.config, step.over_nothing = json_text(told.config), told.items == 0
+        step = StepRun(
+            family,
+            key.name,
+            key.count,
+            entry.seq,
+            entry.at,
+            node_type=told.type,
+            config=json_text(told.config),
+            over_nothing=told.items == 0,
+            sensitive=told.sensitive,
+        )
         if entry.attempt != 0:  # else its result was taken over from another instance
-            step.begin_attempt(entry.attempt or 1, entry.at)
-        history.steps.pop(key, None)
+            step.attempts.append(Attempt(entry.attempt or 1, entry.at))
+        if key in history.steps:
+            del history.steps[key]  # it moves to the end
         history.steps[key] = step
 
     return handle
@@ -283,7 +300,7 @@ def _on_step(family: StepKind, apply: Callable[[StepRun, Entry], None]) -> Calla
     """A handler for entries about a step that started before."""
 
     def handle(history: History, entry: Entry) -> None:
-        step = history.steps.get(_key(family, entry))
+        step = history.steps.get(StepKey(family, entry.name or "", entry.count or 1))
         if step is not None:
             apply(step, entry)
 
@@ -306,8 +323,8 @@ def _attempt_interrupted(step: StepRun, entry: Entry) -> None:
 
 
 def _step_completed(step: StepRun, entry: Entry) -> None:
-    step.end_attempt(Outcome.COMPLETED, entry.at)
-    step.end(Outcome.COMPLETED, entry.seq, entry.at)
+    step.end_attempt(_COMPLETED, entry.at)
+    step.end(_COMPLETED, entry.seq, entry.at)
     step.output = entry.payload
 
 

@@ -151,6 +151,7 @@ class Unfolding:
             children=before.children,
             type=before.type,
             node=before.node,
+            no_compensation=before.no_compensation,
         )
         if before.node is not None:
             runs, undone = (list(of.get(before.id, {}).values()) for of in (self._runs, self._undone))

@@ -19,6 +19,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
+import msgspec
+
 Raw = str
 """JSON text."""
 
@@ -32,8 +34,7 @@ class StepKind(StrEnum):
     ROLLBACK = "rollback"
 
 
-@dataclass(frozen=True, slots=True)
-class StepKey:
+class StepKey(msgspec.Struct, frozen=True, gc=False):
     """Identity of a step in one run: the `count`-th (from 1) step of this kind and name, in call order."""
 
     kind: StepKind

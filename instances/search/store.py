@@ -450,10 +450,10 @@ order by k.o"""
 # All journals in one read, without entries void since the last full restart; a value that must be read whole to be
 # shown is.
 ENTRIES = """
-select j.key, j.seq, j.run, j.kind, j.name, j.count, j.attempt, j.at,
+select k.place, j.seq, j.run, j.kind, j.name, j.count, j.attempt, j.at,
   case when $5::int is null or j.kind <> all (array[6, 13, 25]::smallint[]) or substr(j.payload, 1, 1) = ' '
        then j.payload else substr(j.payload, 1, $5) end as payload
-from unnest($2::uuid[], $3::bigint[]) k(key, live_from)
+from unnest($2::uuid[], $3::bigint[]) with ordinality k(key, live_from, place)
 cross join lateral (select * from journal j where j.account_id = $1 and j.key = k.key and j.seq >= k.live_from
                     and j.kind = any ($4::smallint[]) order by j.seq) j"""
 
@@ -523,11 +523,11 @@ async def entries(
 ) -> dict[UUID, list[Entry]]:
     """The journals of these instances, by key; outputs cut to `cut` characters (None: whole)."""
     keys, first = [row.facts.key for row in found], [row.live_from for row in found]
-    journals: dict[UUID, list[Entry]] = {key: [] for key in keys}
-    for row in await connection.fetch(ENTRIES, account_id, keys, first, list(kinds), cut):
-        key, *entry = row
-        journals[key].append(Entry(*entry))
-    return journals
+    journals: list[list[Entry]] = [[] for _ in keys]
+    found_entries = await connection.fetch(ENTRIES, account_id, keys, first, list(kinds), cut)
+    for place, seq, run, kind, name, count, attempt, at, payload in found_entries:
+        journals[place - 1].append(Entry(seq, run, kind, name, count, attempt, at, payload))
+    return dict(zip(keys, journals, strict=True))
 
 
 async def parent_steps(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ DEFAULTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fields:
     """`wanted` less what lies under `unwanted`; both are paths from the top."""
 
@@ -32,15 +33,29 @@ class Fields:
 
     def has(self, name: str) -> bool:
         """Whether anything of the field `name` is wanted."""
-        return (name,) not in self.unwanted and any(path[0] == name for path in self.wanted)
+        return name in self._named and (name,) not in self.unwanted
+
+    def has_all(self, name: str) -> bool:
+        """Whether all of it is."""
+        return (name,) in self.wanted and name not in self._cut
+
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        """Fields of which something is wanted, unless it is unwanted."""
+        return frozenset(path[0] for path in self.wanted)
+
+    @cached_property
+    def _cut(self) -> frozenset[str]:
+        """Fields of which something is unwanted."""
+        return frozenset(path[0] for path in self.unwanted)
 
     def pick(self, whole: Mapping[str, Any]) -> dict[str, Any]:
         """What is wanted of an execution, in its order. Names it does not have are passed over."""
         told: dict[str, Any] = {}
         for name, value in whole.items():
-            plain = not self.unwanted and (name,) in self.wanted  # so it is without `fields`
-            picked = value if plain else _pick(value, (name,), self)
-            if picked is not _NOTHING:
+            if self.has_all(name):
+                told[name] = value
+            elif self.has(name) and (picked := _pick(value, (name,), self)) is not _NOTHING:
                 told[name] = picked
         return told
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+import msgspec
 
 from instances.projections.execution_steps import Compensation, ExecutionStep, Forward
 from instances.search.query import Facet
@@ -26,8 +27,8 @@ _STATE_OF = {facet: state for state, facets in FACETS.items() for facet in facet
 WAITING_RESPONSE = "waiting_response"
 
 
-class StepState(NamedTuple):
-    """Of one half of a step."""
+class StepState(msgspec.Struct, frozen=True):
+    """Of one half of a step, as it is shown."""
 
     state: str
     status: str
@@ -54,7 +55,12 @@ _COMPENSATE: Mapping[Compensation, StepState] = {
     Compensation.COMPLETE: StepState("reverted", "ok"),
     Compensation.FAILED: StepState("failed", "permanent_failure"),
 }
+WAITING = frozenset(state for state, told in _INVOKE.items() if told.status == WAITING_RESPONSE)
+"""Steps that wait for a response: those under way."""
+WAITING_TO_UNDO = frozenset(state for state, told in _COMPENSATE.items() if told.status == WAITING_RESPONSE)
+"""Those whose undoing is."""
 _NOTHING_TO_UNDO = StepState("reverted", "idle")
+_UNDONE = Compensation.COMPLETE
 
 
 def state_of(facet: Facet) -> str:
@@ -69,6 +75,6 @@ def invoke_of(step: ExecutionStep) -> StepState:
 
 def compensate_of(step: ExecutionStep) -> StepState:
     """How far the undoing of a step is."""
-    if step.compensation is Compensation.COMPLETE and step.no_compensation:
+    if step.compensation is _UNDONE and step.no_compensation:
         return _NOTHING_TO_UNDO
     return _COMPENSATE[step.compensation]

@@ -17,7 +17,7 @@ from litestar.params import FromPath
 
 from app.faces.medusa import views
 from app.faces.medusa.finding import find_step, find_transaction, find_workflow
-from app.faces.medusa.steps import path_of
+from app.faces.medusa.outlines import path_of
 from app.faces.medusa.telling import FINISH, Event, Teller
 from app.faces.streams import frame, last_event_id, open_stream
 from instances.errors import InstanceNotFound

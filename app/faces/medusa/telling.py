@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from app.faces.medusa.steps import definition_of, name_of, step_object
+from app.faces.medusa.outlines import name_of, step_outline
+from app.faces.medusa.steps import step_object
 from app.faces.medusa.views import EXECUTION_TIMEOUT, output
 from instances.lifecycle import Kind
 from instances.projections.entries import Entry, read_error, read_failure
@@ -75,9 +76,8 @@ class Teller:
             "transaction_id": transaction_id,
         }
         if event.step is not None:
-            told["step"] = step_object(
-                event.step, self._steps(), self.history, definition_of(event.step, self._version_key)
-            )
+            known = step_outline(event.step, self._steps(), self._version_key)
+            told["step"] = step_object(event.step, self.history, known)
         return told | event.fields
 
     def step_of(self, entry: Entry) -> ExecutionStep | None:

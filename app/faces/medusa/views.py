@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from app.faces.medusa.fields import Fields
-from app.faces.medusa.states import WAITING_RESPONSE, compensate_of, invoke_of, state_of
-from app.faces.medusa.steps import definition_of, epoch_ms, failed_at, name_of, seconds, steps, tree
+from app.faces.medusa.outlines import name_of, outline, seconds
+from app.faces.medusa.states import WAITING, WAITING_TO_UNDO, state_of
+from app.faces.medusa.steps import epoch_ms, failed_at, steps
 from instances.listing import creation_time
 from instances.parents import ParentStep
 from instances.projections.execution import Execution, PermanentFailure
@@ -22,6 +23,8 @@ from tenants.clock import iso
 from tenants.spellings import WORKFLOW_EXECUTION, spell, ulid_text
 from versions.document import Document, Trigger
 
+_FAILED = frozenset({Forward.FAILED, Forward.TIMED_OUT})
+_COMPLETE = Forward.COMPLETE
 EXECUTION_TIMEOUT = "EXECUTION_TIMEOUT"
 """What the core calls the failure of an instance that was not through in time."""
 
@@ -34,7 +37,8 @@ def view(shown: Shown, fields: Fields, parent: ParentStep | None) -> dict[str, A
     """An execution with its steps, as far as it is wanted. `parent`: the step it is a child of."""
     whole = _plain(shown.row, fields)
     if fields.has("execution"):
-        whole["execution"] = _flow(shown, of_child(parent))
+        flow = _flow(shown, of_child(parent))
+        whole["execution"] = flow if fields.has_all("execution") else _opened(flow)
     if fields.has("context"):
         whole["context"] = context(shown.execution)
     return fields.pick(whole)
@@ -73,6 +77,11 @@ def _plain(row: Row, fields: Fields) -> dict[str, Any]:
 # --- the flow ----------------------------------------------------------------------------------------------------
 
 
+def _opened(flow: dict[str, Any]) -> Any:
+    """The same without ready JSON in it, so that parts can be picked."""
+    return msgspec.json.decode(msgspec.json.encode(flow))
+
+
 def of_child(parent: ParentStep | None) -> dict[str, str]:
     """What Medusa says of the execution of a child: the key of the step that waits for it."""
     if parent is None:
@@ -87,7 +96,9 @@ def _flow(shown: Shown, metadata: dict[str, str]) -> dict[str, Any]:
     execution, facts = shown.execution, shown.row.facts
     all, over = execution.steps, execution.situation.over
     states = {step.state for step in all}
-    definitions = [definition_of(step, facts.version_key) for step in all]
+    compensations = {step.compensation for step in all}
+    retried = all if Forward.RETRYING in states else ()
+    known = outline(all, execution.document, facts.version_key)
     ended = epoch_ms(execution.ended_at)
     return {
         "modelId": facts.handle,
@@ -96,31 +107,29 @@ def _flow(shown: Shown, metadata: dict[str, str]) -> dict[str, Any]:
         "state": state_of(shown.row.facet),
         "options": _options(execution.document),
         "metadata": metadata,
-        "hasAsyncSteps": any(_is_async(step) for step in all),
-        "hasFailedSteps": over and any(_failure_ignored(step, execution) for step in all),
+        "hasAsyncSteps": known.has_async,
+        "hasFailedSteps": over and not states.isdisjoint(_FAILED) and any(_ignored(step, execution) for step in all),
         "hasSkippedSteps": over and Forward.SKIPPED in states,
         "hasSkippedOnFailureSteps": over and Forward.SKIPPED_FAILURE in states,
-        "hasWaitingSteps": any(WAITING_RESPONSE in (invoke_of(step)[1], compensate_of(step)[1]) for step in all),
-        "hasRevertedSteps": any(step.compensation is Compensation.COMPLETE for step in all),
+        "hasWaitingSteps": not (states.isdisjoint(WAITING) and compensations.isdisjoint(WAITING_TO_UNDO)),
+        "hasRevertedSteps": Compensation.COMPLETE in compensations,
         "startedAt": epoch_ms(execution.started_at),
         "cancelledAt": ended if execution.situation is Situation.TERMINATED else None,
         "timedOutAt": _timed_out_at(execution),
         "temporaryFailedAt": epoch_ms(
-            max((at for step in all if (at := failed_at(step, execution.history)) is not None), default=None)
+            max((at for step in retried if (at := failed_at(step, execution.history)) is not None), default=None)
         ),
-        "definition": tree(all, definitions),
-        "steps": steps(all, execution.history, definitions),
+        "definition": known.tree,
+        "steps": steps(all, execution.history, known),
         "_v": 0,
     }
 
 
-def _is_async(step: ExecutionStep) -> bool:
-    return step.type == "waitForEvent" if step.node is None else step.node.async_
-
-
-def _failure_ignored(step: ExecutionStep, execution: Execution) -> bool:
-    failed = step.state in (Forward.FAILED, Forward.TIMED_OUT)
-    return failed and (step.node.on_error != "stop" if step.node else execution.situation is Situation.COMPLETE)
+def _ignored(step: ExecutionStep, execution: Execution) -> bool:
+    """Whether the step failed, and the execution went on."""
+    return step.state in _FAILED and (
+        step.node.on_error != "stop" if step.node else execution.situation is Situation.COMPLETE
+    )
 
 
 def _timed_out_at(execution: Execution) -> int | None:
@@ -164,7 +173,7 @@ def context(execution: Execution) -> dict[str, Any]:
     undone = {
         name_of(step): {"output": raw_value(step.compensate.output)}
         for step in execution.steps
-        if step.compensation is Compensation.COMPLETE and step.compensate.attempts
+        if step.compensate.attempts and step.compensation is Compensation.COMPLETE
     }
     data = {"payload": raw_value(execution.facts.input), "invoke": _invoked(execution.steps), "compensate": undone}
     return {"data": data, "compensate": undone, "errors": errors(execution.failures)}
@@ -172,19 +181,20 @@ def context(execution: Execution) -> dict[str, Any]:
 
 def _invoked(all: Sequence[ExecutionStep]) -> dict[str, Any]:
     return {
-        name_of(step): {"output": {"output": output(step), "compensateInput": _compensate_input(step)}}
+        step.path[-1]: {"output": _result(step)}
         for step in all
-        if step.state is Forward.COMPLETE and (step.node is None or step.node.save_output)
+        if step.state is _COMPLETE and (step.node is None or step.node.save_output)
     }
+
+
+def _result(step: ExecutionStep) -> dict[str, Any]:
+    told = output(step)
+    return {"output": told, "compensateInput": raw_value(step.compensate_input) if step.compensate_input else told}
 
 
 def output(step: ExecutionStep) -> msgspec.Raw:
     """What a step came to."""
     return raw_value(step.invoke.output)
-
-
-def _compensate_input(step: ExecutionStep) -> msgspec.Raw:
-    return raw_value(step.compensate_input or step.invoke.output)
 
 
 def errors(failures: Sequence[PermanentFailure]) -> list[dict[str, Any]]:

@@ -58,6 +58,22 @@ async def test_fields(medusa: Medusa, fields: str, expected: set[str]) -> None:
     assert by_id.json()["workflow_execution"] == shown
 
 
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ("execution.definition.action", {"definition": {"action": "a"}}),
+        ("execution.definition.next.action", {"definition": {"next": [{"action": "b"}, {"action": "c"}]}}),
+        ("execution.steps._root.next", {"steps": {"_root": {"next": ["_root.a"]}}}),
+        ("execution.options,execution.hasAsyncSteps", {"options": {"store": True}, "hasAsyncSteps": False}),
+    ],
+)
+async def test_parts_of_the_steps_and_their_definition(medusa: Medusa, fields: str, kept: dict[str, Any]) -> None:
+    await medusa.face.deploy("flow", [{"id": "a"}, *({"id": id, "depends_on": ["a"]} for id in "bc")])
+    await medusa.run("flow", "o-1")
+    [listed] = (await medusa.list(f"fields={fields}"))["workflow_executions"]
+    assert listed["execution"] == kept
+
+
 async def test_the_whole_execution(medusa: Medusa) -> None:
     """Every part of the object of a finished run."""
     await medusa.face.deploy("order-intake", ONE, retention="7 days", limits={"timeout": 60_000}, idempotent=True)

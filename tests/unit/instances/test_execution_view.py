@@ -71,13 +71,21 @@ def test_nodes_are_listed_in_document_order_from_the_beginning():
     assert view(Journal(), Facet.ADMITTED, THREE).started_at == START
 
 
+def test_what_became_of_one_instance_is_not_seen_in_another():
+    journal = Journal().begin()
+    journal.step("a", 1)
+    assert view(journal, Facet.RUNNING, THREE).steps[0].invoke.attempts == 1
+    untouched = view(Journal(), Facet.ADMITTED, THREE).steps[0]
+    assert (untouched.state, untouched.invoke.attempts, untouched.key) == (Forward.PENDING, 0, None)
+
+
 def test_the_tree_follows_the_deepest_dependency_and_the_last_of_those():
     fork = document(node("a"), node("b", "a"), node("c", "a"), node("d", "b"), node("e", "c", "b"), node("f", "d", "c"))
     told = {step.id: step for step in view(Journal(), Facet.ADMITTED, fork).steps}
     assert told["e"].path == ("a", "c", "e")
     assert told["f"].path == ("a", "b", "d", "f")
     assert told["f"].depth == 4
-    assert [told["a"].children, told["b"].children, told["c"].children] == [[1, 2], [3], [4]]
+    assert [told["a"].children, told["b"].children, told["c"].children] == [(1, 2), (3,), (4,)]
 
 
 def test_a_failure_is_undone():
