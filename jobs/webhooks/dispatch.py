@@ -24,12 +24,12 @@ from instances.projections.execution import Blocker, MilestoneState, SyncPointSt
 from instances.projections.execution_steps import ExecutionStep
 from instances.search.recorded import Recorder
 from jobs.metrics import WEBHOOK_EVENTS
-from jobs.webhooks import store
 from jobs.webhooks.catalogue import PROGRESS, wanted
 from jobs.webhooks.changes import Change
 from jobs.webhooks.envelope import Payloads, body, event_id
 from jobs.webhooks.journals import Grown, Journals
-from jobs.webhooks.store import Fed, Hook, NewDelivery
+from jobs.webhooks.store import happened
+from jobs.webhooks.store.happened import Fed, Hook, NewDelivery
 from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.database import Database
@@ -116,13 +116,13 @@ class DispatchEvents:
         return more
 
     async def _look(self) -> None:
-        accounts = await store.subscribed(self._db)
+        accounts = await happened.subscribed(self._db)
         if not accounts:
             self._mark = None
         elif self._mark is None:  # whoever reads for the first time may have missed anything
-            self._mark, self._pending = await store.mark(self._db), set(accounts)
+            self._mark, self._pending = await happened.mark(self._db), set(accounts)
         else:
-            news, self._mark = await store.news(self._db, self._mark, list(accounts))
+            news, self._mark = await happened.news(self._db, self._mark, list(accounts))
             self._pending |= news | (accounts - self._accounts)
         self._pending &= accounts
         self._accounts = accounts
@@ -130,26 +130,26 @@ class DispatchEvents:
     async def _advance(self, account_id: UUID) -> bool | None:
         """Read a piece of an account's feed. True: there may be more; None: somebody else reads it."""
         now = self._clock.now()
-        read = await store.begin(self._db, account_id, now, now + READING)
+        read = await happened.begin(self._db, account_id, now, now + READING)
         if read is None:
             return None
         after = read
         new: list[NewDelivery] = []
         try:
-            found = await store.feed(self._db, account_id, read, ROWS)
+            found = await happened.feed(self._db, account_id, read, ROWS)
             rows = _bounded(found)
             if rows:
                 after = rows[-1].xid, rows[-1].no
-                hooks = {hook.no: hook for hook in await store.hooks(self._db, account_id)}
+                hooks = {hook.no: hook for hook in await happened.hooks(self._db, account_id)}
                 new = list(self._deliveries(account_id, hooks, await self._events(account_id, hooks, rows)))
         except BaseException:
             with contextlib.suppress(Exception):
-                await store.deliver(self._db, account_id, read, read, (), now, now)
+                await happened.deliver(self._db, account_id, read, read, (), now, now)
             raise
         now = self._clock.now()
         if new:
             faults.point("webhook-events-read")
-        if not await store.deliver(self._db, account_id, read, after, new, now, now + KEPT):
+        if not await happened.deliver(self._db, account_id, read, after, new, now, now + KEPT):
             return None
         if new:
             faults.point("webhook-events-put-up")

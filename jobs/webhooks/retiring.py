@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.webhooks import store
+from jobs.webhooks.store import upkeep
 from tenants.clock import Clock
 from tenants.database import Database
 
@@ -18,6 +18,6 @@ class RetireDeliveries:
 
     async def tick(self) -> bool:
         """One batch of each; whether more are waiting."""
-        await store.forget(self._db, self._clock.now())
-        expired = await store.expire(self._db, self._clock.now(), BATCH)
-        return await store.empty_deleted(self._db, BATCH) > 0 or expired == BATCH
+        await upkeep.forget(self._db, self._clock.now())
+        expired = await upkeep.expire(self._db, self._clock.now(), BATCH)
+        return await upkeep.empty_deleted(self._db, BATCH) > 0 or expired == BATCH

@@ -19,12 +19,13 @@ import structlog
 from instances.engine import faults
 from jobs.metrics import WEBHOOK_ATTEMPTS
 from jobs.tasks import end
-from jobs.webhooks import schedule, store
+from jobs.webhooks import schedule
 from jobs.webhooks.dispatch import KEPT
 from jobs.webhooks.schemas import Attempt, DeliveryStatus
 from jobs.webhooks.sealing import Sealing
 from jobs.webhooks.sending import Answer, Poster
-from jobs.webhooks.store import Claimed, Outcome
+from jobs.webhooks.store import sending
+from jobs.webhooks.store.sending import Claimed, Outcome
 from tenants.clock import Clock
 from tenants.database import Database
 from tenants.errors import CannotDecrypt
@@ -75,7 +76,7 @@ class SendDeliveries:
         endpoints = max(1, room // schedule.LANES)
         now = self._clock.now()
         full = [account for account, number in self._by_account.items() if number >= PER_ACCOUNT]
-        claimed = await store.claim(self._db, now, now + LEASE, endpoints, full)
+        claimed = await sending.claim(self._db, now, now + LEASE, endpoints, full)
         if claimed:
             faults.point("webhook-claimed")
         for one in claimed:
@@ -113,7 +114,7 @@ class SendDeliveries:
         attempt = Attempt(at, milliseconds, answer.status, answer.error, answer.beginning)
         outcome = self._outcome(one, answer, attempt)
         WEBHOOK_ATTEMPTS.labels(outcome.status.name.lower()).inc()
-        reason = await store.finish(self._db, one, outcome, self._clock.now())
+        reason = await sending.finish(self._db, one, outcome, self._clock.now())
         if reason is not None:
             log.warning("webhook_disabled", account=one.account_id.hex, webhook=one.webhook_no, reason=reason)
 

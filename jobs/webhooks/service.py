@@ -18,7 +18,6 @@ import structlog
 from msgspec import Raw
 
 from app.errors import InvalidRequest
-from jobs.webhooks import store
 from jobs.webhooks.catalogue import checked_event, checked_events
 from jobs.webhooks.dispatch import KEPT
 from jobs.webhooks.envelope import envelope, event_id
@@ -27,6 +26,7 @@ from jobs.webhooks.schemas import FORMATS, Delivery, DeliveryStatus, SealedWebho
 from jobs.webhooks.sealing import Sealing
 from jobs.webhooks.sending import Poster
 from jobs.webhooks.signing import SECRET_BYTES, chosen_secret, generated
+from jobs.webhooks.store import deliveries, endpoints, upkeep
 from tenants.auth import Caller
 from tenants.clock import Clock
 from tenants.database import Database
@@ -100,10 +100,10 @@ class WebhookService:
         id, account = self._ids.uuid7(), caller.account_id
         values = url, events, form, self.sealing.seal(account, id, secret), active, self._clock.now()
         async with self._db.scope(account, transaction=True) as connection:
-            await store.lock(connection, account)
-            if await store.count(connection, account) >= WEBHOOKS_MAX:
+            await endpoints.lock(connection, account)
+            if await endpoints.count(connection, account) >= WEBHOOKS_MAX:
                 raise LimitReached(f"an account may have at most {WEBHOOKS_MAX} webhooks")
-            made = await store.insert(connection, account, caller.workspace_id, id, *values)
+            made = await endpoints.insert(connection, account, caller.workspace_id, id, *values)
         await self._tenants.audit(caller, "webhook.create", str(made.no), {"events": events})
         await self._bell.ring("deliver_webhook")
         return _shown(made, secret)
@@ -112,7 +112,7 @@ class WebhookService:
         """The endpoints, the oldest first, without their secrets."""
         caller.require(READ)
         async with self._db.scope(caller.account_id) as connection:
-            return [_shown(one) for one in await store.webhooks(connection, caller.account_id, caller.workspace_id)]
+            return [_shown(one) for one in await endpoints.all_of(connection, caller.account_id, caller.workspace_id)]
 
     async def get(self, caller: Caller, no: int) -> Webhook:
         """One endpoint, without its secret. Raises :class:`WebhookNotFound`."""
@@ -160,7 +160,7 @@ class WebhookService:
                     raise
                 current = None
             sealed = None if new is None or new == current else self.sealing.seal(account, old.id, new)
-            made = await store.update(
+            made = await endpoints.update(
                 connection,
                 account,
                 caller.workspace_id,
@@ -181,12 +181,12 @@ class WebhookService:
         caller.require(WRITE)
         async with self._db.scope(caller.account_id) as connection:
             where = connection, caller.account_id, caller.workspace_id, no
-            if not await store.delete(*where, self._clock.now()):
+            if not await endpoints.delete(*where, self._clock.now()):
                 raise WebhookNotFound()
         await self._tenants.audit(caller, "webhook.delete", str(no))
 
     async def _find(self, connection: Any, caller: Caller, no: int, *, for_update: bool = False) -> SealedWebhook:
-        found = await store.webhook(connection, caller.account_id, caller.workspace_id, no, for_update=for_update)
+        found = await endpoints.one(connection, caller.account_id, caller.workspace_id, no, for_update=for_update)
         if found is None:
             raise WebhookNotFound()
         return found
@@ -218,7 +218,7 @@ class WebhookService:
         async with self._db.scope(caller.account_id) as connection:
             await self._find(connection, caller, no)
             where = connection, caller.account_id, caller.workspace_id, no, status
-            return await store.deliveries(*where, limit, offset), await store.count_deliveries(*where, COUNTED + 1)
+            return await deliveries.page(*where, limit, offset), await deliveries.count(*where, COUNTED + 1)
 
     async def redeliver(self, caller: Caller, delivery_no: int, *, webhook_no: int | None = None) -> Delivery:
         """Send an event to its endpoint again, at once, under the same id; the schedule begins anew.
@@ -229,9 +229,9 @@ class WebhookService:
         account, workspace, now = caller.account_id, caller.workspace_id, self._clock.now()
         async with self._db.scope(account, transaction=True) as connection:
             where = connection, account, workspace, delivery_no, webhook_no
-            found = await store.redeliver(*where, now, now + KEPT)
+            found = await deliveries.redeliver(*where, now, now + KEPT)
             if found is None:
-                if await store.delivery(*where) is None:
+                if await deliveries.one(*where) is None:
                     raise DeliveryNotFound()
                 raise WebhookInactive("the webhook is switched off: nothing is sent to it until it is active again")
         await self._tenants.audit(caller, "webhook.redeliver", str(found.webhook_no), {"delivery": delivery_no})
@@ -266,7 +266,7 @@ class WebhookService:
     async def renew_secrets(self) -> int:
         """Encrypt with the platform's current secret what still uses the previous one; how many endpoints changed."""
         renewed, after = 0, (UUID(int=0), 0)
-        while page := await store.sealed(self._db, after, SEALED_PAGE):
+        while page := await upkeep.sealed(self._db, after, SEALED_PAGE):
             for row in page:
                 try:
                     pair = [
@@ -277,7 +277,7 @@ class WebhookService:
                     log.warning("webhook_secret_not_renewed", webhook=row["no"], error=error.message)
                     continue
                 if pair[0] is not None and pair != [row["secret"], row["former_secret"]]:
-                    renewed += await store.reseal(self._db, row, pair[0], pair[1])
+                    renewed += await upkeep.reseal(self._db, row, pair[0], pair[1])
             after = page[-1]["account_id"], page[-1]["no"]
         return renewed
 

@@ -13,7 +13,6 @@ import standardwebhooks
 from app.errors import InvalidRequest
 from instances.egress import EgressClient, EgressPolicy
 from instances.lifecycle import Kind
-from jobs.webhooks import store
 from jobs.webhooks.errors import DeliveryNotFound, WebhookInactive, WebhookNotFound
 from jobs.webhooks.retiring import RetireDeliveries
 from jobs.webhooks.schedule import DELAYS, LANES
@@ -21,6 +20,7 @@ from jobs.webhooks.schemas import DeliveryStatus
 from jobs.webhooks.sender import LEASE, SendDeliveries
 from jobs.webhooks.sending import Poster
 from jobs.webhooks.service import Wanted, WebhookService
+from jobs.webhooks.store import sending
 from tests.integration.webhooks.conftest import HALF, Post, header
 from tests.support.http_server import Request
 
@@ -329,12 +329,12 @@ async def test_an_outcome_that_comes_too_late_changes_nothing(post: Post, monkey
     hook = await post.listen(STARTED)
     await happened(post)
     now = post.world.clock.now()
-    [late] = await store.claim(post.db, now, now + LEASE, 10, [])
+    [late] = await sending.claim(post.db, now, now + LEASE, 10, [])
     post.world.clock.advance(LEASE.total_seconds())
     await post.sent()
     delivered = await only(post, hook.no)
-    outcome = store.Outcome(status=DeliveryStatus.DEAD, attempt=delivered.log[0], next_at=None, expires_at=now)
-    assert await store.finish(post.db, late, outcome, post.world.clock.now()) is None
+    outcome = sending.Outcome(status=DeliveryStatus.DEAD, attempt=delivered.log[0], next_at=None, expires_at=now)
+    assert await sending.finish(post.db, late, outcome, post.world.clock.now()) is None
     assert await only(post, hook.no) == delivered
 
 

@@ -13,9 +13,9 @@ from instances.search import store as search_store
 from jobs.retention.retiring import RetireInstances
 from jobs.retention.store import expire
 from jobs.webhooks import dispatch as dispatching
-from jobs.webhooks import store
 from jobs.webhooks.dispatch import READING, DispatchEvents
 from jobs.webhooks.retiring import RetireDeliveries
+from jobs.webhooks.store import happened
 from tests.integration.webhooks.conftest import RUNS, Post
 
 FIRST_DEFINITION = {
@@ -135,13 +135,13 @@ async def test_who_reads_too_slowly_puts_nothing_up_twice(post: Post) -> None:
     await post.happen("one", (Kind.STARTED,))
     await post.settled()
     account, now = post.world.account, post.world.clock.now()
-    read = await store.begin(post.db, account, now, now + READING)
+    read = await happened.begin(post.db, account, now, now + READING)
     assert read is not None
-    rows = await store.feed(post.db, account, read, 10)
+    rows = await happened.feed(post.db, account, read, 10)
     post.world.clock.advance(READING.total_seconds())
     assert len(await post.delivered()) == 1
-    late = [store.NewDelivery(hook.no, "workflow.execution.started", "evt_1", post.keys["one"], "{}")]
-    assert not await store.deliver(post.db, account, read, (rows[-1].xid, rows[-1].no), late, now, now)
+    late = [happened.NewDelivery(hook.no, "workflow.execution.started", "evt_1", post.keys["one"], "{}")]
+    assert not await happened.deliver(post.db, account, read, (rows[-1].xid, rows[-1].no), late, now, now)
     assert await post.world.admin.fetchval("select count(*) from webhook_delivery") == 1
 
 
@@ -178,8 +178,8 @@ async def test_an_account_without_endpoints_is_not_read(post: Post, monkeypatch)
     async def never(*_: object) -> Any:
         raise AssertionError("the feed was read")
 
-    monkeypatch.setattr(store, "news", never)
-    monkeypatch.setattr(store, "feed", never)
+    monkeypatch.setattr(happened, "news", never)
+    monkeypatch.setattr(happened, "feed", never)
     await post.made("i")
     await post.happen("i", *RUNS)
     assert await post.dispatch.tick() is False
@@ -227,15 +227,15 @@ async def test_nothing_is_lost_or_doubled_when_a_dispatcher_dies_at_any_line(pos
     monkeypatch.setattr(dispatching, "ROWS", 2)
 
     def dies(name: str, *, after: bool) -> None:
-        real = getattr(store, name)
+        real = getattr(happened, name)
 
         async def dying(*args: Any, **options: Any) -> Any:
-            monkeypatch.setattr(store, name, real)
+            monkeypatch.setattr(happened, name, real)
             if after:
                 await real(*args, **options)
             raise asyncio.CancelledError
 
-        monkeypatch.setattr(store, name, dying)
+        monkeypatch.setattr(happened, name, dying)
 
     await post.dispatch.tick()
     fresh = post.dispatch

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from jobs.webhooks import store
 from jobs.webhooks.schedule import LANES
+from jobs.webhooks.store import happened, sending
 from tests.integration.webhooks.conftest import Post
 
 MANY = 20_000
@@ -41,21 +41,21 @@ async def test_claiming_finishing_and_reading_stay_cheap(post: Post, engine_conn
     world, now = post.world, post.world.clock.now()
     hooks = [await post.listen("*") for _ in range(4)]
     await post.made("i")
-    cursor = await store.begin(post.db, world.account, now, now)
+    cursor = await happened.begin(post.db, world.account, now, now)
     assert cursor is not None
 
     async def measured() -> dict[str, int]:
         first = await world.admin.fetchval("select min(no) from webhook_delivery where status = 0")
         finish = [world.account, hooks[0].no, first or 0, 0, now, 1, True, False, now, False, now, now, 200, None, "{}"]
         return {
-            "claim": await pages(engine_connection, store.CLAIM, now, now + LATER, 10, []),
-            "finish": await pages(engine_connection, store.FINISH, *finish, now),
-            "feed": await pages(engine_connection, store.FEED, world.account, *cursor, 50),
-            "news": await pages(engine_connection, store.NEWS, str(await store.mark(post.db)), [world.account]),
-            "begin": await pages(engine_connection, store.BEGIN, world.account, now, now),
+            "claim": await pages(engine_connection, sending.CLAIM, now, now + LATER, 10, []),
+            "finish": await pages(engine_connection, sending.FINISH, *finish, now),
+            "feed": await pages(engine_connection, happened.FEED, world.account, *cursor, 50),
+            "news": await pages(engine_connection, happened.NEWS, str(await happened.mark(post.db)), [world.account]),
+            "begin": await pages(engine_connection, happened.BEGIN, world.account, now, now),
             "deliver": await pages(
                 engine_connection,
-                store.DELIVER,
+                happened.DELIVER,
                 world.account,
                 [hooks[0].no],
                 ["progress.updated"],
@@ -66,7 +66,7 @@ async def test_claiming_finishing_and_reading_stay_cheap(post: Post, engine_conn
                 now,
             ),
             "freshen": await pages(
-                engine_connection, store.FRESHEN, world.account, [hooks[0].no], [post.keys["i"]], ["evt_n"], ["{}"]
+                engine_connection, happened.FRESHEN, world.account, [hooks[0].no], [post.keys["i"]], ["evt_n"], ["{}"]
             ),
         }
 
