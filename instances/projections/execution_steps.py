@@ -402,11 +402,15 @@ def _output(step: ExecutionStep, runs: Sequence[StepRun]) -> Raw | None:
 
 
 def _result(run: StepRun) -> Raw | None:
-    """What a node came to: a sleep tells how long it was, a wait the payload of its event, unless it says otherwise."""
+    """What a node came to: a sleep tells how long it was to be, or until a moment was, a wait the payload of its event,
+    unless it says otherwise.
+    """
     if run.shaped:
         return run.output
     if run.family is StepKind.SLEEP and run.outcome is Outcome.COMPLETED and run.ended_at is not None:
         slept = max(0, round((run.ended_at - run.started_at).total_seconds() * 1000))
+        if run.due_ms is not None and not run.absolute:
+            slept = int(run.due_ms) - int(run.started_at.timestamp() * 1000)
         return f'{{"waited":true,"durationMs":{slept}}}'
     if run.family is StepKind.WAIT and run.output is not None:
         return bytes(decode_stored(_received, run.output).payload).decode()

@@ -194,6 +194,18 @@ async def test_an_idempotency_key_starts_once(face: Face) -> None:
     assert problem(await post({"triggerData": {"a": 2}})) == (409, "VALIDATION_ERROR")
 
 
+@pytest.mark.parametrize("dry", [False, True])
+async def test_a_wait_tells_how_long_it_was_to_be(face: Face, dry: bool) -> None:
+    """Not how late its worker came; and so it does to actions that come after it, and where nothing is waited for."""
+    actions = [
+        {"type": "wait", "config": {"durationMs": 30}},
+        {"type": "set", "config": {"values": {"seen": "{{ previous }}"}}},
+    ]
+    told = await run(face, actions, dryRun=dry)
+    slept, seen = (step["output"] for step in told["execution"]["steps"])
+    assert slept == seen["seen"] == {"waited": True, "durationMs": 30}
+
+
 async def test_a_dry_run_has_no_effects_and_is_not_counted(face: Face) -> None:
     actions = [
         {"type": "send_notification", "config": {"message": "Hello"}},

@@ -204,7 +204,7 @@ def test_waits_and_their_outputs():
     journal.add(Kind.WAIT_COMPLETED, "e", {"payload": {"n": 1}, "timestamp": "t", "type": "go"})
     journal.add(Kind.SLEEP_COMPLETED, "s")
     told = view(journal, Facet.WAITING, waits)
-    assert [step.invoke.output for step in told.steps[:2]] == ['{"n":1}', '{"waited":true,"durationMs":4000}']
+    assert [step.invoke.output for step in told.steps[:2]] == ['{"n":1}', '{"waited":true,"durationMs":5000}']
     assert [(one.kind, one.resolved_at is None) for one in told.blockers] == [
         (BlockedBy.EXTERNAL, True),
         (BlockedBy.EVENT, False),
