@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
 from instances import parents
+from instances.executions.inputs import inputs_of
 from instances.parents import ParentStep
 from instances.projections.execution import Execution, execution
 from instances.projections.history import History, fold
-from instances.runtimes.protocol import RUNTIME_DOCUMENT
+from instances.runtimes.protocol import RUNTIME_DOCUMENT, Raw
 from instances.search import store
 from instances.search.query import Search
 from instances.search.service import Found, Searcher
@@ -92,6 +94,16 @@ class ExecutionReader:
             )
             told[child] = ParentStep(handle, transaction_id, key, loops)
         return told
+
+    async def inputs(self, caller: Caller, shown: Shown, starts: Collection[int]) -> dict[int, Raw]:
+        """What nodes of a document were given that began with these entries, as JSON text, by entry; not all need be
+        told, and of scripts none are.
+        """
+        document = shown.execution.document
+        if document is None or not starts:
+            return {}
+        version = await self._versions.load(caller.account_id, shown.row.facts.version_key)
+        return await asyncio.to_thread(inputs_of, shown.execution, document, version, frozenset(starts))
 
     async def known_steps(self, caller: Caller, workflow_key: UUID) -> list[KnownStep]:
         """The steps a script is known to have: those of its newest instance that the caller may see."""

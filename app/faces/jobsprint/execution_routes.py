@@ -201,7 +201,8 @@ async def get_logs(
             raise NotFound("execution", execution_id)
         lines += [one for one in page.lines if "stepId" not in query or _is_of(one, query["stepId"], ids)]
         after = page.cursor
-    told = {"logs": [views.log_line(line, ids) for line in lines[:rows]]}
+    inputs = await instances.reader.inputs(caller, found, views.starts(found.execution, lines[:rows]))
+    told = {"logs": [views.log_line(line, ids, inputs.get(line.id)) for line in lines[:rows]]}
     if len(lines) <= rows:
         return ok(clock, told)
     following = cursors.write(UUID(int=lines[rows - 1].id), of)

@@ -19,6 +19,7 @@ from instances.projections.execution import Execution
 from instances.projections.execution_steps import ExecutionStep, Forward
 from instances.projections.instance_view import raw_value
 from instances.projections.log_lines import LogLine
+from instances.runtimes.protocol import Raw
 from instances.search.executions import Shown
 from instances.search.query import Facet
 from instances.search.store import Row
@@ -110,15 +111,25 @@ def started(execution: Execution, url: str) -> dict[str, Any]:
     }
 
 
-def log_line(line: LogLine, step_ids: dict[str, str]) -> dict[str, Any]:
-    """One line of a log; `step_ids` gives steps' ids by the names they have in the log."""
+def starts(execution: Execution, lines: Sequence[LogLine]) -> frozenset[int]:
+    """Of lines, the ids of those that say that a step begins."""
+    known = frozenset(run.start_seq for run in execution.history.steps.values())
+    return known.intersection(line.id for line in lines if line.source == "engine")
+
+
+def log_line(line: LogLine, step_ids: dict[str, str], given: Raw | None) -> dict[str, Any]:
+    """One line of a log; `step_ids` gives steps' ids by the names they have in the log. `given`: to a step that begins
+    with this line.
+    """
     told: dict[str, Any] = {
         "level": line.level,
         "message": _message(line),
         "timestamp": line.timestamp,
         "stepId": None if line.step is None else step_ids.get(line.step, line.step),
     }
-    if not isinstance(line.data, msgspec.UnsetType):
+    if given is not None:
+        told["data"] = {"input": raw_value(given)}
+    elif not isinstance(line.data, msgspec.UnsetType):
         told["data"] = line.data
     return told
 
@@ -135,13 +146,13 @@ def _message(line: LogLine) -> str:
 
 
 def step_ids(execution: Execution) -> dict[str, str]:
-    """Ids of the steps by their names in the log: those of documents are logged under the plain id, or counted."""
-    names: dict[str, str] = {}
-    for step in execution.steps:
-        names[step.id] = step.id
-        if step.key is not None:
-            names[step.key.counted] = step.id
-    return names
+    """Ids of the steps by their names in the log: those of documents are logged under the plain id, or counted, a node
+    that runs once per item under all its counts.
+    """
+    names = {step.id: step.id for step in execution.steps}
+    plain = {step.key.name: step.id for step in execution.steps if step.key is not None and step.node is not None}
+    names |= {step.key.counted: step.id for step in execution.steps if step.key is not None}
+    return names | {run.counted: plain[run.name] for run in execution.history.steps.values() if run.name in plain}
 
 
 def _basics(shown: Shown) -> dict[str, Any]:

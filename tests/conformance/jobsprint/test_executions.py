@@ -297,6 +297,38 @@ async def test_logs_by_level_step_and_page(face: Face) -> None:
     assert walked == lines
 
 
+async def test_the_log_has_what_nodes_were_given(face: Face) -> None:
+    """Templates rendered as they were when the node began; nothing that is a secret."""
+    call = {"url": "http://127.0.0.1/{{ vars.a }}", "headers": {"Authorization": "Bearer x", "X-A": "{{ vars.a }}"}}
+    nodes = [
+        {"id": "first", "type": "set", "config": {"values": {"a": "{{ trigger.n }}"}}},
+        {"id": "second", "type": "set", "config": {"values": {"a": "{{ vars.a }}!"}}, "depends_on": ["first"]},
+        {"id": "each", "type": "set", "for_each": "{{ `[4,5]` }}", "depends_on": ["second"]}
+        | {"config": {"values": {"b": "{{ item }}", "of": "{{ steps.first.output.a }}", "now": "{{ vars.a }}"}}},
+        {"id": "nap", "type": "wait", "config": {"durationMs": "{{ steps.each.output[0].b }}"}, "depends_on": ["each"]},
+        {"id": "call", "type": "call_api", "config": call, "depends_on": ["nap"], "on_error": "continue"},
+        {"id": "after", "type": "set", "depends_on": ["call"]}
+        | {"config": {"values": {"text": "{{ steps.call.status }} {{ length(previousStepResults) }}"}}},
+        {"id": "nothing", "depends_on": ["after"]},
+    ]
+    await face.deploy("flow", nodes)
+    data = await execute(face, "flow", inputData={"n": 7})
+    lines = (await face.http.get(f"/v1/executions/{data['executionId']}/logs")).json()["data"]["logs"]
+    given = [(line["stepId"], line["data"]) for line in lines if "data" in line]
+    assert given == [
+        ("first", {"input": {"values": {"a": 7}}}),
+        ("second", {"input": {"values": {"a": "7!"}}}),
+        ("each", {"input": {"values": {"b": 4, "of": 7, "now": "7!"}}}),
+        ("each", {"input": {"values": {"b": 5, "of": 7, "now": "7!"}}}),
+        ("nap", {"input": {"durationMs": 4}}),
+        ("call", {"input": {"url": call["url"].replace("{{ vars.a }}", "7!")} | SHOWN_HEADERS}),
+        ("after", {"input": {"values": {"text": "failed 5"}}}),
+    ]
+
+
+SHOWN_HEADERS = {"headers": {"Authorization": "[REDACTED]", "X-A": "7!"}}
+
+
 def _without(line: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name not in names}
 
