@@ -1,4 +1,4 @@
-"""`openapi.yaml`, the contract of the Cloudflare face, served as it is and as JSON. No credentials needed."""
+"""`openapi.yaml`, the contract of all API faces, served as it is and as JSON. No credentials needed."""
 
 from __future__ import annotations
 
