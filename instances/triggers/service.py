@@ -196,8 +196,12 @@ def _instance_id(kind: str, name: str, id: str) -> str:
 
 
 def _holds(trigger: Trigger, payload: str) -> bool:
-    """Whether the trigger's condition, if it has one, holds for what came. Raises ExpressionError."""
+    """Whether the trigger's condition, if it has one, holds for what came, whose members can be named directly.
+
+    Raises ExpressionError.
+    """
     if trigger.condition is None:
         return True
     value = loads(payload)
-    return compile_condition(trigger.condition).holds({"trigger": value, "input": value, "payload": value})
+    members = value if isinstance(value, dict) else {}
+    return compile_condition(trigger.condition).holds(members | {"trigger": value, "input": value, "payload": value})

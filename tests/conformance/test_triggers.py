@@ -131,8 +131,13 @@ async def test_without_an_id_each_delivery_counts(face: Face) -> None:
     assert len(await instances(face, "each")) == 2
 
 
-async def test_a_condition_decides(face: Face) -> None:
-    await face.deploy("some", KEEP, triggers=[hook(condition="payload.total > `10`")])
+@pytest.mark.parametrize(
+    "condition",
+    ["payload.total > `10`", "total > `10`", {"field": "trigger.total", "operator": "gt", "value": 10}],
+    ids=["payload", "member", "field"],
+)
+async def test_a_condition_decides(face: Face, condition: Any) -> None:
+    await face.deploy("some", KEEP, triggers=[hook(condition=condition)])
     url = (await urls(face, "some"))[""]
     assert (await deliver(url, {"total": 1})).json()["result"] == {
         "workflow": "some",

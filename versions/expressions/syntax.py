@@ -91,7 +91,8 @@ def _finite(literal: Any) -> bool:
 
 
 def _translated(text: str, error: exceptions.ParseError) -> ExpressionSyntaxError:
-    if isinstance(error, exceptions.IncompleteExpressionError):
+    ended = not error.token_value and error.lex_position >= len(text.rstrip())
+    if isinstance(error, exceptions.IncompleteExpressionError) or ended:
         return ExpressionSyntaxError("the expression is incomplete", len(text))
     offset = error.lex_position
     for dashed in _DASHED.finditer(text):

@@ -1,8 +1,8 @@
 """What starts a workflow, as dialects "001" and "004" write it: `{type, name?, config?}`, or the type alone.
 
 `config` of a schedule has `cron` or `interval` (milliseconds), `timezone`, `concurrency`, `maxRuns` and `input`, that
-of an event its type as `event`; either may also stand beside `type`. `condition` holds for all. What else is in a
-`config` is kept as it is.
+of an event its name as `event`, and, like that of a webhook, a `condition`; all may also stand beside `type`. What else
+is in a `config` is kept as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _SETTINGS = {
         "maxRuns": "max_runs",
         "input": "input",
     },
-    "event": {"event": "event"},
+    "event": {"event": "event", "condition": "condition"},
+    "webhook": {"condition": "condition"},
 }
 """What the document knows by its own name, for each type."""
 
@@ -41,7 +42,8 @@ def read_trigger(draft: Draft, value: Any, path: Path, position: int) -> dict[st
     inside = ("triggers", position)
     draft.place(inside, path)
     config = dict(reader.object("config") or {})
-    trigger = {"type": kind, "name": reader.text("name"), "condition": reader.take("condition")}
+    trigger = {"type": kind, "name": reader.text("name")}
+    trigger["condition"] = reader.take("condition")
     for outside, key in _SETTINGS.get(kind, {}).items():
         beside = reader.take(outside)
         draft.place((*inside, key), reader.at(outside))

@@ -210,6 +210,12 @@ def test_mistakes_in_the_text_are_found_when_compiling(text, offset):
     assert caught.value.offset == offset
 
 
+@pytest.mark.parametrize("text", ["a.", "a. ", "a ==", "["])
+def test_a_text_that_just_stops_is_said_to_be_incomplete(text):
+    with pytest.raises(ExpressionSyntaxError, match="the expression is incomplete"):
+        compile_expression(text)
+
+
 def test_a_dashed_name_is_explained():
     with pytest.raises(ExpressionSyntaxError, match='must be quoted: "task-1"'):
         compile_expression("steps.task-1.output")

@@ -186,3 +186,18 @@ def test_other_workflows_are_shown_as_nodes():
         "settings": {"timeout": None, "retryOnFailure": False, "maxRetries": 0},
         "triggers": [],
     }
+
+
+@pytest.mark.parametrize("kind", ["webhook", "event"])
+@pytest.mark.parametrize("inside", [True, False], ids=["config", "beside"])
+def test_a_triggers_condition_may_stand_in_its_config(kind, inside):
+    condition, own = {"field": "payload.n", "operator": "gt", "value": 1}, {"event": "paid"} if kind == "event" else {}
+    stated = {"config": own | {"condition": condition}} if inside else {"config": own, "condition": condition}
+    [trigger] = document_of("001", nodes(triggers=[{"type": kind, **stated}])).triggers
+    assert (trigger.condition, trigger.config) == (condition, {})
+
+
+def test_a_condition_in_the_config_is_blamed_there():
+    wrong = {"type": "webhook", "config": {"condition": {"field": "a", "operator": "resembles"}}}
+    found = problems("001", nodes(triggers=[wrong]))
+    assert [each[1] for each in found] == ["/triggers/0/config/condition/operator"]
