@@ -45,7 +45,7 @@ _ORDERS: Mapping[str, By] = {
     "created_at": By.CREATED,
     "updated_at": By.UPDATED,
 }
-_OPERATORS = {
+OPERATORS = {
     "$eq": Op.EQ,
     "$ne": Op.NE,
     "$in": Op.IN,
@@ -233,7 +233,7 @@ def _field(name: str, node: Node) -> list[Predicate]:
 
 
 def _compared(name: str, operation: str, node: Node) -> Predicate:
-    op = _OPERATORS.get(operation)
+    op = OPERATORS.get(operation)
     if op is None:
         raise problem(f"Unrecognized fields: '{name}.{operation[:100]}'")
     texts = _texts(f"{name}.{operation}", node)
@@ -366,7 +366,7 @@ def _wrong_type(expected: str, name: str, got: str) -> InvalidRequest:
 
 
 def _no_operator(name: str, op: Op) -> InvalidRequest:
-    spelled = next(text for text, one in _OPERATORS.items() if one is op)
+    spelled = next(text for text, one in OPERATORS.items() if one is op)
     return problem(f"Unrecognized fields: '{name}.{spelled}'")
 
 
