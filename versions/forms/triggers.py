@@ -42,8 +42,7 @@ def read_trigger(draft: Draft, value: Any, path: Path, position: int) -> dict[st
     inside = ("triggers", position)
     draft.place(inside, path)
     config = dict(reader.object("config") or {})
-    trigger = {"type": kind, "name": reader.text("name")}
-    trigger["condition"] = reader.take("condition")
+    trigger: dict[str, Any] = {"type": kind, "name": reader.text("name"), "condition": reader.take("condition")}
     for outside, key in _SETTINGS.get(kind, {}).items():
         beside = reader.take(outside)
         draft.place((*inside, key), reader.at(outside))
