@@ -25,7 +25,7 @@ from tenants.auth import Caller
 from tenants.database import Database
 
 READ = "executions:read"
-SMALL = 2_000
+SMALL = 6_000
 """Rows that are rather sorted than sought in the order of an index."""
 SCAN = 100_000
 """Rows a search may look at when no index decides about them, and may sort."""
@@ -160,9 +160,14 @@ class _Page:
             await self._know_workflows()
             if not self._plan.groups():
                 return self._done([], 0, False)
-        if self._search.by in (By.CREATED, By.STARTED) and self._plan.exact:
+        if self._plan.exact and (self._search.by in (By.CREATED, By.STARTED) or self._every_one):
             return await self._in_order()
         return await self._sorted() or await self._in_order()
+
+    @property
+    def _every_one(self) -> bool:
+        """Whether every transaction's instances are wanted, of all workflows or some: nothing is passed over, then."""
+        return self._search.by is By.TRANSACTION and self._plan.any_facet and self._plan.unbounded
 
     # --- the three ways to rows ----------------------------------------------------------------------------------
 
@@ -188,9 +193,9 @@ class _Page:
         def source(one: Statement) -> str:
             return store.of_keys(one.branches(one.scans(by_start=by_start), most, ordered=False))
 
-        statement = self._statement()
-        keys = await self._run(store.sorted_page(statement, source(statement)), statement)
-        return await self._with_total(keys, lambda again: store.total(again, source(again)))
+        exact, statement = self._plan.exact, self._statement()
+        keys = await self._run(store.sorted_page(statement, source(statement), checked=exact), statement)
+        return await self._with_total(keys, self._count if exact else lambda again: store.total(again, source(again)))
 
     async def _in_order(self) -> _Keys:
         """In the order of an index; unless that decides alone, looking at a bounded number of rows."""

@@ -101,6 +101,9 @@ _OF_ACCOUNT = f"select {NEEDED} from instance i where i.account_id = $1"
 _OF_WORKFLOW = "i.account_id = $1 and i.workflow_key = e.workflow_key"
 _LIVE_OF_WORKFLOW = "l.account_id = $1 and l.workflow_key = e.workflow_key"
 _LIVE = "left join live l on l.account_id = $1 and l.key = i.key"
+# Of each row by itself: of few workflows, a planner would rather read all instances once for each of them.
+_WORKFLOW = """cross join lateral (
+  select w.* from workflow w where w.account_id = $1 and w.workflow_key = i.workflow_key limit 1) w"""
 # Plans a sub-select by itself. As sorts are off, it would be read through in the order wanted outside: the table's.
 _APART = "offset 0"
 _ORDERS = {
@@ -113,6 +116,7 @@ _ORDERS = {
     By.TRANSACTION_ID: "i.transaction_id {d}, i.key {d}",
     By.FACET: "({ranks})[1 + {facet}] {d}, i.key {d}",
 }
+_ON_INSTANCE_ALONE = frozenset({By.CREATED, By.TRANSACTION, By.ENDED, By.HANDLE, By.TRANSACTION_ID})
 _NAMED = frozenset({By.TRANSACTION, By.HANDLE})
 
 
@@ -206,7 +210,7 @@ class Statement:
         """The workflow, when the order needs it."""
         if self.search.by not in _NAMED:
             return ""
-        return "join workflow w on w.account_id = $1 and w.workflow_key = i.workflow_key"
+        return _WORKFLOW
 
     # --- single rows ---------------------------------------------------------------------------------------------
 
@@ -339,13 +343,15 @@ def _begun_together(groups: list[Group]) -> list[Group]:
     return found + begun
 
 
-def sorted_page(statement: Statement, source: str) -> str:
-    """The page out of `source`, a table of keys `c`, or of instances `i` when it is a sub-select of those."""
+def sorted_page(statement: Statement, source: str, *, checked: bool = False) -> str:
+    """The page out of `source`, a table of instances `i`; `checked` if only wanted ones are in it."""
     limit = statement.parameters.add(statement.search.limit + 1, "bigint")
     offset = statement.parameters.add(statement.search.offset, "bigint")
     order = statement.order()
-    return f"""select i.key from {source} {_LIVE} {statement.named}
-where {statement.condition} and {statement.visible} order by {order} limit {limit} offset {offset}"""
+    live = "" if checked and statement.search.by in _ON_INSTANCE_ALONE else _LIVE
+    condition = "true" if checked else f"{statement.condition} and {statement.visible}"
+    return f"""select i.key from {source} {live} {statement.named}
+where {condition} order by {order} limit {limit} offset {offset}"""
 
 
 def of_keys(branches: Sequence[str]) -> str:
@@ -443,7 +449,7 @@ select w.handle, w.no as workflow_no, w.display_name, w.workspace_id, i.workflow
   case when {payloads} then i.input end as input, case when {payloads} then i.output end as output, i.error, i.rollback
 from unnest({keys}) with ordinality k(key, o)
 join instance i on i.account_id = $1 and i.key = k.key
-join workflow w on w.account_id = $1 and w.workflow_key = i.workflow_key
+{workflow}
 {live}
 order by k.o"""
 
@@ -497,6 +503,7 @@ async def rows(
         modified=COLUMNS[Field.UPDATED_AT][0],
         payloads=parameters.add(payloads, "boolean"),
         keys=parameters.add(list(found), "uuid[]"),
+        workflow=_WORKFLOW,
         live=_LIVE,
     )
     return [_row(row) for row in await connection.fetch(statement, *parameters.values)]

@@ -517,6 +517,7 @@ ADMITTED = InFacets(frozenset({Facet.ADMITTED}))
         (Search(where=every(ALPHA, ADMITTED)), 15),
         (Search(where=every(ALPHA, REVERTED)), 10),
         (Search(where=REVERTED), 20),
+        (Search(where=REVERTED, by=By.HANDLE, counted=False), 60),
         (Search(where=Compare(Field.TRANSACTION_ID, Op.EQ, "T7")), 40),
         (Search(where=Compare(Field.INSTANCE_ID, Op.CONTAINS, "I_"), counted=False), 40),
     ],
@@ -527,8 +528,10 @@ async def test_a_page_reads_little_of_a_large_table(
     """Counted in rows fetched from the table, per statement of the search."""
     workflows = [await world.workflow(handle) for handle in ("alpha", "beta_x", "gamma")]
     await admin.execute(MANY, world.account, workflows)
+    for number in range(40):
+        await world.workflow(f"other-{number}")
     await world.count()
-    await admin.execute("vacuum analyze instance, live, workflow")
+    await admin.execute("vacuum analyze instance, live")
     await admin.execute("update workflow set concurrency = 0 where account_id = $1 and handle = 'alpha'", world.account)
     monkeypatch.setattr(service, "SMALL", 200)
     asked: list[tuple[str, list[Any]]] = []
