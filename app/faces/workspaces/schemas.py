@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from litestar import Request
@@ -12,6 +12,9 @@ from app.errors import InvalidRequest, UnsupportedMediaType
 from instances.payloads import EMPTY, decode
 from tenants.bodies import decode_body
 from versions.definitions.schemas import Profile
+from versions.schemas import STATUSES
+
+WORKFLOW_STATUSES = tuple(status.upper() for status in STATUSES)
 
 
 class _ExecuteBody(msgspec.Struct, frozen=True, rename="camel"):
@@ -49,7 +52,7 @@ def execute_body(body: bytes) -> Asked:
 
 
 class _ProfileBody(msgspec.Struct, frozen=True):
-    status: Literal["ACTIVE", "INACTIVE", "DRAFT", "ARCHIVED"] | msgspec.UnsetType = msgspec.UNSET
+    status: str | msgspec.UnsetType = msgspec.UNSET
     tags: list[str] | msgspec.UnsetType = msgspec.UNSET
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
@@ -58,6 +61,8 @@ def workflow_body(body: bytes) -> tuple[dict[str, Any], Profile]:
     """What a body says of the definition, and what of the workflow. Raises :class:`InvalidRequest`."""
     said = decode_body(body, dict[str, Any])
     given = decode_body(body, _ProfileBody)
+    if not isinstance(given.status, msgspec.UnsetType) and given.status not in WORKFLOW_STATUSES:
+        raise InvalidRequest(f"status must be one of {', '.join(WORKFLOW_STATUSES)}", pointer="/status")
     profile = Profile(
         status=None if isinstance(given.status, msgspec.UnsetType) else given.status.lower(),
         tags=None if isinstance(given.tags, msgspec.UnsetType) else given.tags,

@@ -11,9 +11,8 @@ from litestar.params import FromPath, RawBody
 from app.faces import query_strings
 from app.faces.workspaces import queries, views
 from app.faces.workspaces.access import WorkspaceAccess
-from app.faces.workspaces.schemas import require_json, workflow_body
+from app.faces.workspaces.schemas import WORKFLOW_STATUSES, require_json, workflow_body
 from versions.definitions.service import COUNTED
-from versions.schemas import STATUSES
 from versions.service import VersionService
 
 WRITE, DELETE = "workflows:write", "workflows:delete"
@@ -29,8 +28,7 @@ async def list_workflows(request: AnyRequest, access: Access, versions: Versions
     entered = await access.enter()
     query = query_strings.values(request, "limit", "offset", "page", "status", "search")
     window = queries.window(query)
-    words = tuple(status.upper() for status in STATUSES)
-    statuses = [query_strings.choice(query, "status", words).lower()] if "status" in query else None
+    statuses = [query_strings.choice(query, "status", WORKFLOW_STATUSES).lower()] if "status" in query else None
     found, total = await versions.definitions.page(
         entered.caller,
         limit=window.limit,

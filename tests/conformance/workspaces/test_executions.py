@@ -356,6 +356,8 @@ async def test_a_list_with_statistics(face: Face) -> None:
         ("sortOrder=up", "sortOrder"),
         ("from=yesterday", "from"),
         ("from=2026-01-02&to=2026-01-01", "from"),
+        ("limit=1&limit=2", "limit"),
+        ("status=%00", "status"),
     ],
 )
 async def test_queries_that_are_refused(face: Face, query: str, field: str) -> None:

@@ -89,6 +89,8 @@ async def test_definitions_that_are_refused(face: Face, change: dict[str, Any], 
     ):
         assert problem(answer) == (400, code)
         assert field in answer.json()["errors"]
+        if field == "status":
+            assert answer.json()["message"] == "status must be one of ACTIVE, INACTIVE, DRAFT, ARCHIVED"
 
 
 async def test_a_circle_has_a_code_of_its_own(face: Face) -> None:
