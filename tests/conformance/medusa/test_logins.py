@@ -54,6 +54,13 @@ async def test_api_tokens(medusa: Medusa, nobody: httpx.AsyncClient, form: str) 
     assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("value", ["1e999", '"\\ud800"', '"\\u0000"', "null", "[]", '{"a": 1}'])
+async def test_logins_that_are_none(nobody: httpx.AsyncClient, value: str) -> None:
+    body = f'{{"email": {value}, "password": {value}}}'
+    answer = await nobody.post(LOGIN, content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["type"]) == (401, "unauthorized")
+
+
 @pytest.mark.parametrize("header", [None, "Bearer x", "Basic x", "Basic c2tfeDo=", "Bearer sk_" + "a" * 40])
 async def test_credentials_that_are_none(nobody: httpx.AsyncClient, header: str | None) -> None:
     answer = await nobody.get(BASE, headers={} if header is None else {"authorization": header})

@@ -327,6 +327,11 @@ async def test_a_script_that_fails(medusa: Medusa) -> None:
             "Invalid request: Expected type: 'string' for field 'transaction_id', got: 'number'",
         ),
         (
+            '{"transaction_id":1e999}',
+            "invalid_data",
+            "Invalid request: Expected type: 'string' for field 'transaction_id', got: 'number'",
+        ),
+        (
             '{"transaction_id":null,"x":1}',
             "invalid_data",
             "Invalid request: Expected type: 'string' for field 'transaction_id', got: 'null'; "

@@ -144,6 +144,15 @@ async def test_what_is_refused_before_it_is_executed(face: Face, query: str, exp
     assert (await send(face.http, query, "application/json")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"query":"\xff"}', b'{"query":"\\ud800"}', b'{"variables":{"n":1e999}}', b"{", b"\xff"]
+)
+async def test_what_is_no_json(face: Face, body: bytes) -> None:
+    headers = {"accept": RESPONSE, "content-type": "application/json"}
+    answer = await face.http.post("/graphql", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (400, "BAD_USER_INPUT")
+
+
 async def test_a_page_is_from_1_to_100(face: Face) -> None:
     assert await code(face.http, "{ workflowDefinitions(limit: 101) { id } }") == (200, "BAD_USER_INPUT")
     assert await code(face.http, "{ workflowDefinitions(offset: -1) { id } }") == (200, "BAD_USER_INPUT")

@@ -141,7 +141,7 @@ class Raw:
         self.socket = socket
 
     async def send(self, message: Any) -> None:
-        await self.socket.send(message if isinstance(message, str) else json.dumps(message))
+        await self.socket.send(message if isinstance(message, str | bytes) else json.dumps(message))
 
     async def read(self) -> dict[str, Any]:
         async with asyncio.timeout(20):
@@ -178,6 +178,7 @@ INIT = {"type": "connection_init"}
         ([{**INIT, "payload": 1}], 4400),
         ([{"type": "subscribe", "id": "1", "payload": {"query": "{ me { id } }"}}], 4401),
         (["{"], 4400),
+        ([b'{"type":"\xff"}'], 4400),
         ([[]], 4400),
         ([{"type": "start"}], 4400),
     ],

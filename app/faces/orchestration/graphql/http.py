@@ -157,7 +157,7 @@ def asked_in(given: dict[str, Any]) -> Asked:
 def _decoded(text: bytes, what: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest(f"{what} must be JSON") from None
 
 

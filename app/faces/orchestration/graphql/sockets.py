@@ -278,7 +278,7 @@ def _decoded(text: Any) -> dict[str, Any]:
     try:
         check_depth(encoded)
         message = msgspec.json.decode(encoded)
-    except (msgspec.DecodeError, InvalidRequest):
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidRequest):
         raise Closed(4400, "Messages must be JSON") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise Closed(4400, "Messages must be objects with a type")
