@@ -43,7 +43,8 @@ from instances.projections.instance_view import InstanceFacts, InstanceView, ins
 from instances.projections.step_view import StepDetail, find_step, step_detail
 from instances.projections.values import StoredStream
 from instances.schemas import RestartFrom
-from instances.search.executions import ExecutionReader
+from instances.search.executions import ExecutionReader, Shown
+from instances.search.growing import Growing
 from instances.search.service import Searcher
 from instances.streams import StepStream, StreamReader
 from instances.subscriptions import Subscription
@@ -126,6 +127,10 @@ class InstanceService:
         self.reader = ExecutionReader(db, versions, self.searcher)
         self.figures = Figures(db, clock)
         self.follow = Follow(db, feed)
+
+    def growing(self, caller: Caller, shown: Shown) -> Growing:
+        """An execution the caller was shown, to be looked at again and again."""
+        return Growing(self._db, self.searcher, caller, shown)
 
     # --- create ------------------------------------------------------------------------------------------------
 

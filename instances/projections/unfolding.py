@@ -50,10 +50,12 @@ class Renewed:
 
 
 class Unfolding:
-    """Reads a journal from its beginning. Steps are replaced, never changed: who keeps one keeps it as it was."""
+    """Reads a journal from its beginning, or behind what `history` knows of it. Steps are replaced, never changed: who
+    keeps one keeps it as it was.
+    """
 
-    def __init__(self, document: Document | None) -> None:
-        self.history = History()
+    def __init__(self, document: Document | None, history: History | None = None) -> None:
+        self.history = history or History()
         self.document = document
         self.situation = Situation.FORWARD
         self.steps: list[ExecutionStep] = []

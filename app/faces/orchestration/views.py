@@ -78,13 +78,10 @@ def definition(found: Definition, caller: Caller, steps: Sequence[KnownStep] = (
 def execution(shown: Shown) -> dict[str, Any]:
     """An execution with all its tasks."""
     told = shown.execution
-    written = told.written
-    outputs = {f"{step.id}-result": _result(step) for step in written}
-    updated = written[-1].invoke.ended_at if written else None
     return {
         **execution_head(shown, status_of(told.facet), told.ended_at),
         "taskExecutions": [task(shown, step) for step in tasks_of(told)],
-        "context": _context(shown, outputs, updated),
+        "context": context(shown),
     }
 
 
@@ -111,6 +108,13 @@ def execution_head(shown: Shown, status: str, ended_at: datetime | None) -> dict
         "startTime": _time(shown.execution.started_at),
         "endTime": _time(ended_at),
     }
+
+
+def context(shown: Shown) -> dict[str, Any]:
+    """What an execution was given, and what its tasks have written so far."""
+    written = shown.execution.written
+    outputs = {f"{step.id}-result": _result(step) for step in written}
+    return _context(shown, outputs, written[-1].invoke.ended_at if written else None)
 
 
 def _context(shown: Shown, outputs: Mapping[str, msgspec.Raw], updated: datetime | None) -> dict[str, Any]:

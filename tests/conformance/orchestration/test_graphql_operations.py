@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ import websockets
 
 from app.embedded.valkey import EmbeddedValkey
 from app.faces.orchestration.graphql import operations, subscriptions
-from instances.search import store
+from instances.search import growing, store
 from tenants.auth import operator
 from tenants.sessions import COOKIE
 from tests.conformance.conftest import Face
@@ -318,3 +319,27 @@ async def test_messages_keep_their_distance_and_the_last_one_is_told(face: Face,
     assert len(states) <= 3
     assert states[-1]["status"] == "COMPLETED"
     assert {one["status"] for one in states[-1]["taskExecutions"]} == {"COMPLETED"}
+
+
+async def test_a_journal_that_is_followed_is_read_once(face: Face, monkeypatch: Any) -> None:
+    monkeypatch.setattr(subscriptions, "PACE", 0.0)
+    read: list[int] = []
+
+    async def counted(*args: Any) -> Any:
+        journals = await store.entries(*args)
+        read.extend(entry.seq for entries in journals.values() for entry in entries)
+        return journals
+
+    monkeypatch.setattr(growing, "store", SimpleNamespace(entries=counted))
+    naps = [
+        {"name": f"Task {n}", "type": "wait", "config": {"duration": 60}, "dependencies": [f"task-{n - 1}"] * (n > 1)}
+        for n in range(1, 6)
+    ]
+    run = await start(face, await make(face, naps))
+    query = "subscription ($id: ID!) { taskExecutionUpdated(workflowExecutionId: $id) { taskDefinitionId status } }"
+    _, told = await streamed(face, query, id=run)
+    states = [one[1]["data"]["taskExecutionUpdated"] for one in told[:-1]]
+    last = {one["taskDefinitionId"]: one["status"] for one in states}
+    assert last == {f"task-{n}": "COMPLETED" for n in range(1, 6)}
+    assert len(states) <= 10  # of each task that it waits, and that it is complete; no task because of another
+    assert len(read) == len(set(read)) > 0

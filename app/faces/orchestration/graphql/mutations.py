@@ -21,10 +21,10 @@ from app.faces.orchestration.graphql.scalars import JSON
 from app.faces.orchestration.graphql.types import (
     TaskExecution,
     Told,
+    ToldExecution,
     WorkflowDefinition,
     WorkflowExecution,
     told_definition,
-    told_execution,
     told_task,
 )
 from app.faces.orchestration.schemas import context_in
@@ -43,7 +43,7 @@ async def _found(context: Context, scope: str, id: str) -> UUID:
 
 
 async def _shown(context: Context, key: UUID) -> Told:
-    return told_execution(await context.platform.instances.reader.one(context.caller, key))
+    return ToldExecution(await context.platform.instances.reader.one(context.caller, key))
 
 
 async def _created(context: Context, key: UUID) -> Told:

@@ -14,11 +14,11 @@ from app.faces.orchestration.graphql.scalars import DateTime, ExecutionStatus
 from app.faces.orchestration.graphql.types import (
     ProgressReport,
     TaskExecution,
+    ToldExecution,
     WorkflowDefinition,
     WorkflowExecution,
     in_status,
     told_definition,
-    told_execution,
     told_executions,
     told_progress,
     told_task,
@@ -98,7 +98,7 @@ class Query:
             shown = await executions.find(info.context.platform.instances, info.context.caller, id)
         except InstanceNotFound:
             return None
-        return told_execution(shown)  # type: ignore[return-value]
+        return ToldExecution(shown)  # type: ignore[return-value]
 
     @strawberry.field
     async def workflow_executions(

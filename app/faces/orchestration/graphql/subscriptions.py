@@ -18,12 +18,13 @@ from app.faces.orchestration.graphql.context import Asked, Context
 from app.faces.orchestration.graphql.types import (
     ProgressReport,
     TaskExecution,
+    ToldExecution,
     WorkflowExecution,
-    told_execution,
     told_progress,
     told_task,
 )
 from instances.errors import InstanceNotFound
+from instances.projections.execution_steps import ExecutionStep
 from instances.search.executions import Shown
 
 PACE = 0.1
@@ -31,24 +32,25 @@ PACE = 0.1
 _TERMINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
-async def _states(context: Context, shown: Shown) -> AsyncGenerator[Shown]:
-    """`shown`, then the newest state after each change, `PACE` apart; it ends with the execution, or when that is
-    deleted."""
+async def _states(context: Context, shown: Shown) -> AsyncGenerator[tuple[Shown, list[ExecutionStep]]]:
+    """`shown` with all steps, then the newest state after each change, `PACE` apart, with those that have changed; it
+    ends with the execution, or when that is deleted."""
     instances, clock = context.platform.instances, asyncio.get_running_loop().time
     key = shown.row.facts.key
     follow = instances.follow.instance(context.caller, key, shown.execution.history.last_seq)
     async with contextlib.aclosing(follow) as changes:
-        yield shown
-        while not _over(shown):
+        yield shown, shown.execution.steps
+        growing = instances.growing(context.caller, shown)
+        while not _over(growing.shown):
             earliest = clock() + PACE
             ended = await anext(changes, None) is None
             await asyncio.sleep(max(0.0, earliest - clock()))
             try:
-                shown = await instances.reader.one(context.caller, key)
+                renewed = await growing.look()
             except InstanceNotFound:
                 return
             context.forget()
-            yield shown
+            yield growing.shown, [one.now for one in renewed if one.now != one.before]
             if ended:
                 return
 
@@ -64,9 +66,9 @@ async def _found(info: Asked, id: str) -> Shown:
 async def _executions(context: Context, shown: Shown) -> AsyncGenerator[Any]:
     last: Any = None
     async with contextlib.aclosing(_states(context, shown)) as states:
-        async for state in states:
-            told = told_execution(state)
-            if told != last:
+        async for state, steps in states:
+            told = ToldExecution(state)
+            if steps or told != last:
                 yield told
             last = told
 
@@ -74,8 +76,8 @@ async def _executions(context: Context, shown: Shown) -> AsyncGenerator[Any]:
 async def _tasks(context: Context, shown: Shown) -> AsyncGenerator[Any]:
     last: dict[str, Any] = {}
     async with contextlib.aclosing(_states(context, shown)) as states:
-        async for state in states:
-            for step in views.tasks_of(state.execution):
+        async for state, steps in states:
+            for step in filter(lambda step: step.counts, steps):
                 told = told_task(state, step)
                 before = last.get(told["id"])
                 last[told["id"]] = told
@@ -86,7 +88,7 @@ async def _tasks(context: Context, shown: Shown) -> AsyncGenerator[Any]:
 async def _reports(context: Context, shown: Shown) -> AsyncGenerator[Any]:
     last: Any = None
     async with contextlib.aclosing(_states(context, shown)) as states:
-        async for state in states:
+        async for state, _ in states:
             report = await told_progress(context, state)
             facts = {**report, "estimatedCompletion": None}  # an estimate moves with the clock
             if facts != last:

@@ -42,12 +42,21 @@ def told_task(shown: Shown, step: ExecutionStep) -> Told:
     return Told(views.task(shown, step) | _besides(shown, step), shown)
 
 
-def told_execution(shown: Shown) -> Told:
-    """The source of a `WorkflowExecution`."""
-    view = views.execution(shown)
-    for task, step in zip(view["taskExecutions"], views.tasks_of(shown.execution), strict=True):
-        task |= _besides(shown, step)
-    return Told(view, shown)
+class ToldExecution(Told):
+    """The source of a `WorkflowExecution`. Tasks and context, which may be large, are made when they are asked for."""
+
+    def __init__(self, shown: Shown) -> None:
+        told = shown.execution
+        super().__init__(views.execution_head(shown, views.status_of(told.facet), told.ended_at), shown)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        match name:
+            case "taskExecutions":
+                return [told_task(self.of, step) for step in views.tasks_of(self.of.execution)]
+            case "context":
+                return views.context(self.of)
+            case _:
+                return super().get(name, default)
 
 
 def _besides(shown: Shown, step: ExecutionStep) -> dict[str, Any]:
@@ -64,10 +73,10 @@ async def told_progress(context: Context, shown: Shown) -> dict[str, Any]:
     return report
 
 
-async def told_executions(context: Context, search: Search) -> list[Told]:
+async def told_executions(context: Context, search: Search) -> list[ToldExecution]:
     """The sources of a page of executions, tasks included: read at once."""
     found = await context.platform.instances.reader.page(context.caller, search)
-    return [told_execution(one) for one in found.shown]
+    return [ToldExecution(one) for one in found.shown]
 
 
 def in_status(status: ExecutionStatus | None) -> InFacets | None:
