@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -52,6 +50,8 @@ from instances.runtimes.protocol import (
     Wait,
 )
 from instances.runtimes.scripts import messages as said
+from instances.runtimes.scripts import told
+from instances.runtimes.scripts.attempts import Attempts
 from instances.runtimes.scripts.commands import (
     config_of,
     do_command,
@@ -62,14 +62,11 @@ from instances.runtimes.scripts.commands import (
 )
 from instances.runtimes.scripts.failures import (
     CPU,
-    DELAY_MS,
     INVALID_STREAM,
     NON_DETERMINISTIC,
-    OVER,
     ROLLBACK_MISSING,
     TIMED_OUT,
     UNSERIALISABLE,
-    delay_failure,
     invalid_stream,
     output_too_large,
     storage_exceeded,
@@ -78,11 +75,11 @@ from instances.runtimes.scripts.failures import (
     unserialisable,
 )
 from instances.runtimes.scripts.isolate import Isolate, Part, encode
+from instances.runtimes.scripts.line import Line
 from instances.runtimes.scripts.messages import Violation
 from instances.runtimes.scripts.operations import Operations
 from instances.runtimes.scripts.rollback import Rollback
-from instances.runtimes.scripts.streams import KEEP, Keep, OutgoingStream, decode_keep
-from versions.durations import parse_duration
+from instances.runtimes.scripts.streams import KEEP
 
 PAST_BYTES = 2 << 20
 """Recorded outcomes handed to the sandbox in one message, at most about this much."""
@@ -118,37 +115,31 @@ class ScriptSession:
         wake: Callable[[], None],
         on_close: Callable[[], None],
     ) -> None:
-        self._isolate = isolate
         self._context = run
         self._class_name = class_name
         self._flags = flags
         self._operations = operations
         self._wake = wake
         self._on_close = on_close
-        self._run = isolate.attach(self)
+        self._line = Line(isolate, isolate.attach(self), operations.now)
+        self._attempts = Attempts(self._line, operations.cpu_ms, run.run)
         self._commands: list[CommandMessage] = []
         self._calls: dict[int, _Called] = {}
         self._ids: dict[StepKey, int] = {}
         self._counts: Counter[tuple[StepKind, str]] = Counter()
-        self._outcomes: dict[tuple[int, int], asyncio.Future[Raw | None]] = {}
-        """By id and number of the attempt; the id is negative for compensations, the number for delays."""
-        self._attempts: dict[tuple[int, int], Attempt] = {}
-        self._streams: dict[tuple[int, int], OutgoingStream] = {}
-        self._cpu: Counter[int] = Counter()
         self._outside = 0
         self._rollback: Rollback | None = None
         self._turning = False
         self._ended = False
         self._missed = False
         """The code did not call a step that is recorded: the handlers it registered are not all there should be."""
-        self._lost: SessionLost | None = None
 
     # --- the session protocol ------------------------------------------------------------------------------------
 
     @property
     def isolate(self) -> Isolate:
         """The sandbox it runs in."""
-        return self._isolate
+        return self._line.isolate
 
     @property
     def busy(self) -> bool:
@@ -160,8 +151,8 @@ class ScriptSession:
             await self._take(messages)
         finally:
             self._turning = False
-        if self._lost is not None:
-            raise self._lost
+        if self._line.lost is not None:
+            raise self._line.lost
         commands, self._commands = self._commands, []
         return commands
 
@@ -177,25 +168,25 @@ class ScriptSession:
             if isinstance(message, Started):
                 parts.append((self._start(message), 0))
                 continue
-            await self._deliver(parts)
+            await self._line.send(parts)
             parts = []
             self._heed(message)
-        await self._deliver(parts + self._told(outcomes))
+        await self._line.send(parts + self._told(outcomes))
 
     def execute(self, step: Do, attempt: Attempt) -> asyncio.Future[Raw | None]:
         undo = step.key.kind is StepKind.ROLLBACK
         id = self._ids[StepKey(StepKind.DO, step.key.name, step.key.count) if undo else step.key]
         message: dict[str, Any] = {
             "op": "undo" if undo else "attempt",
-            "r": self._run,
+            "r": self._line.number,
             "id": id,
             "attempt": attempt.number,
-            "now": _millis(attempt.now()),
+            "now": told.millis(attempt.now()),
             "entropy": base64.b64encode(os.urandom(32)).decode(),
         }
         if undo:
             assert self._rollback is not None
-            message["error"] = _error(self._rollback.failure)
+            message["error"] = told.error(self._rollback.failure)
         else:
             key = step.key
             message["ctx"] = {
@@ -203,65 +194,28 @@ class ScriptSession:
                 "attempt": attempt.number,
                 "config": config_of(step.config),
             }
-        self._attempts[id, attempt.number] = attempt
-        self._cpu[id] = 0
-        outcome = self._ask(-id if undo else id, attempt.number, message)
-        outcome.add_done_callback(partial(self._attempt_over, id, attempt))
-        return outcome
-
-    def _attempt_over(self, id: int, attempt: Attempt, outcome: asyncio.Future[Raw | None]) -> None:
-        if self._attempts.get((id, attempt.number)) is attempt:
-            del self._attempts[id, attempt.number]
-        stream = self._streams.pop((id, attempt.number), None)
-        if stream is not None and stream.pending is not None:
-            stream.pending.cancel()
-        if outcome.cancelled():
-            self._tell({"op": "abandon", "r": self._run, "id": id, "attempt": attempt.number}, id)
+        return self._attempts.make(id, attempt, message, undo=undo)
 
     async def delay(self, step: Do, attempt: int, failure: Failure) -> int:
-        id, name = self._ids[step.key], step.key.counted
-        message = {"op": "delay", "r": self._run, "id": id, "attempt": attempt, "error": _error(failure)}
-        message["now"] = _millis(self._operations.now())
-        try:
-            async with asyncio.timeout(DELAY_MS / 1000):
-                answer = await self._ask(id, -attempt, message)
-        except TimeoutError:
-            raise StepFailure(delay_failure(name, "did not return within 5 seconds")) from None
-        except StepFailure as error:
-            raise StepFailure(delay_failure(name, f"threw an error: {error.failure.message}")) from None
-        try:
-            return parse_duration(msgspec.json.decode(answer or "null"), minimum_ms=0, maximum_ms=366 * 86_400_000)
-        except (ValueError, TypeError):
-            text = 'returned an invalid delay value (expected a number of ms or a duration string like "30 seconds")'
-            raise StepFailure(delay_failure(name, text)) from None
+        id = self._ids[step.key]
+        message = {"op": "delay", "r": self._line.number, "id": id, "attempt": attempt, "error": told.error(failure)}
+        message["now"] = told.millis(self._operations.now())
+        return await self._attempts.delay(id, step.key.counted, attempt, message)
 
     async def close(self) -> None:
         self._ended = True
         self._operations.close()
-        self._isolate.detach(self._run)
+        self._line.isolate.detach(self._line.number)
         self._wake = _nobody  # the run holds this session: both would wait for the garbage collector
-        self._fail_pending(SessionLost("closed"))
+        self._attempts.fail_all(SessionLost("closed"))
         self._on_close()
 
     # --- to the sandbox ------------------------------------------------------------------------------------------
 
     def _start(self, message: Started) -> bytes:
-        run = self._context
-        if run.timeout is not None:
-            self._emit(Timer(DEADLINE, run.timeout))
-        event: dict[str, Any] = {
-            "payload": _value(run.input if run.input is not None else "{}"),
-            "timestamp": _millis(run.created_at),
-            "instanceId": run.instance_id,
-            "workflowName": run.workflow,
-        }
-        if "cron" in run.trigger:
-            event["schedule"] = {"cron": run.trigger["cron"], "scheduledTime": run.trigger["scheduledTime"]}
-        # What a retry took over from another instance must come about as it did there.
-        life = run.trigger.get("seed") if run.run == 1 else None
-        seed = hashlib.sha256((life or f"{run.key}/{run.run}").encode()).hexdigest()
-        start = {"op": "start", "r": self._run, "cls": self._class_name, "event": event, "seed": seed}
-        return encode(start | {"now": _millis(message.at), "workflow": run.workflow})
+        if self._context.timeout is not None:
+            self._emit(Timer(DEADLINE, self._context.timeout))
+        return encode(told.start(self._context, self._line.number, self._class_name, message.at))
 
     def _told(self, outcomes: Iterable[Done | Broken]) -> list[Part]:
         """Messages that hand outcomes over, in order; those of steps not called yet as the past."""
@@ -276,23 +230,23 @@ class ScriptSession:
             if id is not None:
                 called = self._calls[id]
                 called.open = False
-                parts.append((encode({"op": "outcome", "r": self._run, "id": id, **outcome}), called.inside))
+                parts.append((encode({"op": "outcome", "r": self._line.number, "id": id, **outcome}), called.inside))
                 continue
             key = message.key
             past.append({"kind": key.kind.value, "name": key.name, "count": key.count, **outcome})
             size += len(message.value or "") if isinstance(message, Done) else 100
             if size > PAST_BYTES:
-                parts.append((encode({"op": "past", "r": self._run, "outcomes": past, "last": False}), 0))
+                parts.append((encode({"op": "past", "r": self._line.number, "outcomes": past, "last": False}), 0))
                 past, size = [], 0
         if past:
-            parts.append((encode({"op": "past", "r": self._run, "outcomes": past, "last": True}), 0))
+            parts.append((encode({"op": "past", "r": self._line.number, "outcomes": past, "last": True}), 0))
         return parts
 
     def _outcome(self, message: Done | Broken) -> dict[str, Any] | None:
         """An outcome as the sandbox is told; None when it ends the run without its code hearing of it."""
-        told: dict[str, Any] = {"at": _millis(message.at)}
+        outcome: dict[str, Any] = {"at": told.millis(message.at)}
         if isinstance(message, Done):
-            return told | _value(message.value)
+            return outcome | told.value(message.value)
         if message.failure.code == UNSERIALISABLE:
             self._fail(unserialisable(message.key.name))
             return None
@@ -302,40 +256,7 @@ class ScriptSession:
         if message.failure.code == STREAM_STORAGE:
             self._fail(storage_exceeded(message.failure))
             return None
-        return told | {"error": _error(told_to_code(message.failure, self._flags))}
-
-    async def _deliver(self, parts: list[Part]) -> None:
-        if self._lost is not None:
-            raise self._lost
-        if parts:
-            await self._send(parts)
-
-    async def _send(self, parts: list[Part]) -> None:
-        try:
-            await self._isolate.send(self._run, parts)
-        except SessionLost as lost:
-            raise self._lost or lost from None  # ours knows what this run has to do with it
-
-    def _ask(self, id: int, number: int, message: dict[str, Any]) -> asyncio.Future[Raw | None]:
-        """Send a message that is answered by name and number. The future gets that answer, or the sandbox's death."""
-        outcome: asyncio.Future[Raw | None] = asyncio.get_running_loop().create_future()
-        if self._lost is not None:
-            outcome.set_exception(self._lost)
-            return outcome
-        self._outcomes[id, number] = outcome
-        outcome.add_done_callback(partial(self._answered, id, number))
-        self._tell(message, abs(id))
-        return outcome
-
-    def _answered(self, id: int, number: int, outcome: asyncio.Future[Raw | None]) -> None:
-        if self._outcomes.get((id, number)) is outcome:
-            del self._outcomes[id, number]
-        if not outcome.cancelled():
-            outcome.exception()  # somebody may have stopped waiting
-
-    def _tell(self, message: dict[str, Any], step: int = 0) -> None:
-        if self._lost is None:
-            self._isolate.tell(self._run, encode(message), step)
+        return outcome | {"error": told.error(told_to_code(message.failure, self._flags))}
 
     # --- commands of the engine ----------------------------------------------------------------------------------
 
@@ -361,7 +282,7 @@ class ScriptSession:
             if called.open:
                 called.open = False
                 self._emit(Cancel(called.command.key, failure))
-        self._tell({"op": "rollback", "r": self._run})
+        self._line.tell({"op": "rollback", "r": self._line.number})
         undos = [
             undo_command(called.command.key, called.rollback)
             for _, called in sorted(self._calls.items(), reverse=True)
@@ -382,7 +303,7 @@ class ScriptSession:
 
     def requested(self, total: int) -> None:
         """The run has made so many outgoing requests: written down at once, lest its next life begin at none."""
-        if self._lost is None:
+        if self._line.lost is None:
             self._emit(Record(Kind.NOTE, REQUESTS, total))
             self._wake()
 
@@ -408,12 +329,10 @@ class ScriptSession:
     def used(self, step: int, micros: int) -> None:
         """CPU time is counted per attempt; what runs outside steps has the limit for each turn only."""
         if step:
-            self._cpu[step] += micros
-            if self._cpu[step] > self._operations.cpu_ms * 1000:
-                self._settle_attempts_of(step, StepFailure(CPU))
+            self._attempts.used(step, micros)
 
     def die(self, step: int | None, cause: str) -> None:
-        if self._lost is not None:
+        if self._line.lost is not None:
             return
         key = None
         if step:
@@ -422,15 +341,12 @@ class ScriptSession:
             if key is not None and self._rollback is not None:
                 key = StepKey(StepKind.ROLLBACK, key.name, key.count)
         failure = CPU if cause == "cpu" and step is not None else None
-        self._lost = SessionLost(f"the sandbox is gone: {cause}", step=key, failure=failure, blame=step is not None)
+        self._line.lost = SessionLost(
+            f"the sandbox is gone: {cause}", step=key, failure=failure, blame=step is not None
+        )
         self._operations.close()
-        self._fail_pending(self._lost)
+        self._attempts.fail_all(self._line.lost)
         self._wake()
-
-    def _fail_pending(self, error: Exception) -> None:
-        for outcome in self._outcomes.values():
-            if not outcome.done():
-                outcome.set_exception(error)
 
     def _step_called(self, message: said.StepCalled) -> None:
         key = self._key(StepKind.DO, message.name, message.id)
@@ -461,10 +377,8 @@ class ScriptSession:
     def _attempt_ok(self, message: said.AttemptOk) -> None:
         value = message.stored()
         if message.stream:
-            stream = self._streams.get((message.id, message.attempt)) or OutgoingStream()
-            if stream.pending is not None:
-                raise Violation("a stream that is over and is not")
-            value = stream.value(self._called(message.id).command.key, message.attempt, self._context.run)
+            key = self._called(message.id).command.key
+            value = self._attempts.stream_of(message.id, message.attempt, key)
         self._settle(message.id, message.attempt, value)
 
     def _attempt_failed(self, message: said.AttemptFailed) -> None:
@@ -491,21 +405,8 @@ class ScriptSession:
         self._settle(message.id, -message.attempt, StepFailure(Failure(message.error.name, message.error.message)))
 
     def _settle(self, id: int, number: int, outcome: Raw | StepFailure | None) -> None:
-        """Answer whoever waits for it; nobody does when the attempt was given up."""
         self._called(abs(id))
-        waiting = self._outcomes.get((id, number))
-        if waiting is None or waiting.done():
-            return
-        if isinstance(outcome, StepFailure):
-            waiting.set_exception(outcome)
-        else:
-            waiting.set_result(outcome)
-
-    def _settle_attempts_of(self, id: int, failure: StepFailure) -> None:
-        for (step, number), waiting in self._outcomes.items():
-            if abs(step) == id and not waiting.done():
-                waiting.set_exception(failure)
-                self._tell({"op": "abandon", "r": self._run, "id": id, "attempt": abs(number)}, id)
+        self._attempts.settle(id, number, outcome)
 
     def _called(self, id: int) -> _Called:
         called = self._calls.get(id)
@@ -515,50 +416,16 @@ class ScriptSession:
 
     def _call(self, message: said.Call) -> None:
         if message.kind == KEEP:
-            self._keep(message)
+            self._attempts.keep(message)
         else:
-            self._operations.begin(message, self._answer)
-
-    def _keep(self, message: said.Call) -> None:
-        """A piece of the stream an attempt returns."""
-        call, piece = decode_keep(bytes(message.args))
-        at = call.id, call.attempt
-        attempt, waiting = self._attempts.get(at), self._outcomes.get(at)
-        if attempt is None or waiting is None or waiting.done():
-            self._answer(message.call, message.inside, {"error": _error(OVER)})
-            return
-        stream = self._streams.setdefault(at, OutgoingStream())
-        if stream.pending is not None:
-            raise Violation("two pieces of a stream at once")
-        stream.take(piece)
-        work = self._store(message, call, attempt, stream)
-        stream.pending = asyncio.get_running_loop().create_task(work)
-
-    async def _store(self, message: said.Call, call: Keep, attempt: Attempt, stream: OutgoingStream) -> None:
-        answer: dict[str, Any] = {}
-        try:
-            await attempt.keep(call.b64)
-        except StepFailure as refused:
-            self._settle(call.id, call.attempt, refused)
-            answer = {"error": _error(refused.failure)}
-        stream.pending = None
-        self._answer(message.call, message.inside, answer)
-
-    def _answer(self, call: int, inside: int, answer: dict[str, Any]) -> None:
-        """What a host call came to, told in the context that made it."""
-        reply = {"op": "reply", "r": self._run, "call": call, "now": _millis(self._operations.now()), **answer}
-        self._tell(reply, inside)
+            self._operations.begin(message, self._line.reply)
 
     def _cancel_call(self, message: said.CancelCall) -> None:
         self._operations.cancel(message.call)
 
     def _logged(self, message: said.Logged) -> None:
-        if message.inside:
-            for (id, _), attempt in self._attempts.items():
-                if id == message.inside:
-                    attempt.log(message.level, message.message)
-                    return
-        self._emit(Log(message.level, message.message))
+        if not message.inside or not self._attempts.log(message.inside, message.level, message.message):
+            self._emit(Log(message.level, message.message))
 
     def _returned(self, message: said.Returned) -> None:
         self._ended = True
@@ -602,18 +469,3 @@ _RECEIVE: dict[type, Callable[[ScriptSession, Any], None]] = {
 
 def _nobody() -> None:
     """Wakes no run: it is over."""
-
-
-def _value(text: Raw | None) -> dict[str, Any]:
-    """A stored value as it goes into the sandbox: `v` plain, `x` tagged, nothing for undefined."""
-    if text is None:
-        return {}
-    return {"x" if text.startswith(" ") else "v": msgspec.Raw(text.encode("utf-8", "surrogatepass"))}
-
-
-def _error(failure: Failure) -> dict[str, str]:
-    return {"name": failure.name, "message": failure.message}
-
-
-def _millis(moment: Any) -> int:
-    return int(moment.timestamp() * 1000)
