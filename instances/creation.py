@@ -17,7 +17,8 @@ import msgspec
 
 from app.errors import InvalidRequest
 from instances import store
-from instances.engine.client import Create, Created, EngineClient, NewInstance
+from instances.engine.client import EngineClient
+from instances.engine.requests import Create, Created, NewInstance
 from instances.errors import InstanceExists, InvalidInstanceId, InvalidTransactionId, TooManyQueued
 from instances.lifecycle import TriggerSource
 from instances.payloads import check_size, loads

@@ -19,7 +19,7 @@ from litestar.params import FromPath
 
 from app.errors import InvalidRequest, MillraceError
 from instances.creation import Wanted, check_batch_length
-from instances.engine.client import Create, Created
+from instances.engine.requests import Create, Created
 from instances.errors import DuplicateInBatch, InstanceExists, InstanceNotFound
 from instances.lifecycle import BY_WIRE, Status, TriggerSource
 from instances.listing import creation_time, list_query, one_of, single_values

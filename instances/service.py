@@ -17,7 +17,8 @@ import structlog
 from app.errors import InvalidRequest, Unavailable
 from instances import store
 from instances.creation import Creator, Wanted, check_batch_length
-from instances.engine.client import Control, Controlled, Created, EngineClient, SendEvent
+from instances.engine.client import Control, EngineClient
+from instances.engine.requests import Controlled, Created, SendEvent
 from instances.errors import (
     CannotPause,
     CannotRestart,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable
 from enum import Enum
 
-from instances.engine.client import StepAnswer
+from instances.engine.requests import StepAnswer
 from instances.errors import StepAnsweredBefore, StepNotFound, StepNotWaiting, WrongPhase
 from instances.facts import completes, fails, fails_wait, gives_input, is_failure
 from instances.lifecycle import Kind

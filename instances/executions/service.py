@@ -16,7 +16,8 @@ import msgspec
 
 from app.errors import MillraceError, Unavailable
 from instances import store as instances
-from instances.engine.client import Controlled, Create, EngineClient, Repeat, StepAnswer
+from instances.engine.client import EngineClient
+from instances.engine.requests import Controlled, Create, Repeat, StepAnswer
 from instances.errors import (
     CannotCancel,
     CannotPause,

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfoNotFoundError
 import msgspec
 import structlog
 
-from instances.engine.client import Create, NewInstance
+from instances.engine.requests import Create, NewInstance
 from instances.lifecycle import TriggerSource
 from instances.payloads import EMPTY
 from jobs.metrics import SCHEDULES_FIRED

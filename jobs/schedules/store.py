@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from instances.engine.client import Create, NewInstance
+from instances.engine.requests import Create, NewInstance
 from instances.lifecycle import TriggerSource
 from tenants.database import Database
 

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from instances.engine.client import SendEvent
 from instances.engine.journal_writer import Next
+from instances.engine.requests import SendEvent
 from instances.lifecycle import COMMANDS, MOVES, NEVER_STARTED, Command, Control, Kind, Move, Status, effect
 from instances.runtimes.protocol import EndRollback, RollbackRequested, RunContext, Sleep, StepKey, StepKind, Wait
 from tests.support.databases import Databases

@@ -14,7 +14,8 @@ from uuid import UUID
 
 import asyncpg
 
-from instances.engine.client import Create, EngineClient, NewInstance
+from instances.engine.client import EngineClient
+from instances.engine.requests import Create, NewInstance
 from instances.engine.runs.endings import MAX_DEATHS_ALONE, SUSPECTED
 from instances.engine.worker import EngineWorker, WorkerOptions
 from instances.lifecycle import Kind, Status

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from instances.engine.client import NewInstance
+from instances.engine.requests import NewInstance
 from instances.lifecycle import Status
 from instances.runtimes.protocol import (
     Child,

@@ -13,8 +13,8 @@ from uuid import UUID
 
 import asyncpg
 
-from instances.engine.client import Controlled
 from instances.engine.journal_writer import Next
+from instances.engine.requests import Controlled
 from instances.lifecycle import Command, Control, Kind, Status
 from instances.runtimes.protocol import StepKey, StepKind
 from tenants.clock import ManualClock

@@ -19,7 +19,7 @@ from app.faces.medusa.states import WAITING_RESPONSE, compensate_of, invoke_of
 from app.middleware.gateway import COUNTED_AS
 from app.settings import Settings
 from instances.creation import Wanted
-from instances.engine.client import Create
+from instances.engine.requests import Create
 from instances.errors import StepAnsweredBefore, StepNotFound, StepNotWaiting
 from instances.executions.answers import Phase
 from instances.executions.waiting import Until

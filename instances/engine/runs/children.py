@@ -10,8 +10,9 @@ import msgspec
 
 from app.errors import Unavailable
 from instances import parents
-from instances.engine.client import Create, EngineClient, NewInstance
+from instances.engine.client import EngineClient
 from instances.engine.group_commit import Unstorable
+from instances.engine.requests import Create, NewInstance
 from instances.engine.runs.clock import millis
 from instances.engine.runs.endings import RunLost
 from instances.engine.runs.held import Held

@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw
 
 from app.errors import MillraceError
 from instances.creation import Wanted
-from instances.engine.client import Create
+from instances.engine.requests import Create
 from instances.errors import (
     CannotPause,
     CannotResume,

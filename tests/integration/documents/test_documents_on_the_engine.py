@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from instances.engine.client import Controlled
+from instances.engine.requests import Controlled
 from instances.engine.runs import attempts, breath
 from instances.lifecycle import Kind, Status
 from instances.runtimes.document import commands, register_action_handler, unregister_action_handler

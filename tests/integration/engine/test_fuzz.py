@@ -23,8 +23,9 @@ import pytest
 
 from app.errors import Unavailable
 from instances.engine import worker as engine_worker
-from instances.engine.client import EngineClient, SendEvent
+from instances.engine.client import EngineClient
 from instances.engine.journal_writer import Flush, Flushed, JournalWriter
+from instances.engine.requests import SendEvent
 from instances.engine.runs import suspicion
 from instances.lifecycle import Kind, Status
 from instances.runtimes.protocol import Attempt, Cancel, Child, Do, Failure, Retry, RunContext

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from instances.engine.client import SendEvent
 from instances.engine.journal_writer import Next
+from instances.engine.requests import SendEvent
 from instances.lifecycle import MOVES, Command, Control, Effect, Kind, Move, Status, effect
 from tests.support.databases import Databases
 from tests.support.engine import Engine

@@ -9,8 +9,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from instances.engine.client import Created, EngineClient, NewInstance
+from instances.engine.client import EngineClient
 from instances.engine.journal_writer import Next
+from instances.engine.requests import Created, NewInstance
 from instances.lifecycle import Kind, Status
 from instances.runtimes.protocol import (
     Broken,

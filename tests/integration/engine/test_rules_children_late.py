@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 
 from instances.engine import store
-from instances.engine.client import Create, Created, EngineClient, NewInstance
+from instances.engine.client import EngineClient
 from instances.engine.journal_writer import Next
+from instances.engine.requests import Create, Created, NewInstance
 from instances.lifecycle import Control, Status
 from tests.support.engine import Engine
 from tests.support.families import child_of, kid_of, kids_of, nothing_is_left

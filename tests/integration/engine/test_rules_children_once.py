@@ -10,7 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from instances.engine.client import Create, Created, EngineClient, NewInstance
+from instances.engine.client import EngineClient
+from instances.engine.requests import Create, Created, NewInstance
 from instances.engine.runs import children
 from instances.engine.runs.children import MAX_DEPTH
 from instances.lifecycle import Kind, Status

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from instances.engine import store
-from instances.engine.client import Create, NewInstance
 from instances.engine.journal_writer import Next
+from instances.engine.requests import Create, NewInstance
 from instances.engine.worker import IDLE_SECONDS
 from instances.lifecycle import Kind, Phase, Status
 from instances.runtimes.protocol import Attempt, Do, RunContext

@@ -12,9 +12,10 @@ import asyncpg
 import pytest
 
 from instances.engine import store
-from instances.engine.client import EngineClient, NewInstance, SendEvent
+from instances.engine.client import EngineClient
 from instances.engine.group_commit import Unstorable
 from instances.engine.journal_writer import Flush, JournalWriter, Next
+from instances.engine.requests import NewInstance, SendEvent
 from instances.lifecycle import Kind, Status
 from instances.runtimes.protocol import Attempt, Do, RunContext
 from tests.support.engine import Engine, step

@@ -11,8 +11,9 @@ import asyncpg
 import pytest
 
 from instances.engine import store
-from instances.engine.client import Control, Create, NewInstance
+from instances.engine.client import Control
 from instances.engine.journal_writer import Next
+from instances.engine.requests import Create, NewInstance
 from instances.engine.runs import breath
 from instances.lifecycle import Kind, Phase, Status
 from instances.runtimes.protocol import Attempt, CommandMessage, Do, Message, Retry, RunContext, StoredVersion

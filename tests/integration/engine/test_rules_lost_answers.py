@@ -11,8 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from instances.engine import store
-from instances.engine.client import Create, EngineClient, NewInstance, SendEvent
+from instances.engine.client import EngineClient
 from instances.engine.journal_writer import Next
+from instances.engine.requests import Create, NewInstance, SendEvent
 from instances.lifecycle import Kind, Status
 from instances.runtimes.protocol import Attempt, Do, RunContext
 from tests.support.engine import Engine, step

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from instances.engine import store
-from instances.engine.client import SendEvent
 from instances.engine.journal_writer import Next
+from instances.engine.requests import SendEvent
 from instances.lifecycle import Kind, Phase, Status
 from tests.support.engine import Engine
 from tests.support.puppet import Puppet

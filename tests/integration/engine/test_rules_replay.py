@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from instances.engine import store
-from instances.engine.client import Repeat
+from instances.engine.requests import Repeat
 from instances.engine.runs.recorded import Recorded, Resolution, fold
 from instances.engine.runs.replay import Replay
 from instances.lifecycle import Kind, Status

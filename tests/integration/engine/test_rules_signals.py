@@ -12,8 +12,9 @@ from uuid import UUID
 import pytest
 
 from instances.engine import client as engine_client
-from instances.engine.client import Control, EngineClient, NewInstance, SendEvent
+from instances.engine.client import Control, EngineClient
 from instances.engine.journal_writer import Next
+from instances.engine.requests import NewInstance, SendEvent
 from instances.lifecycle import Kind, Phase, Status, Want
 from instances.runtimes.protocol import Attempt, Broken, Do, Done, Failure, Retry, RunContext, StepFailure
 from tests.support.engine import Engine, step

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from instances.engine.client import Control, SendEvent
+from instances.engine.client import Control
+from instances.engine.requests import SendEvent
 from instances.lifecycle import Kind, Status
 from instances.runtimes.protocol import (
     Attempt,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from instances.engine.client import Repeat
+from instances.engine.requests import Repeat
 from instances.engine.runs.failures import decode_failure
 from instances.executions.retries import takeover
 from instances.lifecycle import Kind, Status

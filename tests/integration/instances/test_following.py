@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from instances.engine.client import NewInstance
+from instances.engine.requests import NewInstance
 from instances.errors import InstanceNotFound
 from instances.following import service, store, watcher
 from instances.following.service import Follow

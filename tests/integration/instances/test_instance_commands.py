@@ -161,7 +161,7 @@ async def test_ids_that_no_instance_can_have(world, call, instance_id):
 
 @pytest.mark.parametrize("spelled", ["*%2F30%20*%20*%20*%20*-1786001400000", "*/30%20*%20*%20*%20*-1786001400000"])
 async def test_ids_of_scheduled_instances(world, call, spelled):
-    from instances.engine.client import NewInstance
+    from instances.engine.requests import NewInstance
 
     detail = '{"cron":"*/30 * * * *","scheduledTime":1786001400000}'
     item = NewInstance(

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from instances.engine.client import NewInstance
+from instances.engine.requests import NewInstance
 from instances.lifecycle import BY_WIRE, Status
 from instances.listing import LAST_KEY, Cursor
 from tenants.clock import iso

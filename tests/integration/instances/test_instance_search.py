@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from app.errors import InvalidRequest, NotAllowed
-from instances.engine.client import NewInstance
+from instances.engine.requests import NewInstance
 from instances.errors import InstanceNotFound
 from instances.lifecycle import Kind, Status
 from instances.search import service

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import InvalidRequest
 from instances.creation import Wanted
-from instances.engine.client import Create
+from instances.engine.requests import Create
 from instances.errors import InvalidTransactionId
 from instances.lifecycle import Status
 from instances.service import InstanceService

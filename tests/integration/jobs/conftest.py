@@ -11,7 +11,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from instances.engine.client import EngineClient, NewInstance
+from instances.engine.client import EngineClient
+from instances.engine.requests import NewInstance
 from instances.lifecycle import Status
 from jobs.doorbell import NoDoorbell
 from tenants.clock import ManualClock

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from instances.engine.client import Control, Create, NewInstance
+from instances.engine.client import Control
+from instances.engine.requests import Create, NewInstance
 from instances.lifecycle import Status
 from jobs.retention import retiring, store
 from jobs.retention.retiring import ExpireRows, RetireInstances

@@ -12,7 +12,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from instances.engine.client import EngineClient, NewInstance
+from instances.engine.client import EngineClient
+from instances.engine.requests import NewInstance
 from jobs.schedules import store
 from jobs.schedules.firing import CATCH_UP, FireSchedules, _decide
 from tenants.clock import ManualClock

@@ -14,7 +14,8 @@ import pytest
 from app.faces.orchestration.webhook_payloads import WebhookPayloads
 from app.settings import Settings
 from instances.egress import EgressClient, EgressPolicy
-from instances.engine.client import EngineClient, NewInstance
+from instances.engine.client import EngineClient
+from instances.engine.requests import NewInstance
 from instances.lifecycle import Kind, Status
 from instances.live_feed import LiveFeed
 from instances.search.recorded import Recorder
