@@ -100,8 +100,9 @@ async def workflows_where(connection: Connection, account_id: UUID, compare: Com
 _OF_ACCOUNT = f"select {NEEDED} from instance i where i.account_id = $1"
 _OF_WORKFLOW = "i.account_id = $1 and i.workflow_key = e.workflow_key"
 _LIVE_OF_WORKFLOW = "l.account_id = $1 and l.workflow_key = e.workflow_key"
-_LIVE = "left join live l on l.account_id = $1 and l.key = i.key"
-# Of each row by itself: of few workflows, a planner would rather read all instances once for each of them.
+# Both of each row by itself: where little is known of a table, a planner would rather read all live rows of an account
+# for each instance, or all instances for each workflow.
+_LIVE = "left join lateral (select v.* from live v where v.account_id = $1 and v.key = i.key limit 1) l on true"
 _WORKFLOW = """cross join lateral (
   select w.* from workflow w where w.account_id = $1 and w.workflow_key = i.workflow_key limit 1) w"""
 # Plans a sub-select by itself. As sorts are off, it would be read through in the order wanted outside: the table's.
@@ -224,9 +225,11 @@ class Statement:
         column, values = (
             ("transaction_id", plan.transactions) if plan.transactions is not None else ("instance_id", plan.ids)
         )
-        among = add(plan.among, "uuid[]")
-        return f"""({_OF_ACCOUNT} and i.workflow_key = any ({among})
-          and i.{column} = any ({add(sorted(values or ()), "text[]")}) limit {self.scan + 1})"""
+        each, texts = self._each(plan.among), add(sorted(values or ()), "text[]")
+        # The order is what no other index has.
+        return f"""(select i.* {each} cross join lateral (
+          select {NEEDED} from instance i where {_OF_WORKFLOW} and i.{column} = any ({texts})
+          order by i.{column}) i limit {self.scan + 1})"""
 
     # --- rows that indexes leave ---------------------------------------------------------------------------------
 

@@ -504,26 +504,30 @@ ADMITTED = InFacets(frozenset({Facet.ADMITTED}))
 
 
 @pytest.mark.parametrize(
-    ("search", "pages"),
+    ("search", "pages", "analyzed"),
     [
-        (Search(counted=False), 40),
-        (Search(where=ALPHA, counted=False), 40),
-        (Search(where=ENDED, by=By.TRANSACTION, descending=False, counted=False), 100),
-        (Search(where=ALPHA, by=By.STARTED, counted=False), 40),
-        (Search(where=every(ALPHA, WAITING), by=By.STARTED, counted=False), 4),
-        (Search(where=every(ALPHA, HOUR), by=By.STARTED, counted=False), 20),
-        (Search(where=every(HOUR, REVERTED), by=By.STARTED, descending=False, counted=False), 100),
-        (Search(where=every(ALPHA, HELD), counted=False), 4),
-        (Search(where=every(ALPHA, ADMITTED)), 15),
-        (Search(where=every(ALPHA, REVERTED)), 10),
-        (Search(where=REVERTED), 20),
-        (Search(where=REVERTED, by=By.HANDLE, counted=False), 60),
-        (Search(where=Compare(Field.TRANSACTION_ID, Op.EQ, "T7")), 40),
-        (Search(where=Compare(Field.INSTANCE_ID, Op.CONTAINS, "I_"), counted=False), 40),
+        (Search(counted=False), 40, True),
+        (Search(where=ALPHA, counted=False), 40, True),
+        (Search(where=ENDED, by=By.TRANSACTION, descending=False, counted=False), 100, True),
+        (Search(where=ALPHA, by=By.STARTED, counted=False), 40, True),
+        (Search(where=every(ALPHA, WAITING), by=By.STARTED, counted=False), 4, True),
+        (Search(where=every(ALPHA, HOUR), by=By.STARTED, counted=False), 20, True),
+        (Search(where=every(HOUR, REVERTED), by=By.STARTED, descending=False, counted=False), 100, True),
+        (Search(where=every(ALPHA, HELD), counted=False), 4, True),
+        (Search(where=every(ALPHA, ADMITTED)), 15, True),
+        (Search(where=every(ALPHA, REVERTED)), 10, True),
+        (Search(where=REVERTED), 20, True),
+        (Search(where=REVERTED, by=By.HANDLE, counted=False), 60, True),
+        (Search(where=Compare(Field.TRANSACTION_ID, Op.EQ, "T7")), 40, True),
+        (Search(where=Compare(Field.TRANSACTION_ID, Op.EQ, "T7")), 40, False),
+        (Search(where=Compare(Field.INSTANCE_ID, Op.EQ, "I_7")), 40, False),
+        (Search(where=ENDED, by=By.TRANSACTION, descending=False, counted=False), 100, False),
+        (Search(where=ALPHA, by=By.STARTED, counted=False), 400, False),
+        (Search(where=Compare(Field.INSTANCE_ID, Op.CONTAINS, "I_"), counted=False), 40, True),
     ],
 )
 async def test_a_page_reads_little_of_a_large_table(
-    searcher: Searcher, world: World, admin, monkeypatch, search: Search, pages: int
+    searcher: Searcher, world: World, admin, monkeypatch, search: Search, pages: int, analyzed: bool
 ):
     """Counted in rows fetched from the table, per statement of the search."""
     workflows = [await world.workflow(handle) for handle in ("alpha", "beta_x", "gamma")]
@@ -531,7 +535,8 @@ async def test_a_page_reads_little_of_a_large_table(
     for number in range(40):
         await world.workflow(f"other-{number}")
     await world.count()
-    await admin.execute("vacuum analyze instance, live")
+    if analyzed:
+        await admin.execute("vacuum analyze instance, live")
     await admin.execute("update workflow set concurrency = 0 where account_id = $1 and handle = 'alpha'", world.account)
     monkeypatch.setattr(service, "SMALL", 200)
     asked: list[tuple[str, list[Any]]] = []
@@ -546,8 +551,8 @@ async def test_a_page_reads_little_of_a_large_table(
     for name in ("keys", "number"):
         monkeypatch.setattr(service.store, name, noting(getattr(service.store, name)))
     found = await searcher.search(world.caller, replace(search, limit=20))
-    wanted = 10 if ADMITTED in getattr(search.where, "parts", ()) else 20
-    assert len(found.rows) == (1 if search.where == Compare(Field.TRANSACTION_ID, Op.EQ, "T7") else wanted)
+    one = isinstance(search.where, Compare) and search.where.op is Op.EQ and search.where.field is not Field.HANDLE
+    assert len(found.rows) == (1 if one else 10 if ADMITTED in getattr(search.where, "parts", ()) else 20)
     await admin.execute("begin")
     await admin.execute(service.store.CONFINE)
     for statement, values in asked:
