@@ -194,8 +194,12 @@ COUNTED = Detail(
 """For the simple view: the steps there are."""
 STARTS = Detail(_kinds({Kind.RESTARTED, Kind.STEP_STARTED, Kind.SLEEP_STARTED, Kind.WAIT_STARTED}))
 """To find the step a restart begins with."""
-WHOLE = Detail(_kinds(set(Kind) - {Kind.LOG, Kind.NOTE, Kind.STEP_PIECE}))
+_NOTES = frozenset({Kind.LOG, Kind.NOTE, Kind.STEP_PIECE})
+WHOLE = Detail(_kinds(set(Kind) - _NOTES))
 """Everything the folds know, but for log lines."""
+_ASIDE = frozenset({Kind.QUEUED, Kind.EVENT_RECEIVED, Kind.MILESTONE, Kind.SYNC_POINT})
+STEPS = Detail(_kinds(set(Kind) - _NOTES - _ASIDE))
+"""For pages of executions that show their steps, and nothing that happened beside them."""
 
 
 def one_step(name: str, count: int) -> Detail:

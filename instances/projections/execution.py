@@ -149,7 +149,8 @@ class Execution:
     @property
     def written(self) -> list[ExecutionStep]:
         """Completed steps, in the order of completion: each wrote to the context."""
-        return [step for step in self.finished if step.state is Forward.COMPLETE]
+        completed = Forward.COMPLETE
+        return [step for step in self.finished if step.state is completed]
 
     @property
     def context_version(self) -> int:
@@ -258,7 +259,9 @@ class Execution:
 
 
 def execution(facts: InstanceFacts, facet: Facet, history: History, document: Document | None) -> Execution:
-    """The execution of an instance; `history` must have been read in the detail `instances.store.WHOLE`."""
+    """The execution of an instance; `history` must have been read in the detail `instances.store.WHOLE`, or in `STEPS`
+    when nobody asks for milestones and synchronisation points.
+    """
     situation = situation_of(facet, history)
     steps = script_steps(history, situation) if document is None else document_steps(document, history, situation)
     return Execution(

@@ -123,6 +123,8 @@ class ExecutionStep(msgspec.Struct, kw_only=True, gc=False):
     type: str
     """Node type; of a script step, sleep or waitForEvent."""
     node: Node | None = None
+    counts: bool = True
+    """Whether it is part of progress: triggers are not."""
     key: StepKey | None = None
     state: Forward = Forward.PENDING
     compensation: Compensation = Compensation.DORMANT
@@ -141,11 +143,6 @@ class ExecutionStep(msgspec.Struct, kw_only=True, gc=False):
     @property
     def depth(self) -> int:
         return len(self.path)
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is part of progress: triggers are not."""
-        return self.type != "trigger"
 
     @property
     def duration_ms(self) -> int | None:
@@ -182,6 +179,7 @@ def _unbegun(document: Document) -> list[ExecutionStep]:
             children=tuple(children.get(node.id, ())),
             type=node.type,
             node=node,
+            counts=node.type != "trigger",
             no_compensation=node.compensate is None,
         )
         for place, node in enumerate(document.nodes)
@@ -255,6 +253,7 @@ def _in_order(runs: Sequence[StepRun]) -> Sequence[StepRun]:
 
 # Looked up here once: the members of an enum are found slowly.
 _PENDING, _COMPLETE, _COMPLETED = Forward.PENDING, Forward.COMPLETE, Outcome.COMPLETED
+_SLEEP, _WAIT = StepKind.SLEEP, StepKind.WAIT
 _STEPS = (StepKind.DO, StepKind.ROLLBACK)
 _FORWARD = {State.SKIPPED: Forward.SKIPPED} | {
     state: Forward(state.value) for state in State if state is not State.SKIPPED
@@ -407,12 +406,12 @@ def _result(run: StepRun) -> Raw | None:
     """
     if run.shaped:
         return run.output
-    if run.family is StepKind.SLEEP and run.outcome is Outcome.COMPLETED and run.ended_at is not None:
+    if run.family is _SLEEP and run.outcome is _COMPLETED and run.ended_at is not None:
         slept = max(0, round((run.ended_at - run.started_at).total_seconds() * 1000))
         if run.due_ms is not None and not run.absolute:
             slept = int(run.due_ms) - int(run.started_at.timestamp() * 1000)
         return f'{{"waited":true,"durationMs":{slept}}}'
-    if run.family is StepKind.WAIT and run.output is not None:
+    if run.family is _WAIT and run.output is not None:
         return bytes(decode_stored(_received, run.output).payload).decode()
     return _shown(run)
 

@@ -16,7 +16,7 @@ from instances.lifecycle import Kind, Status, TriggerSource
 from instances.projections.entries import ErrorInfo, read_error, read_rollback
 from instances.projections.history import History
 from instances.projections.steps import Attempt, Outcome, StepRun, shown_as
-from instances.projections.values import plain, shorten, stream_preview
+from instances.projections.values import is_tagged, plain, shorten, stream_preview
 from instances.runtimes.protocol import StepKind
 from tenants.clock import iso
 
@@ -168,7 +168,9 @@ def planned_or_real_end(history: History, step: StepRun) -> datetime:
 
 def raw_value(text: str | None) -> msgspec.Raw:
     """A stored value as JSON to splice into an answer."""
-    return NULL if text is None else msgspec.Raw(plain(text).encode())
+    if text is None:
+        return NULL
+    return msgspec.Raw((plain(text) if is_tagged(text) else text).encode())
 
 
 def output_text(step: StepRun) -> str | None:

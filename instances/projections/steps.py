@@ -24,6 +24,9 @@ class Outcome(StrEnum):
     """Attempts only: cut off by a drain, does not count."""
 
 
+_INTERRUPTED = Outcome.INTERRUPTED  # looked up here once: the members of an enum are found slowly
+
+
 class State(StrEnum):
     """Where a step stands; the values of an ended step are those of :class:`Outcome`."""
 
@@ -122,9 +125,9 @@ class StepRun(msgspec.Struct, gc=False):
     def counted_attempts(self) -> list[Attempt]:
         """Attempts without those a drain cut off; only to be read."""
         attempts = self.attempts
-        if len(attempts) == 1 and attempts[0].outcome is not Outcome.INTERRUPTED:
+        if len(attempts) == 1 and attempts[0].outcome is not _INTERRUPTED:
             return attempts
-        return [attempt for attempt in attempts if attempt.outcome is not Outcome.INTERRUPTED]
+        return [attempt for attempt in attempts if attempt.outcome is not _INTERRUPTED]
 
     @property
     def retry_delay_ms(self) -> float | None:

@@ -153,6 +153,7 @@ class Unfolding:
             children=before.children,
             type=before.type,
             node=before.node,
+            counts=before.counts,
             no_compensation=before.no_compensation,
         )
         if before.node is not None:

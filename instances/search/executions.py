@@ -18,13 +18,15 @@ from instances.search import store
 from instances.search.query import Search
 from instances.search.service import Found, Searcher
 from instances.search.store import Row
-from instances.store import WHOLE
+from instances.store import STEPS, WHOLE, Detail
 from tenants.auth import Caller
 from tenants.database import Database
 from versions.definitions.schemas import KnownStep
 from versions.document import Document, decode_document
 from versions.service import VersionService
 
+MADE_AT_ONCE = 20
+"""Executions of a page that are made before other requests have their turn."""
 DOCUMENTS_HELD = 200
 """Decoded documents kept in memory."""
 
@@ -64,18 +66,27 @@ class ExecutionReader:
             journals = await store.entries(connection, caller.account_id, [row], WHOLE.kinds, None)
         return await self._shown(caller.account_id, row, fold(journals[row.facts.key]))
 
-    async def page(self, caller: Caller, search: Search, whole: Callable[[Row], bool] = lambda _row: True) -> ShownPage:
-        """A page, journals read at once. Those that are not to be `whole` are shown as if nothing had been written and
-        nothing were known of their documents: they have their facts, and no steps. Raises as :meth:`Searcher.search`.
+    async def page(
+        self,
+        caller: Caller,
+        search: Search,
+        whole: Callable[[Row], bool] = lambda _row: True,
+        detail: Detail = WHOLE,
+    ) -> ShownPage:
+        """A page, journals read at once in that detail. Those that are not to be `whole` are shown as if nothing had
+        been written and nothing were known of their documents: they have their facts, and no steps. Raises as
+        :meth:`Searcher.search`.
         """
-        found = await self._searcher.search(caller, search, WHOLE, whole)
+        found = await self._searcher.search(caller, search, detail, whole)
         shown: list[Shown] = []
         for row in found.rows:
-            history = found.histories.get(row.facts.key)
-            if history is None:
+            entries = found.journals.get(row.facts.key)
+            if entries is None:
                 shown.append(Shown(row, execution(row.facts, row.facet, History(), None)))
-            else:
-                shown.append(await self._shown(caller.account_id, row, history))
+                continue
+            shown.append(await self._shown(caller.account_id, row, fold(entries)))
+            if len(shown) % MADE_AT_ONCE == 0:
+                await asyncio.sleep(0)
         return ShownPage(shown, found)
 
     async def parents(self, caller: Caller, rows: Iterable[Row]) -> dict[UUID, ParentStep]:
@@ -107,7 +118,8 @@ class ExecutionReader:
 
     async def known_steps(self, caller: Caller, workflow_key: UUID) -> list[KnownStep]:
         """The steps a script is known to have: those of its newest instance that the caller may see."""
-        newest = await self.page(caller, Search(workflows=[workflow_key], limit=1, counted=False, payloads=False))
+        search = Search(workflows=[workflow_key], limit=1, counted=False, payloads=False)
+        newest = await self.page(caller, search, detail=STEPS)
         return [KnownStep(step.id, step.name) for one in newest.shown for step in one.execution.steps]
 
     async def _shown(self, account_id: UUID, row: Row, history: History) -> Shown:

@@ -14,7 +14,7 @@ import asyncpg
 from app.errors import InvalidRequest
 from instances.errors import InstanceNotFound
 from instances.listing import COUNTED_ROWS
-from instances.projections.history import History, fold
+from instances.projections.entries import Entry
 from instances.search import store
 from instances.search.conditions import Conditions, HeldBack, Parameters
 from instances.search.plan import Plan, plan
@@ -39,7 +39,7 @@ class Found:
     """A page of a search.
 
     `more`: there are rows beyond the page, in the direction it was read. `total` is None when it was not asked for or
-    the page begins at a cursor, else how many rows all pages have; `capped`: at least so many. `histories` has those
+    the page begins at a cursor, else how many rows all pages have; `capped`: at least so many. `journals` has those
     that were asked for, by key.
     """
 
@@ -47,7 +47,7 @@ class Found:
     more: bool
     total: int | None
     capped: bool = False
-    histories: dict[UUID, History] = field(default_factory=dict)
+    journals: dict[UUID, list[Entry]] = field(default_factory=dict)
 
 
 class Searcher:
@@ -60,11 +60,11 @@ class Searcher:
         self,
         caller: Caller,
         search: Search,
-        histories: Detail | None = None,
+        detail: Detail | None = None,
         of: Callable[[Row], bool] = lambda _row: True,
     ) -> Found:
-        """A page of the caller's instances; with `histories` the journals' histories of those rows `of` holds for, in
-        that detail, along with it.
+        """A page of the caller's instances; with `detail` the journals of those rows `of` holds for, in that detail,
+        along with it.
 
         Raises :class:`NotAllowed`, and :class:`InvalidRequest` for a search that would have to look at too many rows.
         """
@@ -75,13 +75,12 @@ class Searcher:
                 found = await _Page(connection, caller, search).read()
                 rows = await store.rows(connection, caller.account_id, found.keys, found.held, payloads=search.payloads)
                 journals = {}
-                told = [row for row in rows if of(row)] if histories is not None else []
-                if histories is not None and told:
-                    journals = await store.entries(connection, caller.account_id, told, histories.kinds, histories.cut)
+                told = [row for row in rows if of(row)] if detail is not None else []
+                if detail is not None and told:
+                    journals = await store.entries(connection, caller.account_id, told, detail.kinds, detail.cut)
             except asyncpg.QueryCanceledError:
                 raise InvalidRequest(NARROW) from None
-        folded = {key: fold(entries) for key, entries in journals.items()}
-        return Found(rows, found.more, found.total, found.capped, folded)
+        return Found(rows, found.more, found.total, found.capped, journals)
 
     async def one(self, caller: Caller, key: UUID, *, with_deleted: bool = False) -> Row:
         """The instance of that key, whichever workflow it is of. Raises :class:`InstanceNotFound`."""

@@ -28,6 +28,7 @@ from instances.search.cursors import Cursors
 from instances.search.executions import Shown
 from instances.search.query import Field, InFacets, Keyset, Search, between, every
 from instances.service import InstanceService
+from instances.store import STEPS
 from tenants.auth import Caller
 from tenants.bodies import decode_body
 from tenants.clock import Clock, iso
@@ -118,7 +119,7 @@ async def list_executions(
         start=place,
         counted=False,
     )
-    page = await instances.reader.page(caller, asked, whole=views.needs_steps)
+    page = await instances.reader.page(caller, asked, whole=views.needs_steps, detail=STEPS)
     more = page.found.more
     keys = [one.row.facts.key for one in page.shown]
     older = bool(keys) and (more if not backwards else True)

@@ -17,6 +17,7 @@ from app.faces.medusa.finding import find_execution, find_transaction, find_work
 from instances.parents import ParentStep
 from instances.search.store import Row
 from instances.service import InstanceService
+from instances.store import STEPS
 from tenants.auth import Caller
 from versions.service import VersionService
 
@@ -31,7 +32,7 @@ async def list_executions(request: AnyRequest, caller: Who, instances: Instances
     """Executions by workflow, transaction and run, or in the order asked for."""
     asked = list_query(request.scope["query_string"])
     if views.needs_journal(asked.fields):
-        page = await instances.reader.page(caller, asked.search)
+        page = await instances.reader.page(caller, asked.search, detail=STEPS)
         parents = await _parents(instances, caller, page.found.rows, asked.fields)
         told = [views.view(one, asked.fields, parents.get(one.row.facts.key)) for one in page.shown]
         found = page.found

@@ -14,7 +14,7 @@ from instances.projections.history import History
 from instances.projections.steps import Outcome
 
 
-class StepObject(msgspec.Struct, rename="camel"):
+class StepObject(msgspec.Struct, rename="camel", gc=False):
     """One step. Attempts and failures are those of its current half, going forward or being undone."""
 
     id: str

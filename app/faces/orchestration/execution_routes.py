@@ -22,6 +22,7 @@ from instances.projections.log_lines import LEVELS
 from instances.search.executions import Shown
 from instances.search.query import InFacets, Search, every
 from instances.service import InstanceService
+from instances.store import STEPS
 from tenants.auth import Caller
 from tenants.bodies import decode_body
 from tenants.clock import Clock
@@ -58,7 +59,8 @@ async def list_executions(
         except WorkflowNotFound:
             workflows = []
     where = every(None if facets is None else InFacets(facets))
-    page = await instances.reader.page(caller, Search(where=where, workflows=workflows, limit=rows, offset=start))
+    search = Search(where=where, workflows=workflows, limit=rows, offset=start)
+    page = await instances.reader.page(caller, search, detail=STEPS)
     headers = queries.page_headers(request, rows, start, page.found.total or 0, capped=page.found.capped)
     return Response([views.execution(one) for one in page.shown], headers=headers)
 

@@ -42,6 +42,7 @@ TASK_STATUSES: dict[str, frozenset[Forward]] = {
     "CANCELLED": frozenset({Forward.SKIPPED_FAILURE, Forward.CANCELLED}),
 }
 """What each status of a task stands for."""
+_CANCELLED, _FAILED = Forward.CANCELLED, frozenset({Forward.FAILED, Forward.TIMED_OUT, Forward.RETRYING})
 _TASK_STATUS_OF = {state: status for status, states in TASK_STATUSES.items() for state in states}
 
 NO_OUTPUT = msgspec.Raw(b'"success"')
@@ -153,18 +154,18 @@ def tasks_of(told: Execution) -> list[ExecutionStep]:
 
 def task(shown: Shown, step: ExecutionStep) -> dict[str, Any]:
     """One task of an execution."""
-    ended = step.invoke.ended_at if step.state.ended else None
-    if step.state is Forward.CANCELLED and ended is None:
+    state, invoke = step.state, step.invoke
+    ended = invoke.ended_at if state.ended else None
+    if state is _CANCELLED and ended is None:
         ended = shown.execution.ended_at  # it never began: it was cancelled with the execution
-    failed = step.state in (Forward.FAILED, Forward.TIMED_OUT, Forward.RETRYING)
     return {
         "id": task_id(shown, step.position),
         "taskDefinitionId": step.id,
-        "status": _TASK_STATUS_OF[step.state],
-        "startTime": _time(step.invoke.started_at),
+        "status": _TASK_STATUS_OF[state],
+        "startTime": _time(invoke.started_at),
         "endTime": _time(ended),
-        "attempts": step.invoke.attempts,
-        "error": step.invoke.error.message if failed and step.invoke.error is not None else None,
+        "attempts": invoke.attempts,
+        "error": invoke.error.message if invoke.error is not None and state in _FAILED else None,
         "resources": None,
     }
 

@@ -15,6 +15,7 @@ from app.errors import InvalidRequest, NotAllowed
 from instances.engine.requests import NewInstance
 from instances.errors import InstanceNotFound
 from instances.lifecycle import Kind, Status
+from instances.projections.history import fold
 from instances.search import service
 from instances.search.query import (
     AnyOf,
@@ -392,12 +393,12 @@ async def test_single_instances_by_every_spelling(searcher: Searcher, filled: Wo
         await searcher.one_by_id(filled.caller, newest.facts.workflow_key, "a\0")
 
 
-async def test_histories_come_with_the_page_in_one_read(searcher: Searcher, filled: World):
+async def test_journals_come_with_the_page_in_one_read(searcher: Searcher, filled: World):
     await filled.write("I_1", (Kind.STEP_STARTED, "a", 1, 1, {}), (Kind.STEP_COMPLETED, "a", 1, 1, 7))
     search = Search(where=Compare(Field.INSTANCE_ID, Op.IN, ["I_1", "I_2"]), payloads=False)
     found = await searcher.search(filled.caller, search, WHOLE)
     outputs = {
-        row.facts.instance_id: [step.output for step in found.histories[row.facts.key].steps.values()]
+        row.facts.instance_id: [step.output for step in fold(found.journals[row.facts.key]).steps.values()]
         for row in found.rows
     }
     assert outputs == {"I_1": ["7"], "I_2": []}
