@@ -113,7 +113,8 @@ class _Documents:
 
 def _holds(node: Node, step: StepRun) -> bool:
     """Whether the run went on with what came of this step."""
-    return step.outcome in _RESULTS or (step.outcome in _FAILURES and node.on_error != "stop")
+    failed = step.outcome in _FAILURES and not step.given_up
+    return step.outcome in _RESULTS or (failed and node.on_error != "stop")
 
 
 class _Scripts:

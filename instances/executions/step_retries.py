@@ -41,7 +41,7 @@ def plan_retry(entries: Sequence[Entry], execution: Execution, key: StepKey) -> 
         if node is None or key.count != 1:
             raise StepNotFound()
         raise CannotRetryStep("only failed steps can be retried; this one is pending")
-    failed = step.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
+    failed = step.outcome in (Outcome.FAILED, Outcome.TIMED_OUT) and not step.given_up
     if not failed and not (step.state is State.RETRYING and not execution.status.finished):
         raise CannotRetryStep(f"only failed steps can be retried; this one is {step.state.value}")
     passed_over = node is not None and node.on_error != "stop"

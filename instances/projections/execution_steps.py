@@ -443,7 +443,7 @@ _BACK_WORST_FIRST = (
 
 def _go_back(step: ExecutionStep, runs: Sequence[StepRun], history: History, situation: Situation) -> None:
     """How far a rollback, once there is one, has come with a step."""
-    if step.state not in UNDOABLE:
+    if step.state not in UNDOABLE and not runs:
         return
     if runs:
         step.compensate = _phase(runs, history, _shown(runs[0]), cut_off=situation.over)

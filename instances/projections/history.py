@@ -333,7 +333,7 @@ def _step_failed(step: StepRun, entry: Entry) -> None:
     error = _error(told)
     step.end_attempt(Outcome.FAILED, entry.at, error)
     step.end(_outcome(told), entry.seq, entry.at, error)
-    step.error_code = told.code
+    step.error_code, step.given_up = told.code, told.cancelled
     step.output = json_text(told.output)
     step.compensate_input = json_text(told.compensate_input) or step.compensate_input
 
@@ -360,9 +360,9 @@ def _error(told: FailurePayload) -> ErrorInfo:
 
 
 def _outcome(told: FailurePayload) -> Outcome:
-    if told.cancelled:
-        return Outcome.CANCELLED
-    return Outcome.TIMED_OUT if told.timed_out else Outcome.FAILED
+    if told.timed_out:
+        return Outcome.TIMED_OUT
+    return Outcome.CANCELLED if told.cancelled else Outcome.FAILED
 
 
 # --- sleeps and waits ------------------------------------------------------------------------------------------
@@ -403,6 +403,7 @@ def _timer_completed(step: StepRun, entry: Entry) -> None:
 def _timer_broken(step: StepRun, entry: Entry) -> None:
     told = read_failure(entry.payload)
     step.end(_outcome(told), entry.seq, entry.at, _error(told))
+    step.error_code, step.given_up = told.code, told.cancelled
 
 
 _HANDLERS: dict[int, Callable[[History, Entry], None]] = {

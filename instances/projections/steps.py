@@ -86,6 +86,8 @@ class StepRun(msgspec.Struct, gc=False):
     """What it left for its own compensation, other than its output."""
     error: ErrorInfo | None = None
     error_code: str | None = None
+    given_up: bool = False
+    """The run abandoned it, if only because its time was up."""
     reason: str | None = None
     """Why it was skipped."""
     event_type: str | None = None

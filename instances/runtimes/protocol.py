@@ -230,6 +230,8 @@ class Cancel:
 
     key: StepKey
     failure: Failure
+    timed_out: bool = False
+    """Its time was up: it is shown so."""
 
 
 @dataclass(frozen=True, slots=True)

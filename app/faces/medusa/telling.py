@@ -162,7 +162,7 @@ def _completed(told: _Told) -> Iterator[Event]:
 
 def _failed(told: _Told) -> Iterator[Event]:
     failure = read_failure(told.entry.payload)
-    if failure.cancelled:
+    if failure.cancelled and not failure.timed_out:
         return
     step = told.step
     yield from told.resumed()

@@ -21,6 +21,7 @@ from instances.engine.journal_writer import Next
 from instances.engine.runs.clock import RunClock, millis, moment
 from instances.engine.runs.control import Control
 from instances.engine.runs.endings import DEADLY, POISON, STUCK, UNSTORABLE, RunFailed, RunLost
+from instances.engine.runs.failures import encode_failure
 from instances.engine.runs.held import Held
 from instances.engine.runs.host import Host
 from instances.engine.runs.inbox import Fact, Inbox
@@ -239,8 +240,9 @@ class Run:
             return []
 
     def _cancel(self, command: Cancel) -> None:
-        if not self._waits.cancel(command.key, command.failure):
-            self._steps.cancel(command.key, command.failure)
+        told = encode_failure(command.failure, timed_out=command.timed_out, cancelled=True)
+        if not self._waits.cancel(command.key, told):
+            self._steps.cancel(command.key, told)
 
     async def _heed(self) -> None:
         """Act on what commands from outside want."""

@@ -20,7 +20,7 @@ from instances.engine.runs.children import child_key, create_child, outcome_of
 from instances.engine.runs.clock import millis
 from instances.engine.runs.control import Control
 from instances.engine.runs.endings import RunFailed, RunLost
-from instances.engine.runs.failures import encode_failure, failure_from_outside
+from instances.engine.runs.failures import failure_from_outside
 from instances.engine.runs.host import Host
 from instances.engine.runs.inbox import Fact
 from instances.engine.runs.notes import Notes
@@ -365,15 +365,15 @@ class Steps:
 
     # --- ending --------------------------------------------------------------------------------------------------
 
-    def cancel(self, key: StepKey, failure: Failure) -> None:
-        """The session gives a step up: recorded, no message. One that has not begun is forgotten."""
+    def cancel(self, key: StepKey, told: Raw) -> None:
+        """The session gives a step up: recorded as `told`, no message. One that has not begun is forgotten."""
         step = self._open.get(key)
         if step is None:
             self.held_back = [do for do in self.held_back if do.key != key]
             return
         self._leave_child(step)
         self._open.close(step)
-        self._open.write(Kind.STEP_FAILED, step, encode_failure(failure, cancelled=True))
+        self._open.write(Kind.STEP_FAILED, step, told)
 
     def die(self, key: StepKey, failure: Failure | None, cause: str) -> None:
         """The sandbox died on an attempt of this step; see :meth:`Outcomes.die`."""

@@ -68,8 +68,8 @@ class Waits:
         """Types of the events waited for."""
         return [type for key, open in self._waits.items() for type in (open.wait.type, fails_wait(key))]
 
-    def cancel(self, key: StepKey, failure: Failure) -> bool:
-        """The session gives a sleep or a wait up: recorded, no message. False when it is not open."""
+    def cancel(self, key: StepKey, told: Raw) -> bool:
+        """The session gives a sleep or a wait up: recorded as `told`, no message. False when it is not open."""
         if key in self._waits:
             self._close_wait(key)
             kind = Kind.WAIT_TIMED_OUT
@@ -79,7 +79,7 @@ class Waits:
             kind = Kind.SLEEP_COMPLETED
         else:
             return False
-        self._work.write(kind, key.name, key.count, None, encode_failure(failure, cancelled=True))
+        self._work.write(kind, key.name, key.count, None, told)
         return True
 
     # --- sleeps --------------------------------------------------------------------------------------------------

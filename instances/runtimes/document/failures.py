@@ -21,6 +21,8 @@ API_CALL_FAILED = "API_CALL_FAILED"
 
 CANCELLED = Failure("Cancelled", "given up because the instance failed")
 
+OVER_TIME = Failure(STEP_TIMEOUT, "given up because the instance's time was over", STEP_TIMEOUT)
+
 _TIMEOUTS = frozenset({STEP_TIMEOUT, EVENT_TIMEOUT})
 
 

@@ -18,6 +18,7 @@ from instances.runtimes.document.failures import (
     CONDITION_FAILED,
     EXECUTION_TIMEOUT,
     LIMIT_EXCEEDED,
+    OVER_TIME,
     STEP_TIMEOUT,
     SYNC_POINT_TIMEOUT,
     named,
@@ -176,7 +177,7 @@ class DocumentSession:
         if work is not None:
             work.timer = None
             failure = rule(STEP_TIMEOUT, f"not finished within {work.body.total_timeout} ms")
-            self.emit(Cancel(work.key, failure))
+            self.emit(Cancel(work.key, failure, timed_out=True))
             self._land(work.key, 1)
             self._ended(work, State.TIMED_OUT, None, failure, message)
 
@@ -196,7 +197,7 @@ class DocumentSession:
         """The instance's time is up: what runs is given up, and what was done is undone."""
         self.fail(rule(EXECUTION_TIMEOUT, f"the instance did not finish within {self._timeout} ms"))
         if self._mode is Mode.DRAINING:
-            self._cut(lambda _work: True)
+            self._cut(lambda _work: True, OVER_TIME)
 
     # --- work ----------------------------------------------------------------------------------------------------
 
@@ -341,11 +342,11 @@ class DocumentSession:
         self._scheduler.stop()
         self._cut(lambda work: work.key.kind in WAITS)
 
-    def _cut(self, which: Callable[[Work], bool]) -> None:
+    def _cut(self, which: Callable[[Work], bool], why: Failure = CANCELLED) -> None:
         """Give up work in flight."""
         for key, work in list(self._flight.items()):
             if which(work):
-                self.emit(Cancel(key, CANCELLED))
+                self.emit(Cancel(key, why, timed_out=why is OVER_TIME))
                 self._land(key, 1)
                 if work.compensation is not None:
                     self._undone(CANCELLED)
