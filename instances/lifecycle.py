@@ -188,7 +188,7 @@ class Kind(IntEnum):
     """[{outcome, error}]"""
     REOPENED = 33
     """An errored instance goes on: the failure of this step, and what followed from it, are void, and the attempt
-    follows [{from_seq}: where the failure was written]."""
+    follows [{from_seq}: where the failure was written]. Without an attempt it is about a wait, which begins again."""
     STEP_RETRIED = 34
     """A step that failed, without which the run went on, is tried again; its outcome is recorded, and nobody is told
     [{due}: the attempt follows, of an instance that had ended]."""

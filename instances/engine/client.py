@@ -200,15 +200,15 @@ class EngineClient:
         key: UUID,
         step: StepKey,
         *,
-        attempt: int,
+        attempt: int | None,
         failed_seq: int,
         aside: bool,
         run: int,
         seq: int,
     ) -> Controlled:
         """Go on with an errored instance, whose run and last seq were these, with this attempt of a step, whose failure
-        was written at `failed_seq`. `aside`: the instance did not end of that, and its end stands. REFUSED when it is
-        not errored, not as it was seen, or somebody's child.
+        was written at `failed_seq`. None: it is a wait, which begins again. `aside`: the instance did not end of that,
+        and its end stands. REFUSED when it is not errored, not as it was seen, or somebody's child.
         """
         about = step.name, step.count, attempt, failed_seq, aside
         return await self._command(store.REOPEN, account_id, key, run, seq, *about)

@@ -224,13 +224,16 @@ class Executions:
         async with self._db.scope(caller.account_id) as connection:
             return await store.retries_of(connection, caller.account_id, key)
 
-    async def retry_step(self, caller: Caller, key: UUID, step: str, *, count: int = 1) -> None:
-        """Try a step again, in place; back when that is durable. `step` is the plain name.
+    async def retry_step(
+        self, caller: Caller, key: UUID, step: str, *, count: int = 1, kind: StepKind = StepKind.DO
+    ) -> None:
+        """Try a step again, in place; back when that is durable. `step` is the plain name, `kind` may be `WAIT`.
 
         One that waits for its next attempt gets it now. One that failed gets an attempt with a policy of retries that
         begins anew: passed over, in an unfinished instance, without its dependents running again; or, when it failed
         its instance and nothing was compensated, with the instance going on from there. Of a failed instance, one that
-        was passed over is tried again, and then the instance is over as before. Raises :class:`StepNotFound`,
+        was passed over is tried again, and then the instance is over as before. A wait that failed its instance begins
+        again, with all its time. Raises :class:`StepNotFound`,
         :class:`CannotRetryStep`, :class:`RolledBack`.
         """
         caller.require(WRITE)
@@ -239,7 +242,7 @@ class Executions:
             record = await instances.read_by_key(connection, caller.account_id, key, instances.WHOLE)
         if record is None:
             raise InstanceNotFound()
-        found = plan_retry(record.entries, execution, StepKey(StepKind.DO, step, count))
+        found = plan_retry(record.entries, execution, StepKey(kind, step, count))
         if isinstance(found, StepAnswer):
             outcome = await self._engine.answer(caller.account_id, key, found)
         else:

@@ -22,11 +22,11 @@ _MOVED_ON = (Kind.ATTEMPT_STARTED, Kind.STEP_RETRIED, Kind.STEP_COMPLETED, Kind.
 @dataclass(frozen=True, slots=True)
 class Reopening:
     """The instance goes on with this attempt of the step, whose failure was written at `failed_seq`; `aside`: it did
-    not end of that.
+    not end of that. A wait has no attempts, and begins again.
     """
 
     key: StepKey
-    attempt: int
+    attempt: int | None
     failed_seq: int
     aside: bool
 
@@ -45,6 +45,8 @@ def plan_retry(entries: Sequence[Entry], execution: Execution, key: StepKey) -> 
     if not failed and not (step.state is State.RETRYING and not execution.status.finished):
         raise CannotRetryStep(f"only failed steps can be retried; this one is {step.state.value}")
     passed_over = node is not None and node.on_error != "stop"
+    if passed_over and key.kind is StepKind.WAIT:
+        raise CannotRetryStep("the execution went on without the event: retry the execution from the step")
     if execution.status.finished:
         return _reopening(history, execution, step, passed_over=passed_over)
     if failed and execution.status is Status.ROLLING_BACK:
@@ -72,4 +74,5 @@ def _reopening(history: History, execution: Execution, step: StepRun, *, passed_
     failed_seq = step.end_seq or 0
     if execution.document is None and any(one.start_seq > failed_seq for one in history.steps.values()):
         raise CannotRetryStep("the script went on after the failure: retry the execution from the step")
-    return Reopening(step.key, max((a.number for a in step.attempts), default=0) + 1, failed_seq, passed_over)
+    attempt = max((a.number for a in step.attempts), default=0) + 1
+    return Reopening(step.key, None if step.family is StepKind.WAIT else attempt, failed_seq, passed_over)

@@ -326,7 +326,7 @@ def _phase(runs: Sequence[StepRun], history: History, output: Raw | None, *, cut
     elif cut_off and history.end is not None:
         end_seq, ended_at = history.end.seq, history.end.at
     return Phase(
-        attempts=len(tries) + len(timers),
+        attempts=len(tries) + sum(run.begun for run in timers),
         failures=sum(attempt.outcome is Outcome.FAILED for attempt in tries),
         started_at=min(run.started_at for run in runs),
         last_attempt_at=max(begins, default=None),

@@ -216,7 +216,18 @@ def _reopened(history: History, entry: Entry) -> None:
     history.milestones = [mark for mark in history.milestones if mark.seq < from_seq]
     history.sync_points = [mark for mark in history.sync_points if mark.seq < from_seq]
     history.rollback = None
-    _step_retried(history, entry)
+    if entry.attempt is None:
+        _wait_retried(history, entry)
+    else:
+        _step_retried(history, entry)
+
+
+def _wait_retried(history: History, entry: Entry) -> None:
+    history.end = None
+    step = history.steps.get(_key(StepKind.WAIT, entry))
+    if step is not None:
+        step.outcome = step.end_seq = step.ended_at = step.error = step.error_code = step.output = step.due_ms = None
+        step.begun += 1
 
 
 def _step_retried(history: History, entry: Entry) -> None:
@@ -371,12 +382,14 @@ def _outcome(told: FailurePayload) -> Outcome:
 def _timer_started(family: StepKind) -> Callable[[History, Entry], None]:
     def handle(history: History, entry: Entry) -> None:
         key, told = _key(family, entry), read_timer(entry.payload)
+        earlier = history.steps.get(key)  # a wait that is retried
         history.steps[key] = StepRun(
             family,
             key.name,
             key.count,
             entry.seq,
-            entry.at,
+            entry.at if earlier is None else earlier.started_at,
+            begun=1 if earlier is None else earlier.begun,
             due_ms=told.due,
             due_seq=entry.seq,
             absolute=told.absolute,

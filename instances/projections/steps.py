@@ -97,6 +97,8 @@ class StepRun(msgspec.Struct, gc=False):
     """Entry that planned it."""
     absolute: bool = False
     """The planned end is a point in time: pauses do not move it."""
+    begun: int = 1
+    """How often a wait began: once more each time it is retried."""
     outside: bool = False
     """The attempt is over; the completion comes from outside."""
 

@@ -41,10 +41,10 @@ async def retry(instances: InstanceService, caller: Caller, id: str) -> Task:
     its next attempt.
     """
     shown, step = await find(instances, caller, id)
-    if step.state not in _RETRIABLE or step.key is None or step.key.kind is not StepKind.DO:
+    if step.state not in _RETRIABLE or step.key is None or step.key.kind not in (StepKind.DO, StepKind.WAIT):
         raise Conflict(ONLY_FAILED)
     name, count = _named(step)
-    await instances.executions.retry_step(caller, shown.row.facts.key, name, count=count)
+    await instances.executions.retry_step(caller, shown.row.facts.key, name, count=count, kind=step.key.kind)
     return shown, step
 
 

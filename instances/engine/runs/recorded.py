@@ -194,9 +194,12 @@ class _Builder:
         self._paused_at = None
 
     def reopened(self, row: Any) -> None:
-        """Forget the failure of a step and what followed from it; the step is open again, with an attempt to make."""
+        """Forget the failure of a step and what followed from it: it is open again, with an attempt to make; a wait has
+        not begun.
+        """
         failed_seq, past = msgspec.json.decode(row["payload"])["from_seq"], self.past
-        key = StepKey(StepKind.DO, row["name"], row["count"])
+        kind = StepKind.WAIT if row["attempt"] is None else StepKind.DO
+        key = StepKey(kind, row["name"], row["count"])
         void = {key, "rollback", "stop", "timer:timeout"}
         past.resolutions = [
             r for r in past.resolutions if r.id not in void and not (isinstance(r.id, str) and r.seq > failed_seq)
@@ -206,7 +209,7 @@ class _Builder:
         past.notes = {note for note in past.notes if self._noted[note] < failed_seq}
         self._go_on_anew()
         step = past.failed.pop(key, None)
-        if step is not None:
+        if step is not None and kind is StepKind.DO:
             past.open[key] = _again(step, row)
             past.open[key].due_now = True
 

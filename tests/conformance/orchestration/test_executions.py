@@ -250,6 +250,56 @@ async def test_a_task_that_backs_off_is_tried_at_once(face: Face) -> None:
     assert (await face.http.get(f"/api/executions/{made['id']}/progress")).json()["completedTasks"] == 0
 
 
+WAITS = [
+    {"name": "First"},
+    {"name": "Go", "type": "wait_for_event", "config": {"event": "go", "timeout": 50}, "dependencies": ["First"]},
+    {"name": "Last", "dependencies": ["Go"]},
+]
+
+
+async def test_a_wait_for_an_event_is_retried_in_place(face: Face) -> None:
+    """It waits again, with all its time; as often as it is retried."""
+    made = await start(face, WAITS)
+    for attempt in (1, 2):
+        failed = await when(face, made["id"], "FAILED")
+        assert tasks_of(failed) == [("task-1", "COMPLETED"), ("task-2", "FAILED"), ("task-3", "CANCELLED")]
+        task = failed["taskExecutions"][1]
+        assert (task["attempts"], task["error"]) == (attempt, "Execution timed out after 50ms")
+        answer = await face.http.post(f"/api/tasks/{task['id']}/retry")
+        begun = {"status": "RUNNING", "endTime": None, "attempts": attempt + 1, "error": None}
+        assert (answer.status_code, answer.json()) == (200, task | begun)
+    await when(face, made["id"], "FAILED")
+
+    longer = [WAITS[0], WAITS[1] | {"config": {"event": "go", "timeout": 86400000}}, WAITS[2]]
+    made = await start(face, longer)
+    task = (await when(face, made["id"], "WAITING"))["taskExecutions"][1]["id"]
+    await face.http.post(f"/api/tasks/{task}/fail", json={"error": "no"})
+    await when(face, made["id"], "FAILED")
+    assert (await face.http.post(f"/api/tasks/{task}/retry")).status_code == 200
+    ask = lambda: face.http.get(f"/api/tasks/{task}")  # noqa: E731
+    again = await face.when(ask, lambda body: body["status"] == "WAITING")
+    assert (again["attempts"], again["error"], again["endTime"]) == (2, None, None)
+    await when(face, made["id"], "WAITING")
+    done = await face.http.post(f"/api/tasks/{task}/complete", json={"output": {"n": 1}})
+    assert done.status_code == 200, done.text
+    told = await when(face, made["id"], "COMPLETED")
+    assert json.loads(told["context"]["data"])["task-2-result"] == {"n": 1}
+    assert [one["attempts"] for one in told["taskExecutions"]] == [1, 2, 1]
+
+
+async def test_a_wait_that_was_passed_over_is_not_retried(face: Face) -> None:
+    wait = {"id": "w", "type": "wait_for_event", "config": {"event": "go", "timeout": 50}, "on_error": "continue"}
+    await face.deploy("over", [wait, {"id": "x", "type": "fail", "config": {"message": "x"}, "depends_on": ["w"]}])
+    made = (await face.http.post("/api/executions", json={"workflowDefinitionId": "over"})).json()
+    failed = await when(face, made["id"], "FAILED")
+    answer = await face.http.post(f"/api/tasks/{failed['taskExecutions'][0]['id']}/retry")
+    assert problem(answer) == (
+        409,
+        "CONFLICT",
+        "the execution went on without the event: retry the execution from the step",
+    )
+
+
 async def test_what_cannot_be_retried(face: Face) -> None:
     made = await start(face, OUTSIDE)
     tasks = [task["id"] for task in (await when(face, made["id"], "WAITING"))["taskExecutions"]]
