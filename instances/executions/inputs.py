@@ -76,7 +76,7 @@ class _Replay:
         if node.for_each is None and run.start_seq not in self._wanted:
             return
         scope = self._scope(node, run)
-        if run.start_seq in self._wanted and not run.over_nothing:
+        if run.start_seq in self._wanted and run.items != 0:
             config = self._paying(lambda budget: node.body.config.render(scope, budget))
             if node.body.action is Action.CALL and isinstance(config.get("headers"), dict):
                 config = {**config, "headers": redact_headers(config["headers"])}
@@ -85,7 +85,7 @@ class _Replay:
                 self._told[run.start_seq] = text
 
     def _scope(self, node: NodePlan, run: StepRun) -> Scope:
-        if node.for_each is None or run.over_nothing:
+        if node.for_each is None or run.items == 0:
             return Scope(self._facts, node.single)
         if node.index not in self._scopes:
             scope = self._scopes[node.index] = Scope(self._facts, node.single)

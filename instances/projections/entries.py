@@ -32,8 +32,8 @@ class ErrorInfo(msgspec.Struct, frozen=True):
 
 
 class StartPayload(msgspec.Struct, frozen=True):
-    """Of STEP_STARTED and ROLLBACK_STEP_STARTED. `type` is the node type of a document's step; `items` is 0 where it
-    stands for a `for_each` over nothing.
+    """Of STEP_STARTED and ROLLBACK_STEP_STARTED. `type` is the node type of a document's step; `items`, of a
+    `for_each`, how many items it has: each has a start, and nothing has one that stands for all of it.
     """
 
     config: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -63,6 +63,7 @@ class TimerPayload(msgspec.Struct):
     due: float | None = None
     absolute: bool = False
     type: str | None = None
+    items: int | None = None
 
 
 class WaitingPayload(msgspec.Struct):

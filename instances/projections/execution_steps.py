@@ -275,7 +275,8 @@ def _go_forward(step: ExecutionStep, runs: Sequence[StepRun], history: History, 
         return
     first = runs[0]
     step.key, step.reason, step.compensate_input = first.key, first.reason, first.compensate_input
-    if len(runs) == 1 and _is_plain(first):
+    goes_on = step.node is not None and step.node.for_each is not None and _goes_on(step.node, runs, situation)
+    if len(runs) == 1 and not goes_on and _is_plain(first):
         step.state, step.invoke = _COMPLETE, _plain(first, _output(step, runs))
         return
     step.state = _state(first, situation) if len(runs) == 1 else _worst(runs, situation)
@@ -284,8 +285,19 @@ def _go_forward(step: ExecutionStep, runs: Sequence[StepRun], history: History, 
         return
     output = _output(step, runs) if step.state in (Forward.COMPLETE, Forward.FAILED) else None
     step.invoke = _phase(runs, history, output, cut_off=situation.over)
-    if not step.state.ended:
+    if goes_on and step.state.ended:
+        step.state = Forward.RUNNING
+        step.invoke = msgspec.structs.replace(step.invoke, end_seq=None, ended_at=None, output=None)
+    elif not step.state.ended:
         _tell_wait(step, next(run for run in runs if run.open), history)
+
+
+def _goes_on(node: Node, runs: Sequence[StepRun], situation: Situation) -> bool:
+    """Whether a node that runs once per item will begin further runs."""
+    items = runs[0].items
+    if items is None or len(runs) >= items or situation is not Situation.FORWARD:
+        return False
+    return node.on_error == "continue" or not any(run.error is not None and run.outcome is not None for run in runs)
 
 
 def _worst(runs: Sequence[StepRun], situation: Situation) -> Forward:
@@ -394,7 +406,7 @@ def _output(step: ExecutionStep, runs: Sequence[StepRun]) -> Raw | None:
         return _shown(runs[0])
     if not step.node.save_output:
         return None
-    if step.node.for_each is None or runs[0].over_nothing:
+    if step.node.for_each is None or runs[0].items == 0:
         return _result(runs[0])
     texts = {run.count: _result(run) for run in runs}
     return f"[{','.join(texts.get(count) or 'null' for count in range(1, max(texts) + 1))}]"

@@ -295,7 +295,7 @@ def _step_started(family: StepKind) -> Callable[[History, Entry], None]:
             entry.at,
             node_type=told.type,
             config=json_text(told.config),
-            over_nothing=told.items == 0,
+            items=told.items,
             sensitive=told.sensitive,
         )
         if entry.attempt != 0:  # else its result was taken over from another instance
@@ -394,6 +394,7 @@ def _timer_started(family: StepKind) -> Callable[[History, Entry], None]:
             due_seq=entry.seq,
             absolute=told.absolute,
             event_type=told.type,
+            items=told.items,
         )
 
     return handle

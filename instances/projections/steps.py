@@ -74,8 +74,8 @@ class StepRun(msgspec.Struct, gc=False):
     node_type: str | None = None
     """Node type of a document's step."""
     config: Raw | None = None
-    over_nothing: bool = False
-    """It stands for a whole `for_each` without items."""
+    items: int | None = None
+    """Of a `for_each`: how many items it has. Of none, this stands for all of it."""
     sensitive: bool = False
     attempts: list[Attempt] = []
     output: Raw | None = None

@@ -192,6 +192,8 @@ class Sleep:
     nested: bool = False
     shape: Callable[[datetime, datetime], Raw] | None = None
     """Its output, given when it began and ended. Raises :class:`StepFailure`."""
+    items: int | None = None
+    """It is one of so many that are a step together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,7 @@ class Wait:
     nested: bool = False
     shape: Callable[[Raw], Raw] | None = None
     """Its output, given the payload of its event. Raises :class:`StepFailure`."""
+    items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,8 @@ def _plan(due: int, command: Sleep | Wait, *, absolute: bool = False, type: str 
         plan["absolute"] = True
     if type is not None:
         plan["type"] = type
+    if command.items is not None:
+        plan["items"] = command.items
     if command.fingerprint:
         plan["hash"] = command.fingerprint
     return msgspec.json.encode(plan).decode()

@@ -58,7 +58,7 @@ def _do(work: Work, allow: Allow, child: Child | None = None) -> Do:
         retry=body.retry if not body.retry.limit else _retry(work, allow),
         timeout=body.timeout,
         total_timeout=body.total_timeout,
-        config=f'{body.start[:-1]},"items":0}}' if work.loops_over_nothing else body.start,
+        config=_start(work),
         external=body.external and not reports and not work.facts.dry_run,
         guarded=plan.guarded and forward,
         save_output=plan.save_output or not forward,
@@ -71,6 +71,12 @@ def _do(work: Work, allow: Allow, child: Child | None = None) -> Do:
         child=child,
         data=work,
     )
+
+
+def _start(work: Work) -> Raw:
+    """Payload of the journal's start entry."""
+    items = 0 if work.loops_over_nothing else work.items if work.compensation is None else None
+    return work.body.start if items is None else f'{work.body.start[:-1]},"items":{items}}}'
 
 
 def _retry(work: Work, allow: Allow) -> Retry:
@@ -90,14 +96,19 @@ def _sleep(work: Work, _allow: Allow, config: Config) -> Sleep:
     duration = config.get("durationMs")
     duration = config.get("duration") if duration is None else duration
     work.duration = _duration(DEFAULT_WAIT_MS if duration is None else duration, "duration")
-    return Sleep(work.key, duration=0 if work.facts.dry_run else work.duration, shape=sleep_shaper(work))
+    return Sleep(
+        work.key,
+        duration=0 if work.facts.dry_run else work.duration,
+        shape=sleep_shaper(work),
+        items=work.items,
+    )
 
 
 def _sleep_until(work: Work, _allow: Allow, config: Config) -> Sleep:
     until = _moment(config.get("at"))
     if work.facts.dry_run:
-        return Sleep(work.key, duration=0, shape=sleep_shaper(work))
-    return Sleep(work.key, until=until, shape=sleep_shaper(work))
+        return Sleep(work.key, duration=0, shape=sleep_shaper(work), items=work.items)
+    return Sleep(work.key, until=until, shape=sleep_shaper(work), items=work.items)
 
 
 def _wait(work: Work, allow: Allow, config: Config) -> Wait | Do:
@@ -110,7 +121,8 @@ def _wait(work: Work, allow: Allow, config: Config) -> Wait | Do:
         work.settled = True
         return _report(work, allow)
     accepts = None if work.plan.match is None else _accepts(work)
-    return Wait(work.key, event, milliseconds, accepts, shape=None if work.plan.outputs is None else shaper(work))
+    shape = None if work.plan.outputs is None else shaper(work)
+    return Wait(work.key, event, milliseconds, accepts, shape=shape, items=work.items)
 
 
 def _accepts(work: Work) -> Callable[[Raw | None], bool]:

@@ -256,7 +256,7 @@ class Scheduler:
             return
         scope = loop.scope.adding(item=loop.items[index], index=index)
         key = StepKey(node.step_kind, node.node.id, index + 1)
-        self._sender.send(Work(self.facts, node, node.body, scope, key, index))
+        self._sender.send(Work(self.facts, node, node.body, scope, key, index, items=len(loop.items)))
 
     def child_ended(self, work: Work, child: Child, failure: Failure | None, attempts: int) -> None:
         """One child of a loop came to its end."""

@@ -69,6 +69,8 @@ class Work:
     """Of a sleep, ms."""
     retries: int = 0
     """Further attempts begun, known live only."""
+    items: int | None = None
+    """How many items the `for_each` has whose child this is."""
 
     @property
     def loops_over_nothing(self) -> bool:

@@ -216,6 +216,23 @@ async def test_timeouts_failures_and_skipped_steps(medusa: Medusa) -> None:
     assert ("onCompensateStepFailure", "_root.undo") in told
 
 
+@pytest.mark.parametrize(
+    "node",
+    [{}, {"type": "wait", "config": {"durationMs": 1, "parallel": 1}}, {"type": "set", "config": {"values": {}}}],
+    ids=["noop", "wait", "set"],
+)
+async def test_a_step_that_runs_per_item_is_told_once(medusa: Medusa, node: dict[str, Any]) -> None:
+    await medusa.face.deploy("flow", [{"id": "each", "for_each": "{{ `[1,2,3]` }}", **node}])
+    await medusa.run("flow", "t")
+    async with follow(medusa, "flow/t", last_event_id="0") as stream:
+        events = await stream.all()
+    assert [event.told for event in events if event.data.get("step")] == [
+        ("onStepBegin", "_root.each"),
+        ("onStepSuccess", "_root.each"),
+    ]
+    assert len(events[-2].data["response"]) == 3
+
+
 async def test_the_deadline_of_a_transaction(medusa: Medusa) -> None:
     await medusa.face.deploy("flow", WAITS, limits={"timeout": 50})
     await medusa.run("flow", "t", now=True)

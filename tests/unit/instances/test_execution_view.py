@@ -223,6 +223,33 @@ def test_loops_are_one_step_with_the_outputs_in_order():
     assert (step.state, step.invoke.output, step.invoke.attempts) == (Forward.COMPLETE, "[1,2,3]", 3)
 
 
+@pytest.mark.parametrize(("kind", "end"), [("step", Kind.STEP_COMPLETED), ("sleep", Kind.SLEEP_COMPLETED)])
+def test_a_loop_that_has_begun_less_than_its_items_goes_on(kind: str, end: Kind):
+    loop = document(node("l", type="wait" if kind == "sleep" else "noop", for_each=[1, 2]))
+    journal = Journal().begin()
+    for count in (1, 2):
+        if kind == "step":
+            journal.add(Kind.STEP_STARTED, "l", {"type": "noop", "items": 2}, count=count, attempt=1)
+            journal.add(end, "l", count, count=count, attempt=1)
+        else:
+            journal.add(Kind.SLEEP_STARTED, "l", {"due": 0, "items": 2}, count=count)
+            journal.add(end, "l", count=count)
+        step = view(journal, Facet.RUNNING, loop).steps[0]
+        over = count == 2
+        assert step.state is (Forward.COMPLETE if over else Forward.RUNNING)
+        assert (step.invoke.end_seq is not None, step.invoke.output is not None) == (over, over)
+        assert step.invoke.attempts == count
+
+
+@pytest.mark.parametrize(("on_error", "state"), [("stop", Forward.FAILED), ("continue", Forward.RUNNING)])
+def test_a_loop_of_which_an_item_failed_goes_on_only_if_it_may(on_error: str, state: Forward):
+    loop = document(node("l", for_each=[1, 2], on_error=on_error))
+    journal = Journal().begin()
+    journal.add(Kind.STEP_STARTED, "l", {"type": "noop", "items": 2}, count=1, attempt=1)
+    journal.add(Kind.STEP_FAILED, "l", {"name": "Error", "message": "no"}, count=1, attempt=1)
+    assert view(journal, Facet.RUNNING, loop).steps[0].state is state
+
+
 def test_outputs_that_are_not_saved_or_sensitive_stay_hidden():
     hidden = document(node("a", save_output=False))
     journal = Journal().begin()
