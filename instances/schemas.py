@@ -89,10 +89,14 @@ class DeleteInstances(msgspec.Struct):
 
 
 class DeletedInstance(msgspec.Struct):
+    """An instance that a batch deleted."""
+
     id: str
 
 
 class NotDeleted(msgspec.Struct):
+    """An instance that a batch could not delete, and why."""
+
     id: str
     code: int
     message: str

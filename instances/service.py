@@ -65,6 +65,8 @@ READ, WRITE, DELETE = "executions:read", "executions:write", "executions:delete"
 
 
 class StartedJob(Protocol):
+    """A job of the background that was asked for."""
+
     @property
     def already_running(self) -> bool: ...
 

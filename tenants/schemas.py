@@ -26,6 +26,8 @@ class AccountRow(msgspec.Struct, frozen=True):
 
 
 class WorkspaceRow(msgspec.Struct, frozen=True):
+    """A workspace of an account."""
+
     account_id: UUID
     id: UUID
     slug: str
@@ -44,6 +46,8 @@ class MemberRow(msgspec.Struct, frozen=True):
 
 
 class UserRow(msgspec.Struct, frozen=True):
+    """A user of an account."""
+
     account_id: UUID
     id: UUID
     person_id: UUID
@@ -94,6 +98,8 @@ class OutdatedToken(msgspec.Struct, frozen=True):
 
 
 class AuditRow(msgspec.Struct, frozen=True):
+    """A line of the audit log. `detail` is JSON text."""
+
     account_id: UUID
     id: UUID
     at: datetime

@@ -12,6 +12,8 @@ from piccolo.table import Table
 
 
 class Account(Table, tablename="account"):
+    """Whoever owns everything else. `limits` and `settings` are JSON text; concurrency and retention follow from them."""
+
     account_id = UUID(primary_key=True)
     name = Text()
     created_at = Timestamptz()
@@ -26,6 +28,8 @@ class Account(Table, tablename="account"):
 
 
 class Workspace(Table, tablename="workspace"):
+    """A part of an account. Slugs but `default` are unique in the whole deployment."""
+
     account_id = UUID()
     id = UUID(primary_key=True)
     slug = Text()
@@ -34,6 +38,8 @@ class Workspace(Table, tablename="workspace"):
 
 
 class AppUser(Table, tablename="app_user"):
+    """A user of an account. Users of several accounts with one `person_id` are the same person."""
+
     account_id = UUID()
     id = UUID(primary_key=True)
     person_id = UUID()
@@ -48,6 +54,8 @@ class AppUser(Table, tablename="app_user"):
 
 
 class Membership(Table, tablename="membership"):
+    """A user's part in a workspace. A user has one in each workspace, at most."""
+
     account_id = UUID()
     workspace_id = UUID()
     user_id = UUID(primary_key=True)
@@ -56,6 +64,8 @@ class Membership(Table, tablename="membership"):
 
 
 class ApiToken(Table, tablename="api_token"):
+    """An API token. `hash` begins with the fingerprint of the secret it was made with; `policies` is JSON text."""
+
     account_id = UUID()
     id = UUID(primary_key=True)
     name = Text()
@@ -74,6 +84,8 @@ class ApiToken(Table, tablename="api_token"):
 
 
 class AuditLine(Table, tablename="audit_line"):
+    """Who did what to what. `detail` is JSON text."""
+
     account_id = UUID()
     id = UUID(primary_key=True)
     at = Timestamptz()

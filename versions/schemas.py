@@ -147,10 +147,14 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
 class StepLimit(msgspec.Struct, frozen=True):
+    """Steps one instance may take; None: the account's limit."""
+
     steps: AtLeastOne | None = None
 
 
 class ConcurrencyLimit(msgspec.Struct, frozen=True):
+    """Instances of the workflow that may run at once; None: as many as the account's."""
+
     limit: AtLeastOne | None = None
 
 
@@ -162,6 +166,8 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class CronSchedule(msgspec.Struct, frozen=True):
+    """A schedule as a request gives it."""
+
     cron: str
 
 
@@ -185,6 +191,8 @@ class PatchedRetention(msgspec.Struct, frozen=True):
 
 
 class SettingsBody(msgspec.Struct, frozen=True):
+    """PATCH of an account's settings."""
+
     default_retention: PatchedRetention | None = None
 
 
@@ -206,6 +214,8 @@ STATUS_NAMES = (
 
 
 class ShownSchedule(msgspec.Struct, frozen=True):
+    """A schedule, and when it fires next."""
+
     cron: str
     next_instance: str
 
@@ -241,6 +251,8 @@ class DeployedWorkflow(msgspec.Struct, frozen=True):
 
 
 class DeletedWorkflow(msgspec.Struct, frozen=True):
+    """Answer to DELETE."""
+
     status: str = "ok"
     success: bool = True
 
@@ -253,6 +265,8 @@ class ShownRetention(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ShownVersion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A version, in lists and alone."""
+
     id: UUID
     class_name: str
     created_on: str
@@ -289,6 +303,8 @@ class ShownGraph(msgspec.Struct, frozen=True):
 
 
 class ShownSettings(msgspec.Struct, frozen=True):
+    """An account's settings."""
+
     default_retention: ShownRetention
 
 
@@ -313,6 +329,8 @@ class ShownScript(msgspec.Struct, frozen=True):
 
 
 class UploadedScript(ShownScript, frozen=True):
+    """Answer to an upload."""
+
     startup_time_ms: int
     deployment_id: str
     pipeline_hash: str | None

@@ -185,6 +185,8 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class Not:
+    """`part` does not hold."""
+
     part: Predicate
 
 

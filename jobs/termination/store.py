@@ -170,6 +170,8 @@ returning j.id
 
 @dataclass(frozen=True, slots=True)
 class OpenJob:
+    """A job that is not finished."""
+
     account_id: UUID
     id: UUID
     kind: str

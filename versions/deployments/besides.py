@@ -34,6 +34,8 @@ class UsageModel(msgspec.Struct):
 
 
 class AccountDefaults(msgspec.Struct):
+    """What new scripts of an account begin with."""
+
     default_usage_model: Literal["standard"] = "standard"
     green_compute: Literal[False] = False
 

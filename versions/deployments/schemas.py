@@ -49,6 +49,8 @@ Annotations = dict[str, Any] | None
 
 
 class DeployedShare(msgspec.Struct, frozen=True):
+    """How much of a deployment a version gets, in percent: one version all of it."""
+
     version_id: UUID
     percentage: float
 
@@ -108,6 +110,8 @@ class VersionSettings(msgspec.Struct, frozen=True):
 
 
 class CronBody(msgspec.Struct, frozen=True):
+    """A schedule as a request gives it."""
+
     cron: str
 
 
@@ -119,4 +123,6 @@ class SubdomainBody(msgspec.Struct, frozen=True):
 
 
 class AccountSubdomainBody(msgspec.Struct, frozen=True):
+    """The subdomain that an account's scripts would be under."""
+
     subdomain: str

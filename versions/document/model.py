@@ -153,6 +153,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance of the document may take."""
+
     timeout: int | None = None
     """Deadline of the instance in milliseconds from its start."""
     max_parallel: int = 32
