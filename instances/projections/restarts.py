@@ -16,18 +16,20 @@ def living(entries: Iterable[Entry]) -> list[Entry]:
     whatever else happened from then on. The entries of the restarts themselves stay.
     """
     starts: dict[StepKey, int] = {}
-    kept: list[tuple[int, Entry]] = []
+    kept: list[tuple[int, StepKey | None, Entry]] = []
     for entry in entries:
-        root = entry.seq
-        if entry.kind in STARTS:
-            starts[StepKey(STARTS[entry.kind], entry.name or "", entry.count or 1)] = root
-        elif entry.kind in LATER:
-            root = starts.get(StepKey(LATER[entry.kind], entry.name or "", entry.count or 1), root)
+        root, about = entry.seq, STARTS.get(entry.kind) or LATER.get(entry.kind)
+        key = None if about is None else StepKey(about, entry.name or "", entry.count or 1)
+        if key is not None:
+            root = starts[key] = root if entry.kind in STARTS else starts.get(key, root)
         elif entry.kind == Kind.LOG and entry.name is not None:
             root = starts.get(counted_key(entry.name), root)
         elif entry.kind == Kind.RESTARTED:
             from_seq, root = read_restart(entry.payload).from_seq, 0
-            kept = [(at, one) for at, one in kept if at < from_seq]
-            starts = {key: at for key, at in starts.items() if at < from_seq}
-        kept.append((root, entry))
-    return [entry for _, entry in kept]
+            dead = {
+                of for of, at in starts.items() if at >= from_seq
+            }  # a wait that began again dies with its first begin
+            kept = [(at, of, one) for at, of, one in kept if at < from_seq and of not in dead]
+            starts = {of: at for of, at in starts.items() if of not in dead}
+        kept.append((root, key, entry))
+    return [entry for _, _, entry in kept]

@@ -61,9 +61,19 @@ class Life(Writer):
     """A journal of an instance that may also roll back, end, and begin again."""
 
     def write(self, moves: int) -> Any:
-        choices = [self.start, self.end, self.retry, self.pause, self.skip, self.milestone, self.restart, self.finish]
+        choices = [
+            self.start,
+            self.end,
+            self.retry,
+            self.pause,
+            self.skip,
+            self.milestone,
+            self.restart,
+            self.reopen,
+            self.finish,
+        ]
         for _ in range(moves):
-            self.dice.choices(choices, weights=(8, 7, 3, 1, 1, 1, 1, 1))[0]()
+            self.dice.choices(choices, weights=(8, 7, 3, 1, 1, 1, 1, 1, 1))[0]()
         return self.journal
 
     def skip(self) -> None:
