@@ -12,7 +12,7 @@ from piccolo.table import Table
 
 
 class Account(Table, tablename="account"):
-    """Whoever owns everything else. `limits` and `settings` are JSON text; concurrency and retention follow from them."""
+    """Whoever owns everything else. `limits` and `settings` are JSON text; concurrency and retention follow from it."""
 
     account_id = UUID(primary_key=True)
     name = Text()

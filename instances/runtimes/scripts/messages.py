@@ -53,6 +53,8 @@ class Value(msgspec.Struct, frozen=True):
 
 
 class Error(msgspec.Struct, frozen=True):
+    """What the code threw. `permanent`: it forbids retries."""
+
     name: Name
     message: Words
     stack: Words | None = None
@@ -66,15 +68,21 @@ class Message(Value, frozen=True, tag_field="op"):
 
 
 class Export(msgspec.Struct, frozen=True):
+    """What a module exports under a name."""
+
     name: Name
     kind: Literal["workflow", "worker", "other"]
 
 
 class Loaded(msgspec.Struct, frozen=True, tag_field="op", tag="loaded"):
+    """The script is loaded."""
+
     exports: Annotated[list[Export], Meta(max_length=1000)]
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag_field="op", tag="load_failed"):
+    """The script could not be loaded, for what is wrong at that place."""
+
     error: Error
     module: Annotated[str, Meta(max_length=1024)] | None = None
     line: int | None = None
@@ -82,6 +90,8 @@ class LoadFailed(msgspec.Struct, frozen=True, tag_field="op", tag="load_failed")
 
 
 class Retries(msgspec.Struct, frozen=True):
+    """The retry policy of a step, as the code gave it."""
+
     delay: Duration
     backoff: Literal["constant", "linear", "exponential"]
     limit: Annotated[float, Meta(ge=0, le=MAX_NUMBER)] | None = None
@@ -89,12 +99,16 @@ class Retries(msgspec.Struct, frozen=True):
 
 
 class StepConfig(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The configuration of a step, defaults filled in."""
+
     retries: Retries
     timeout: Duration
     sensitive: Literal["output"] | None = None
 
 
 class StepCalled(Message, frozen=True, tag="step", kw_only=True):
+    """`step.do` was called, in an attempt of the step `inside` (0: in none). `rollback`: its handler's settings."""
+
     id: Id
     name: Name
     config: Raw
@@ -105,6 +119,8 @@ class StepCalled(Message, frozen=True, tag="step", kw_only=True):
 
 
 class SleepCalled(Message, frozen=True, tag="sleep", kw_only=True):
+    """`step.sleep` or `step.sleepUntil` was called: one of `duration` and `until` is there."""
+
     id: Id
     name: Name
     duration: Duration | None = None
@@ -113,6 +129,8 @@ class SleepCalled(Message, frozen=True, tag="sleep", kw_only=True):
 
 
 class WaitCalled(Message, frozen=True, tag="wait", kw_only=True):
+    """`step.waitForEvent` was called."""
+
     id: Id
     name: Name
     type: Annotated[str, Meta(max_length=100)]
@@ -121,6 +139,8 @@ class WaitCalled(Message, frozen=True, tag="wait", kw_only=True):
 
 
 class AttemptOk(Message, frozen=True, tag="attempt_ok", kw_only=True):
+    """An attempt returned."""
+
     id: Id
     attempt: Id
     stream: bool = False
@@ -128,6 +148,8 @@ class AttemptOk(Message, frozen=True, tag="attempt_ok", kw_only=True):
 
 
 class AttemptFailed(Message, frozen=True, tag="attempt_failed", kw_only=True):
+    """An attempt threw, or (`fatal`) returned what cannot be stored."""
+
     id: Id
     attempt: Id
     error: Error
@@ -135,23 +157,31 @@ class AttemptFailed(Message, frozen=True, tag="attempt_failed", kw_only=True):
 
 
 class UndoOk(Message, frozen=True, tag="undo_ok", kw_only=True):
+    """A rollback handler returned."""
+
     id: Id
     attempt: Id
 
 
 class UndoFailed(Message, frozen=True, tag="undo_failed", kw_only=True):
+    """A rollback handler threw."""
+
     id: Id
     attempt: Id
     error: Error
 
 
 class DelayOk(Message, frozen=True, tag="delay_ok", kw_only=True):
+    """A delay function returned."""
+
     id: Id
     attempt: Id
     delay: Duration
 
 
 class DelayFailed(Message, frozen=True, tag="delay_failed", kw_only=True):
+    """A delay function threw."""
+
     id: Id
     attempt: Id
     error: Error
@@ -167,20 +197,26 @@ class Call(Message, frozen=True, tag="call", kw_only=True):
 
 
 class CancelCall(Message, frozen=True, tag="cancel", kw_only=True):
+    """Nobody wants the answer to a :class:`Call` any more."""
+
     call: Id
 
 
 class Logged(Message, frozen=True, tag="log", kw_only=True):
+    """A line for the log; of the attempt of the step `inside`, if that is not 0."""
+
     level: Literal["debug", "info", "warn", "error"]
     message: Annotated[str, Meta(max_length=LOG_CHARACTERS)]
     inside: int = 0
 
 
 class Returned(Message, frozen=True, tag="return", kw_only=True):
-    pass
+    """`run` returned."""
 
 
 class Thrown(Message, frozen=True, tag="throw", kw_only=True):
+    """`run` threw, or (`fatal`) returned what cannot be stored."""
+
     error: Error
     fatal: Literal["unserialisable"] | None = None
 
