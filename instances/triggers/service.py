@@ -123,6 +123,8 @@ class Triggers:
         """
         caller.require(START)
         EVENT_NAME.check(event, "the name of the event")
+        if id is not None:
+            IDEMPOTENCY_KEY.check(id, "the id of the delivery")  # also when nobody listens
         async with self._db.scope(caller.account_id) as connection:
             found = await store.listeners(
                 connection, caller.account_id, event, caller.workspace_id, EVENT_LISTENERS + 1

@@ -44,11 +44,9 @@ _NEVER = re.compile(r"(?:resource|system)\.(?:\*|[a-z][a-z_-]*(?:\.[a-z][a-z_-]*
 def checked_events(names: object, pointer: str = "/events") -> list[str]:
     """The names, repeats dropped. Raises :class:`InvalidRequest` naming those that are none."""
     rule = f"events must be a list of 1 to {EVENTS_MAX} names of events"
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list) or not 1 <= len(names) <= EVENTS_MAX:
         raise InvalidRequest(rule, pointer=pointer)
     found = list(dict.fromkeys(name if isinstance(name, str) else repr(name) for name in names))
-    if len(found) > EVENTS_MAX:
-        raise InvalidRequest(rule, pointer=pointer)
     wrong = [place for place, name in enumerate(names) if not isinstance(name, str) or not _may_be_asked_for(name)]
     if wrong:
         known = ", ".join(KNOWN)

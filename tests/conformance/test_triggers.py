@@ -243,6 +243,8 @@ async def test_an_event_starts_all_that_listen_to_it_once(face: Face) -> None:
     )
     await face.deploy("c", KEEP, triggers=[listens("sent")])
     await face.deploy("d", KEEP, triggers=[listens("paid")], input_schema={"type": "object", "required": ["x"]})
+    bad = await face.cloud.post("/events/nobody-listens", json={}, headers={"idempotency-key": "k" * 256})
+    assert bad.status_code == 400, bad.text
     first = await face.cloud.post("/events/paid", json={"n": 1}, headers={"idempotency-key": "e1"})
     again = await face.cloud.post("/events/paid", json={"n": 1}, headers={"idempotency-key": "e1"})
     told = {one["workflow"]: one for one in first.json()["result"]}

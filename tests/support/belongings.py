@@ -98,6 +98,8 @@ async def make(platform: Platform, http: httpx.AsyncClient) -> Belongings:
             "version_id": made["version_id"],
             "script_version_id": deployment["versions"][0]["version_id"],
             "event_type": "e",
+            "event_name": "e",
+            "token": "no-hook",
             "script_name": "s",
             "secret_name": "KEY",
             "deployment_id": deployment["id"],

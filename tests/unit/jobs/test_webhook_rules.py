@@ -50,6 +50,7 @@ def test_repeats_collapse_and_names_of_other_catalogues_are_taken():
         ["resource."],
         [".*"],
         [f"resource.r{'a' * n}" for n in range(EVENTS_MAX + 1)],
+        ["*"] * (EVENTS_MAX + 1),
     ],
 )
 def test_what_is_no_list_of_events(events):
