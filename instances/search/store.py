@@ -131,6 +131,8 @@ _PARTS = {
     Part.DRAINING: f"not {COMPENSATING}",
 }
 _START = ("started_at", "key")
+FEW = 20_000
+"""How many of a status are counted to know how many others there are."""
 _MAY_BE_FRESH = frozenset({Status.QUEUED, Status.PAUSED})
 """Statuses of unfinished instances that no worker may have had yet."""
 
@@ -384,36 +386,51 @@ def known_total(statement: Statement, most: int) -> str:
     """How many rows an exact and unbounded plan leaves, counted to `most` or a little beyond. Finished ones are counted
     already, hidden ones among them.
     """
-    plan, add = statement.plan, statement.parameters.add
-    everywhere = plan.any_facet and plan.workflows is None
-    groups = [] if everywhere else plan.groups()
-    whole = [group for group in groups if group.finished and group.part is Part.WHOLE]
-    others = [statement.by_key(group) for group in groups if group not in whole]
-    if everywhere:
-        others = [Scan("", "from live l where l.account_id = $1", "l")]
-    statuses = [status for group in whole for status in group.statuses]
-    of = (
-        ""
-        if everywhere
-        else (
-            f"and {{a}}.workflow_key = any ({add(plan.among, 'uuid[]')})"
-            f" and {{a}}.status = any ({add(list(map(int, statuses)), 'smallint[]')})"
-        )
-    )
-    hidden = (
-        ""
-        if statement.search.with_deleted
-        else f"""
-      - (select count(*) from instance i where i.account_id = $1 and i.deleted_at is not null {of.format(a="i")})"""
-    )
-    known = f"""select greatest((select coalesce(sum(c.n), 0)::bigint from counter c
-      where c.account_id = $1 {of.format(a="c")}){hidden}, 0) as n"""
+    plan = statement.plan
+    if plan.any_facet and plan.workflows is None:
+        terms, others = [_ended(statement, None)], [Scan("", "from live l where l.account_id = $1", "l")]
+    else:
+        groups = plan.groups()
+        halves = [group for group in groups if group.finished and group.part is not Part.WHOLE]
+        whole = [status for group in groups if group.finished and group not in halves for status in group.statuses]
+        terms = [_ended(statement, whole), *(_half(statement, group, most) for group in halves)]
+        others = [statement.by_key(group) for group in groups if not group.finished]
+    known = f"select {' + '.join(terms)} as n"
     if not others:
         return known
     branches = statement.branches(others, most, ordered=False)
     return f"""with known as materialized ({known})
 select known.n + (select count(*) from (select from ({_all(branches)}) c
                   limit (select greatest({most} - known.n, 0) from known)) c) from known"""
+
+
+def _ended(statement: Statement, statuses: Sequence[Status] | None) -> str:
+    """How many finished instances there are, in statuses or in any, from the counters."""
+    of, add = "", statement.parameters.add
+    if statuses is not None:
+        of = (
+            f"and {{a}}.workflow_key = any ({add(statement.plan.among, 'uuid[]')})"
+            f" and {{a}}.status = any ({add(list(map(int, statuses)), 'smallint[]')})"
+        )
+    hidden = f"""
+      - (select count(*) from instance i where i.account_id = $1 and i.deleted_at is not null {of.format(a="i")})"""
+    return f"""greatest((select coalesce(sum(c.n), 0)::bigint from counter c
+      where c.account_id = $1 {of.format(a="c")}){"" if statement.search.with_deleted else hidden}, 0)"""
+
+
+def _half(statement: Statement, group: Group, most: int) -> str:
+    """How many are in one half of statuses. Where these are many and those of the other few: all but the others."""
+    other = Part.REVERTED if group.part is Part.UNREVERTED else Part.UNREVERTED
+
+    def count(part: Part, limit: int) -> str:
+        scan = statement.by_key(Group(group.workflows, group.statuses, part))
+        return f"({counted(statement.branches([scan], limit, ordered=False), limit)})"
+
+    return f"""(select case when own.n <= {FEW} then own.n
+      when other.n <= {FEW} then greatest({_ended(statement, group.statuses)} - other.n, 0)
+      else {count(group.part, most)} end
+      from (select {count(group.part, FEW + 1)} as n {_APART}) own
+      cross join lateral (select case when own.n > {FEW} then {count(other, FEW + 1)} end as n {_APART}) other)"""
 
 
 def total(statement: Statement, source: str) -> str:
