@@ -15,7 +15,7 @@ from bench.platform import Platform
 WORKFLOWS = tuple(f"bench-stored-{number}" for number in range(8))
 """The first has half of the instances, the next a quarter, and so on."""
 JOURNALS = 50_000
-"""The newest instances, which pages show, have journals."""
+"""So many of the newest instances have journals, and of the oldest: pages show one or the other, by their order."""
 SECONDS_APART = 0.5
 
 # $1 instances; $2 models in the order complete, errored, terminated, waiting; $3 handles. Of 100 instances 80 are
@@ -55,7 +55,7 @@ from copied c join live m on m.key = c.model order by c.g"""
 JOURNAL = """
 insert into journal (account_id, key, seq, run, kind, name, count, attempt, at, payload)
 select m.account_id, c.new_key, m.seq, m.run, m.kind, m.name, m.count, m.attempt, m.at - model_at + c.at, m.payload
-from copied c join journal m on m.key = c.model where c.g > $1 order by c.g, m.seq"""
+from copied c join journal m on m.key = c.model where c.g > $1 or c.g <= $2 order by c.g, m.seq"""
 COUNTERS = """
 insert into counter (account_id, workflow_key, slot, status, n, us)
 select i.account_id, i.workflow_key, 1, i.status, count(*), sum(took_us(i.started_at, i.ended_at))
@@ -79,7 +79,7 @@ async def fill(platform: Platform, count: int) -> list[tuple[UUID, str]]:
         await platform.deploy(handle, definitions.STORED)
     models = await _models(platform)
     await admin.execute(COPIES, count, models, list(WORKFLOWS), timeout=600)
-    for statement, *given in ((INSTANCES,), (LIVE,), (JOURNAL, count - JOURNALS), (COUNTERS,)):
+    for statement, *given in ((INSTANCES,), (LIVE,), (JOURNAL, count - JOURNALS, JOURNALS), (COUNTERS,)):
         await admin.execute(statement, *given, timeout=600)
     sample = await admin.fetch(SAMPLE, count - JOURNALS)
     await admin.execute("drop table copied")
