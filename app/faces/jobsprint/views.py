@@ -16,7 +16,7 @@ from instances.figures.store import Bucket, Metrics
 from instances.lifecycle import Status, TriggerSource
 from instances.payloads import loads
 from instances.projections.execution import Execution
-from instances.projections.execution_steps import ExecutionStep, Forward
+from instances.projections.execution_steps import ExecutionStep, Forward, Situation
 from instances.projections.instance_view import raw_value
 from instances.projections.log_lines import LogLine
 from instances.runtimes.protocol import Raw
@@ -28,6 +28,9 @@ from tenants.spellings import EXECUTION, WORKFLOW, spell
 
 LIST_TEXT = 1024
 """Characters of a text in the `inputData` of a list."""
+
+GIVEN_UP = "Given up because the execution failed"
+"""What is said of a step that nobody cancelled."""
 
 STATUSES: dict[str, frozenset[Facet]] = {
     "pending": statuses.PENDING,
@@ -80,7 +83,7 @@ def detail(shown: Shown, logs: Sequence[LogLine], retried_by: Sequence[UUID]) ->
         "inputData": _input(execution, cut=False),
         **_error_of(execution),
         "outputData": raw_value(execution.facts.output) if complete else None,
-        "executionSteps": [_step(step) for step in execution.steps],
+        "executionSteps": [_step(step, execution) for step in execution.steps],
         "logs": [{"level": line.level, "message": _message(line), "timestamp": line.timestamp} for line in logs],
         "originalExecutionId": None if origin is None else spell(EXECUTION, origin),
         "retriedBy": [spell(EXECUTION, key) for key in retried_by],
@@ -212,7 +215,7 @@ def _cut(value: Any) -> Any:
     return [_cut(each) for each in value] if isinstance(value, list) else value
 
 
-def _step(step: ExecutionStep) -> dict[str, Any]:
+def _step(step: ExecutionStep, execution: Execution) -> dict[str, Any]:
     told = {
         "stepId": step.id,
         "stepName": step.name,
@@ -225,7 +228,8 @@ def _step(step: ExecutionStep) -> dict[str, Any]:
     if step.invoke.error is not None and step.state in (Forward.FAILED, Forward.TIMED_OUT):
         told["error"] = {"code": step.invoke.error_code or step.invoke.error.name, "message": step.invoke.error.message}
     elif step.state is Forward.CANCELLED:
-        told["error"] = {"code": "CANCELLED", "message": CANCELLED}
+        alone = execution.situation is not Situation.TERMINATED and execution.failures
+        told["error"] = {"code": "CANCELLED", "message": GIVEN_UP if alone else CANCELLED}
     return told
 
 

@@ -125,6 +125,21 @@ async def test_an_idempotency_key_starts_once(face: Face) -> None:
     assert problem(await post({"inputData": {"a": 2}})) == (409, "CONFLICT")
 
 
+async def test_a_step_is_given_up_by_a_failure_or_by_the_user(face: Face) -> None:
+    branches = [*WAITS, {"id": "node_2", "type": "fail", "config": {"message": "no carrier"}}]
+    await face.deploy("flow", branches)
+    await face.deploy("waits", WAITS)
+    failed = await execute(face, "flow")
+    cancelled = await execute(face, "waits", wait=False)
+    await face.http.post(f"/v1/executions/{cancelled['executionId']}/cancel")
+    told: list[tuple[str, str]] = []
+    for execution in (failed, cancelled):
+        shown = (await face.http.get(f"/v1/executions/{execution['executionId']}")).json()["data"]
+        step = shown["executionSteps"][0]
+        told.append((step["status"], step["error"]["message"]))
+    assert told == [("cancelled", "Given up because the execution failed"), ("cancelled", "Cancelled by user")]
+
+
 async def test_cancelling_twice_says_the_same(face: Face) -> None:
     await face.deploy("flow", WAITS)
     id = (await execute(face, "flow", wait=False))["executionId"]
