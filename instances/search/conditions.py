@@ -205,8 +205,23 @@ def _same_millisecond(moment: datetime) -> tuple[UUID, UUID]:
     return _key_at(stamp), UUID(int=max(_key_at(stamp + 1).int - 1, 0))
 
 
+def _beside(op: Op, key: UUID) -> tuple[UUID, UUID]:
+    """Lowest and highest key below or above one; the first above the second where there is none."""
+    match op:
+        case Op.LT:
+            return (FIRST_KEY, UUID(int=key.int - 1)) if key > FIRST_KEY else (LAST_KEY, FIRST_KEY)
+        case Op.LTE:
+            return FIRST_KEY, key
+        case Op.GT:
+            return (UUID(int=key.int + 1), LAST_KEY) if key < LAST_KEY else (LAST_KEY, FIRST_KEY)
+        case _:
+            return key, LAST_KEY
+
+
 def key_bounds(compare: Compare) -> tuple[UUID, UUID]:
-    """Lowest and highest key, both included, of instances a comparison of creation times can hold for."""
+    """Lowest and highest key, both included, of instances a comparison of keys or creation times can hold for."""
+    if compare.field is Field.KEY:
+        return _beside(compare.op, compare.value)
     if compare.op not in (Op.EQ, Op.LT, Op.LTE, Op.GT, Op.GTE):
         return FIRST_KEY, LAST_KEY
     passed = compare.value - _EPOCH

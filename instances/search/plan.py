@@ -15,6 +15,9 @@ from instances.search.conditions import HeldBack, key_bounds
 from instances.search.query import By, Compare, Every, Facet, Field, InFacets, Keyset, Op, Predicate, Search, facets_of
 
 _POINTS = {Field.KEY: "keys", Field.NO: "nos", Field.TRANSACTION_ID: "transactions", Field.INSTANCE_ID: "ids"}
+_COMPARISONS = frozenset({Op.LT, Op.LTE, Op.GT, Op.GTE})
+_RANGES = {Field.KEY: _COMPARISONS, Field.CREATED_AT: _COMPARISONS | {Op.EQ}}
+"""What narrows the keys."""
 _ALL = frozenset(Facet)
 _LEAST = timedelta(microseconds=1)
 """What times differ by at least, here and in the database."""
@@ -196,7 +199,7 @@ def _narrow(found: Plan, part: Predicate, handles: dict[Compare, list[UUID]]) ->
         return False
     if part.field in (Field.HANDLE, Field.WORKFLOW):
         return _narrow_workflows(found, part, handles)
-    if part.field is Field.CREATED_AT and part.op in (Op.EQ, Op.LT, Op.LTE, Op.GT, Op.GTE):
+    if part.op in _RANGES.get(part.field, ()):
         low, high = key_bounds(part)
         found.low, found.high = max(found.low, low), min(found.high, high)
         return True

@@ -80,6 +80,7 @@ class Field(Enum):
     """What a comparison may look at, and the type of its values."""
 
     KEY = "key", UUID
+    """In the order of creation."""
     NO = "no", int
     WORKFLOW = "workflow_key", UUID
     HANDLE = "handle", str
@@ -131,7 +132,7 @@ _TEXT_OPS = frozenset({Op.LIKE, Op.ILIKE, Op.CONTAINS})
 _LISTS = frozenset({Op.IN, Op.NOT_IN})
 _UNARY = frozenset({Op.IS_NULL, Op.NOT_NULL})
 _ORDERS = frozenset({Op.LT, Op.LTE, Op.GT, Op.GTE})
-_UNORDERED = frozenset({UUID})
+_UNORDERED = frozenset({Field.WORKFLOW, Field.VERSION, Field.PARENT, Field.ORIGIN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Compare:
         kind, label = self.field.kind, self.field.label
         if self.op in _UNARY:
             return
-        if (self.op in _TEXT_OPS and kind is not str) or (self.op in _ORDERS and kind in _UNORDERED):
+        if (self.op in _TEXT_OPS and kind is not str) or (self.op in _ORDERS and self.field in _UNORDERED):
             raise InvalidRequest(f"{label} cannot be compared by {self.op.value!r}")
         values = self.value if self.op in _LISTS else [self.value]
         if not isinstance(values, (list, tuple, set, frozenset)) or len(values) > VALUES_MAX:

@@ -266,9 +266,13 @@ def _comparison(name: str, op: Op, texts: list[str]) -> Predicate:
 
 
 def _of_id(name: str, op: Op, texts: list[str]) -> Predicate:
-    if op not in _EQUALITIES:
+    if op in _TEXTUAL:
         raise _no_operator(name, op)
     keys = tuple(key for text in texts if (key := parse_key(text, WORKFLOW_EXECUTION)) is not None)
+    if op not in _EQUALITIES:  # ids are in the order of their keys
+        if not keys:
+            raise problem(f"Expected: 'the id of an execution' for field '{name}', but got: '{texts[0][:100]}'")
+        return Compare(Field.KEY, op, keys[0])
     found: Predicate = Compare(Field.KEY, Op.IN, keys) if keys else NEVER
     return Not(found) if op in (Op.NE, Op.NOT_IN) else found
 

@@ -175,6 +175,8 @@ async def test_lists_are_filtered_ordered_and_paged(medusa: Medusa) -> None:
     assert await seen(f"created_at[$gte]={since}&order=created_at") == ["b2", "b1", "a2", "a1", "c2", "c1"]
     assert await seen("state=done&order=-transaction_id&limit=3") == ["c2", "a2", "b2"]
     assert await seen("state=failed") == []
+    assert await seen(f"id[$gt]={first['id']}&order=-id") == ["c1", "c2", "a1", "a2", "b1"]
+    assert await seen(f"id[$lte]={first['id']}") == ["b2"]
     assert sorted(await seen("q=1")) == ["a1", "b1", "c1"]
     assert await seen("$or[0][workflow_id]=c&$or[1][transaction_id]=1") == ["a1", "b1", "c1", "c2"]
     page = await medusa.list("limit=2&offset=3")

@@ -15,6 +15,7 @@ from app.errors import InvalidRequest, NotAllowed
 from instances.engine.requests import NewInstance
 from instances.errors import InstanceNotFound
 from instances.lifecycle import Kind, Status
+from instances.listing import FIRST_KEY, LAST_KEY
 from instances.projections.history import fold
 from instances.search import service, store
 from instances.search.query import (
@@ -158,6 +159,18 @@ def cases(base: list[Row]) -> dict[str, tuple[Predicate, Callable[[Row], bool]]]
             lambda row: row.facts.instance_id in ("I_3", "I_14"),
         ),
         "keys": (Compare(Field.KEY, Op.IN, [middle.key, UUID(int=5)]), lambda row: row.facts.key == middle.key),
+        "keys above": (Compare(Field.KEY, Op.GT, middle.key), lambda row: row.facts.key > middle.key),
+        "keys up to, some facets": (
+            every(Compare(Field.KEY, Op.LTE, middle.key), InFacets(frozenset(UNFINISHED))),
+            lambda row: row.facts.key <= middle.key and row.facet in UNFINISHED,
+        ),
+        "keys between": (
+            every(Compare(Field.KEY, Op.GTE, middle.key), Compare(Field.KEY, Op.LT, base[2].facts.key)),
+            lambda row: middle.key <= row.facts.key < base[2].facts.key,
+        ),
+        "not keys below": (Not(Compare(Field.KEY, Op.LT, middle.key)), lambda row: row.facts.key >= middle.key),
+        "keys above the last": (Compare(Field.KEY, Op.GT, LAST_KEY), lambda row: False),
+        "keys below the first": (Compare(Field.KEY, Op.LT, FIRST_KEY), lambda row: False),
         "numbers": (Compare(Field.NO, Op.EQ, middle.no), lambda row: row.facts.no == middle.no),
         "contains": (
             Compare(Field.INSTANCE_ID, Op.CONTAINS, "i_1"),
