@@ -56,6 +56,9 @@ OPERATIONS = [
     if path not in PUBLIC
 ]
 IN_AN_ACCOUNT = [each for each in OPERATIONS if "{account_id}" in each.values[1]]
+OF_OBJECTS = [
+    each for each in IN_AN_ACCOUNT if any(name in each.values[1] for name in ("{workflow_name}", "{token_id}"))
+]
 SCOPED = [each for each in OPERATIONS if each.values[1] not in ABOUT_THE_CREDENTIAL]
 
 
@@ -159,10 +162,7 @@ async def test_with_a_credential_of_another_account(
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (404, 7003)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "operation"),
-    [each for each in IN_AN_ACCOUNT if "{workflow_name}" in each.values[1] or "{token_id}" in each.values[1]],
-)
+@pytest.mark.parametrize(("method", "path", "operation"), OF_OBJECTS)
 async def test_objects_of_another_account_named_in_ones_own(
     http: httpx.AsyncClient,
     platform: Platform,
@@ -181,10 +181,7 @@ async def test_objects_of_another_account_named_in_ones_own(
     assert untouched.json()["result"]["instances"]["queued"] == 1
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "operation"),
-    [each for each in IN_AN_ACCOUNT if "{workflow_name}" in each.values[1] or "{token_id}" in each.values[1]],
-)
+@pytest.mark.parametrize(("method", "path", "operation"), OF_OBJECTS)
 async def test_objects_of_another_workspace(
     http: httpx.AsyncClient,
     platform: Platform,

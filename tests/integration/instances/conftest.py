@@ -13,8 +13,6 @@ from app.middleware.clients import Proxies
 from app.middleware.gateway import Gateway
 from app.middleware.paths import PREFIX, RestoreInstanceId
 from app.refusals import Refusals
-from app.settings import Settings
-from instances.engine.client import EngineClient
 from instances.live_feed import LiveFeed
 from instances.routes import route_handlers
 from instances.service import InstanceService
@@ -22,30 +20,11 @@ from jobs.doorbell import NoDoorbell
 from jobs.termination.requests import TerminationJobs
 from tenants.auth import operator
 from tenants.clock import ManualClock
-from tenants.database import Database
 from tenants.ids import Ids
 from tenants.service import TenantService
 from tenants.tokens import TokenGrant
 from tests.support.faces import face
 from tests.support.instances import Answer, World
-from versions.service import VersionService
-
-
-@pytest.fixture
-async def tenants(
-    db: Database, clock: ManualClock, ids: Ids, settings: Settings, redis
-) -> AsyncIterator[TenantService]:
-    service = TenantService(db, clock, ids, settings, redis)
-    yield service
-    await service.close()
-
-
-@pytest.fixture
-async def engine(db: Database, clock: ManualClock) -> AsyncIterator[EngineClient]:
-    client = EngineClient(db, clock, NoDoorbell())
-    await client.start()
-    yield client
-    await client.stop()
 
 
 @pytest.fixture
@@ -53,11 +32,6 @@ async def feed(redis_url: str) -> AsyncIterator[LiveFeed]:
     feed = LiveFeed.at(redis_url)
     yield feed
     await feed.stop()
-
-
-@pytest.fixture
-def versions(db: Database, clock: ManualClock, ids: Ids, tenants: TenantService) -> VersionService:
-    return VersionService(db, clock, ids, tenants)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,20 +14,10 @@ import pytest
 from instances.engine.client import EngineClient
 from instances.engine.requests import NewInstance
 from instances.lifecycle import Status
-from jobs.doorbell import NoDoorbell
 from tenants.clock import ManualClock
-from tenants.database import Database
 from tenants.ids import Ids
 
 DAY_MS = 86_400_000
-
-
-@pytest.fixture
-async def engine(db: Database, clock: ManualClock) -> AsyncIterator[EngineClient]:
-    client = EngineClient(db, clock, NoDoorbell())
-    await client.start()
-    yield client
-    await client.stop()
 
 
 @dataclass

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
 
-from app.settings import Settings
 from tenants.auth import Caller, operator
-from tenants.clock import ManualClock
-from tenants.database import Database
-from tenants.ids import Ids
 from tenants.service import TenantService
 from tenants.tokens import TokenGrant
-
-
-@pytest.fixture
-async def tenants(
-    db: Database, clock: ManualClock, ids: Ids, settings: Settings, redis
-) -> AsyncIterator[TenantService]:
-    service = TenantService(db, clock, ids, settings, redis)
-    yield service
-    await service.close()
 
 
 @pytest.fixture

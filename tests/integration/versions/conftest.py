@@ -12,7 +12,6 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from app.settings import Settings
 from tenants.auth import Caller, operator
 from tenants.clock import ManualClock
 from tenants.database import Database
@@ -24,13 +23,6 @@ from tests.support.faces import face
 from versions.deployments.service import DeploymentService
 from versions.routes import route_handlers
 from versions.service import VersionService
-
-
-@pytest.fixture
-async def tenants(db: Database, clock: ManualClock, ids: Ids, settings: Settings) -> AsyncIterator[TenantService]:
-    service = TenantService(db, clock, ids, settings)
-    yield service
-    await service.close()
 
 
 @pytest.fixture

@@ -12,9 +12,7 @@ from uuid import UUID
 import pytest
 
 from app.faces.orchestration.webhook_payloads import WebhookPayloads
-from app.settings import Settings
 from instances.egress import EgressClient, EgressPolicy
-from instances.engine.client import EngineClient
 from instances.engine.requests import NewInstance
 from instances.lifecycle import Kind, Status
 from instances.live_feed import LiveFeed
@@ -28,39 +26,14 @@ from jobs.webhooks.sender import SendDeliveries
 from jobs.webhooks.sending import Poster
 from jobs.webhooks.service import Wanted, WebhookService
 from tenants.auth import operator
-from tenants.clock import ManualClock
 from tenants.database import Database
-from tenants.ids import Ids
 from tenants.service import TenantService
 from tenants.tokens import TokenGrant
 from tests.support.http_server import HttpServer, Request
 from tests.support.instances import World
-from versions.service import VersionService
 
 HALF = 0.5
 """The chance that leaves delays as they are."""
-
-
-@pytest.fixture
-async def tenants(
-    db: Database, clock: ManualClock, ids: Ids, settings: Settings, redis
-) -> AsyncIterator[TenantService]:
-    service = TenantService(db, clock, ids, settings, redis)
-    yield service
-    await service.close()
-
-
-@pytest.fixture
-async def engine(db: Database, clock: ManualClock) -> AsyncIterator[EngineClient]:
-    client = EngineClient(db, clock, NoDoorbell())
-    await client.start()
-    yield client
-    await client.stop()
-
-
-@pytest.fixture
-def versions(db: Database, clock: ManualClock, ids: Ids, tenants: TenantService) -> VersionService:
-    return VersionService(db, clock, ids, tenants)
 
 
 @pytest.fixture
