@@ -43,7 +43,7 @@ _EXECUTIONS = frozenset({"executions:read", "executions:write", "executions:dele
 ROLE_SCOPES: dict[str, frozenset[str]] = {
     ADMIN: SCOPES,
     "workflow-designer": _READS | _EXECUTIONS | {"workflows:write", "scripts:write"},
-    "integration-manager": _READS | _EXECUTIONS | {"webhooks:write"},
+    "integration-manager": _READS | _EXECUTIONS | {"webhooks:read", "webhooks:write"},
     "operator": _READS | _EXECUTIONS,
     "viewer": _READS,
 }

@@ -85,7 +85,7 @@ class Triggers:
         async with self._db.scope(caller.account_id) as connection:
             found = await store.hooked(connection, caller.account_id, workflow_key)
         triggers = () if found is None else await self._triggers(caller.account_id, found)
-        names = [trigger.name for trigger in triggers if trigger.type == "webhook"]
+        names = dict.fromkeys(trigger.name for trigger in triggers if trigger.type == "webhook")
         return [InboundHook(name, self._tokens.write(caller.account_id, workflow_key, name)) for name in names]
 
     async def receive(self, token: str, payload: str, id: str | None) -> Fired:
@@ -101,16 +101,19 @@ class Triggers:
             found = await store.hooked(connection, hook.account_id, hook.workflow_key)
         if found is None:
             raise HookNotFound()
-        triggers = await self._triggers(hook.account_id, found)
-        trigger = next((one for one in triggers if one.type == "webhook" and hook.is_for(one.name)), None)
-        if trigger is None:
+        triggers = [
+            one
+            for one in await self._triggers(hook.account_id, found)
+            if one.type == "webhook" and hook.is_for(one.name)
+        ]
+        if not triggers:
             raise HookNotFound()
         caller = _by_hook(hook.account_id, hook.workflow_key)
         try:
             rate = await self._tenants.count_request(caller)
             if rate is not None and rate.retry_after is not None:
                 raise RequestRateExceeded(retry_after=rate.retry_after)
-            return await self._fire(caller, found, [trigger], "webhook", trigger.name, payload, id)
+            return await self._fire(caller, found, triggers, "webhook", triggers[0].name, payload, id)
         except (AccountNotFound, WorkflowNotFound, WorkflowInactive):
             raise HookNotFound() from None
 

@@ -147,6 +147,15 @@ async def test_a_condition_decides(face: Face, condition: Any) -> None:
     assert (await deliver(url, {"total": 11})).json()["result"]["instance_id"] is not None
 
 
+async def test_webhooks_of_one_name_have_one_url(face: Face) -> None:
+    """One of their conditions must hold."""
+    await face.deploy("either", KEEP, triggers=[hook(condition="n == `1`"), hook("x"), hook(condition="n == `2`")])
+    told = (await face.cloud.get("/workflows/either/hooks")).json()["result"]
+    assert [one["name"] for one in told] == ["", "x"]
+    started = [(await deliver(told[0]["url"], {"n": n})).json()["result"]["instance_id"] for n in (1, 2, 3)]
+    assert [one is not None for one in started] == [True, True, False]
+
+
 async def test_input_that_does_not_fit_is_refused(face: Face) -> None:
     await face.deploy("strict", KEEP, triggers=[hook()], input_schema={"type": "object", "required": ["n"]})
     url = (await urls(face, "strict"))[""]
@@ -299,7 +308,6 @@ async def test_a_name_that_is_none_is_refused(face: Face, name: str) -> None:
 @pytest.mark.parametrize(
     ("triggers", "pointer"),
     [
-        ([hook("a"), hook("a")], "/definition/triggers/1/name"),
         ([{"type": "schedule", "interval": 1000, "condition": "a"}], "/definition/triggers/0/condition"),
         ([{"type": "manual", "condition": "a"}], "/definition/triggers/0/condition"),
         ([listens("a\nb")], "/definition/triggers/0/event"),

@@ -202,14 +202,7 @@ def _read_source(problems: Problems, value: Any) -> str | None:
 
 def _read_triggers(problems: Problems, reader: Reader) -> tuple[Trigger, ...]:
     values = reader.array("triggers", DOCUMENT_TRIGGERS)
-    triggers = tuple(_read_trigger(problems, value, position) for position, value in enumerate(values))
-    hooks: set[str] = set()
-    for position, trigger in enumerate(triggers):
-        if trigger.type == "webhook" and trigger.name in hooks:
-            rule = "must not be that of another webhook: each has a URL by its name"
-            problems.add("INVALID_FIELD", ("triggers", position, "name"), rule)
-        hooks |= {trigger.name} if trigger.type == "webhook" else set()
-    return triggers
+    return tuple(_read_trigger(problems, value, position) for position, value in enumerate(values))
 
 
 def _read_trigger(problems: Problems, value: Any, position: int) -> Trigger:
