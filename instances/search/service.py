@@ -15,11 +15,12 @@ from app.errors import InvalidRequest
 from instances.errors import InstanceNotFound
 from instances.listing import COUNTED_ROWS
 from instances.projections.entries import Entry
-from instances.search import store
+from instances.search import statements, store
 from instances.search.conditions import Conditions, HeldBack, Parameters
 from instances.search.plan import Plan, plan
 from instances.search.query import AnyOf, By, Compare, Every, Field, Not, Predicate, Search
-from instances.search.store import Row, Statement
+from instances.search.statements import Statement
+from instances.search.store import Row
 from instances.store import Detail
 from tenants.auth import Caller
 from tenants.database import Database
@@ -175,8 +176,8 @@ class _Page:
             await self._know_workflows()
         statement = self._statement()
         source = f"{statement.points()} i"
-        keys = await self._run(store.sorted_page(statement, source), statement)
-        return await self._with_total(keys, lambda again: store.total(again, f"{again.points()} i"))
+        keys = await self._run(statements.sorted_page(statement, source), statement)
+        return await self._with_total(keys, lambda again: statements.total(again, f"{again.points()} i"))
 
     async def _sorted(self) -> _Keys | None:
         """All that the indexes leave, sorted; None when that is too much and the order has an index."""
@@ -190,11 +191,13 @@ class _Page:
 
     async def _sort(self, most: int, by_start: bool) -> _Keys:
         def source(one: Statement) -> str:
-            return store.of_keys(one.branches(one.scans(by_start=by_start), most, ordered=False))
+            return statements.of_keys(one.branches(one.scans(by_start=by_start), most, ordered=False))
 
         exact, statement = self._plan.exact, self._statement()
-        keys = await self._run(store.sorted_page(statement, source(statement), checked=exact), statement)
-        return await self._with_total(keys, self._count if exact else lambda again: store.total(again, source(again)))
+        keys = await self._run(statements.sorted_page(statement, source(statement), checked=exact), statement)
+        return await self._with_total(
+            keys, self._count if exact else lambda again: statements.total(again, source(again))
+        )
 
     async def _in_order(self) -> _Keys:
         """In the order of an index; unless that decides alone, looking at a bounded number of rows."""
@@ -208,7 +211,7 @@ class _Page:
             branches = statement.branches(scans, need, ordered=True)
         else:
             branches = statement.branches(scans, SCAN, ordered=True, limit=need)
-        return await self._bounded(await self._run(store.merged_page(statement, branches), statement))
+        return await self._bounded(await self._run(statements.merged_page(statement, branches), statement))
 
     async def _by_transaction(self, need: int) -> list[UUID]:
         await self._know_workflows()
@@ -220,7 +223,7 @@ class _Page:
         while begun < len(workflows) and len(found) < need:
             statement = self._statement()
             chunk = workflows[begun : begun + size]
-            found += await self._run(store.by_transaction(statement, chunk, need - len(found)), statement)
+            found += await self._run(statements.by_transaction(statement, chunk, need - len(found)), statement)
             begun, size = begun + size, size * 4
         return found
 
@@ -241,11 +244,11 @@ class _Page:
     def _count(self, statement: Statement) -> str:
         most = COUNTED_ROWS + 1
         if self._plan.exact and self._plan.unbounded:
-            return store.known_total(statement, most)
+            return statements.known_total(statement, most)
         scans = statement.scans(by_start=self._plan.by_start)
         if self._plan.exact:
-            return store.counted(statement.branches(scans, most, ordered=False), most)
-        return store.counted(statement.branches(scans, SCAN, ordered=False, limit=most), most)
+            return statements.counted(statement.branches(scans, most, ordered=False), most)
+        return statements.counted(statement.branches(scans, SCAN, ordered=False, limit=most), most)
 
     @property
     def _wants_total(self) -> bool:
@@ -275,7 +278,7 @@ class _Page:
         statement = self._statement()
         scans = statement.scans(by_start=self._plan.by_start if by_start is None else by_start)
         branches = statement.branches(scans, most + 1, ordered=False)
-        return await self._number(store.counted(branches, most + 1), statement)
+        return await self._number(statements.counted(branches, most + 1), statement)
 
     async def _know_workflows(self) -> None:
         """Indexes begin with the workflow: without any given, all of the account's."""

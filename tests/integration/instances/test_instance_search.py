@@ -17,7 +17,7 @@ from instances.errors import InstanceNotFound
 from instances.lifecycle import Kind, Status
 from instances.listing import FIRST_KEY, LAST_KEY
 from instances.projections.history import fold
-from instances.search import service, store
+from instances.search import service, statements
 from instances.search.query import (
     AnyOf,
     By,
@@ -433,14 +433,14 @@ async def test_what_would_take_too_long_is_refused(searcher: Searcher, filled: W
             await searcher.search(filled.caller, Search(by=by))
 
 
-@pytest.mark.parametrize("few", [0, 4, store.FEW])
+@pytest.mark.parametrize("few", [0, 4, statements.FEW])
 async def test_what_is_behind_very_many_others_is_found(searcher: Searcher, filled: World, monkeypatch, few: int):
     """However many others an index has before them; `few`: how many of a half are counted before the other one is."""
     rare = [facet for facet in Facet if facet.status.finished]
     base = await all_rows(searcher, filled)
     monkeypatch.setattr(service, "SMALL", 0)
     monkeypatch.setattr(service, "SCAN", 1)
-    monkeypatch.setattr(store, "FEW", few)
+    monkeypatch.setattr(statements, "FEW", few)
     for facet in rare:
         for by in (By.CREATED, By.STARTED):
             for descending in (False, True):
