@@ -63,9 +63,9 @@ def canonicalise(scope: MutableMapping[str, Any]) -> None:
 
 
 def shown(path: str) -> str:
-    """A path as logs may have it."""
+    """A path as logs may have it. A secret may be behind a prefix or a slash too many, where nothing is found."""
     start, found, _ = unquote(path).partition(SECRETS)
-    return f"{start}{found}[REDACTED]" if found and not start else path
+    return f"{start}{found}[REDACTED]" if found else path
 
 
 def is_cloudflare(path: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from litestar.types import Receive, Send
 
+from app.middleware import paths
 from app.observability.metrics import SOCKETS_CLOSED, SOCKETS_MESSAGES, SOCKETS_OPEN
 
 logger = structlog.get_logger("millrace.access")
@@ -67,7 +68,7 @@ class Observed:
         caller, client = self._scope.get("caller"), self._scope.get("client")
         logger.info(
             "websocket",
-            path=self._path,
+            path=paths.shown(self._path),
             code=code,
             ms=round((time.perf_counter() - self._began) * 1000, 2),
             received=self._received,

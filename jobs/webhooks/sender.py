@@ -125,9 +125,8 @@ class SendDeliveries:
                 secrets.append(self._sealing.open(one.account_id, one.id, one.former_secret))
         except CannotDecrypt as error:
             return Answer(error=f"the endpoint's secret cannot be read: {error.message}")
+        what, body, now = (one.url, one.event, one.event_id), one.body.encode(), self._clock.now()
         lane = one.account_id, one.webhook_no
-        body, now, lane = one.body.encode(), self._clock.now(), (one.account_id, one.webhook_no)
-        what = one.url, one.event, one.event_id
         return await self._poster.send(*what, body, secrets, now, seconds=self._seconds, lane=lane)
 
     def _outcome(self, one: Claimed, answer: Answer, attempt: Attempt) -> Outcome:

@@ -3,7 +3,7 @@
 import pytest
 
 from app.errors import NoRoute
-from app.middleware.paths import INSTANCE_ID, canonicalise
+from app.middleware.paths import INSTANCE_ID, canonicalise, shown
 
 A = "/accounts/0123456789abcdef0123456789abcdef"
 
@@ -115,3 +115,15 @@ def test_encoded_segments_are_decoded() -> None:
 
 def test_the_query_is_no_part_of_it() -> None:
     assert canonical("/accounts?page=1")[0] == "/client/v4/accounts"
+
+
+@pytest.mark.parametrize(
+    "path", ["/hooks/T", "/hooks//T", "//hooks/T", "/%68ooks/T", "/millrace/hooks/T", "/hooks/T/x"]
+)
+def test_no_log_has_the_secret_in_the_url_of_a_webhook(path: str):
+    assert "T" not in shown(path).removesuffix("[REDACTED]")
+
+
+def test_logs_have_other_paths_as_they_are():
+    path = f"{A}/workflows/a%20b/hooks"
+    assert shown(path) == path
