@@ -6,10 +6,11 @@ one. Faces rename what they find here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from instances.lifecycle import Kind, Status
 from instances.listing import creation_time
@@ -28,6 +29,8 @@ from instances.projections.instance_view import InstanceFacts
 from instances.projections.progress import Progress, progress
 from instances.search.query import Facet
 from versions.document import Document
+
+T = TypeVar("T")
 
 LONG_BACKOFF = timedelta(seconds=30)
 """A step that waits longer for its next attempt blocks the instance."""
@@ -95,6 +98,15 @@ class Execution:
     history: History
     document: Document | None
     steps: list[ExecutionStep]
+    _made: dict[Callable[[Execution], Any], Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, make: Callable[[Execution], T]) -> T:
+        """What `make` makes of the journal, the document and facts that never change; made once for all executions of
+        which these are the same (`instances.search.remembered`), and shared by them: nobody may change it.
+        """
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
 
     @property
     def created_at(self) -> datetime:

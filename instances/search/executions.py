@@ -16,6 +16,7 @@ from instances.projections.history import History, fold
 from instances.runtimes.protocol import RUNTIME_DOCUMENT, Raw
 from instances.search import store
 from instances.search.query import Search
+from instances.search.remembered import RememberedExecutions
 from instances.search.service import Found, Searcher
 from instances.search.store import Row
 from instances.store import STEPS, WHOLE, Detail
@@ -55,6 +56,7 @@ class ExecutionReader:
         self._versions = versions
         self._searcher = searcher
         self._documents: OrderedDict[tuple[UUID, UUID], Document | None] = OrderedDict()
+        self._remembered = RememberedExecutions()
 
     async def one(self, caller: Caller, key: UUID, *, with_deleted: bool = False) -> Shown:
         """The execution of that key. Raises `NotAllowed`, :class:`InstanceNotFound`."""
@@ -77,15 +79,31 @@ class ExecutionReader:
         been written and nothing were known of their documents: they have their facts, and no steps. Raises as
         :meth:`Searcher.search`.
         """
-        found = await self._searcher.search(caller, search, detail, whole)
+        account_id = caller.account_id
+        remembered: dict[UUID, Execution] = {}
+
+        def must_be_read(row: Row) -> bool:
+            if not whole(row):
+                return False
+            known = self._remembered.find(account_id, row, detail)
+            if known is not None:
+                remembered[row.facts.key] = known
+            return known is None
+
+        found = await self._searcher.search(caller, search, detail, must_be_read)
         shown: list[Shown] = []
+        made = 0
         for row in found.rows:
             entries = found.journals.get(row.facts.key)
             if entries is None:
-                shown.append(Shown(row, execution(row.facts, row.facet, History(), None)))
+                told = remembered.get(row.facts.key) or execution(row.facts, row.facet, History(), None)
+                shown.append(Shown(row, told))
                 continue
-            shown.append(await self._shown(caller.account_id, row, fold(entries)))
-            if len(shown) % MADE_AT_ONCE == 0:
+            one = await self._shown(account_id, row, fold(entries))
+            self._remembered.keep(account_id, row, detail, entries, one.execution)
+            shown.append(one)
+            made += 1
+            if made % MADE_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return ShownPage(shown, found)
 

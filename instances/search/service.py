@@ -65,7 +65,7 @@ class Searcher:
         of: Callable[[Row], bool] = lambda _row: True,
     ) -> Found:
         """A page of the caller's instances; with `detail` the journals of those rows `of` holds for, in that detail,
-        along with it.
+        along with it. `of` is asked once for each row, in their order.
 
         Raises :class:`NotAllowed`, and :class:`InvalidRequest` for a search that would have to look at too many rows.
         """

@@ -110,6 +110,7 @@ select w.handle, w.no as workflow_no, w.display_name, w.workspace_id, i.workflow
   i.triggered_by, i.parent_key, i.trigger_source, i.trigger_detail, i.created_at, i.ended_at, i.deleted_at, i.dry_run,
   i.origin_key, {facet} as facet, coalesce(l.started_at, i.started_at) as started_at,
   {modified} as modified_at, coalesce(l.run, i.run) as run, coalesce(l.live_from, i.live_from) as live_from,
+  coalesce(l.seq, i.seq) as last_seq,
   case when {payloads} then i.input end as input, case when {payloads} then i.output end as output, i.error, i.rollback
 from unnest({keys}) with ordinality k(key, o)
 join instance i on i.account_id = $1 and i.key = k.key
@@ -147,6 +148,8 @@ class Row:
     display_name: str
     workspace_id: UUID | None
     live_from: int
+    last_seq: int
+    """The last entry of its journal."""
     deleted_at: datetime | None = None
     dry_run: bool = False
     origin_key: UUID | None = None
@@ -181,6 +184,7 @@ def _row(row: Any) -> Row:
         row["display_name"],
         row["workspace_id"],
         row["live_from"],
+        row["last_seq"],
         row["deleted_at"],
         row["dry_run"] is True,
         row["origin_key"],

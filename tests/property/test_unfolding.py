@@ -54,6 +54,7 @@ ROW = Row(
     "w",
     None,
     1,
+    last_seq=1,
 )
 
 

@@ -94,11 +94,6 @@ def of_child(parent: ParentStep | None) -> dict[str, str]:
 
 def _flow(shown: Shown, metadata: dict[str, str]) -> dict[str, Any]:
     execution, facts = shown.execution, shown.row.facts
-    all, over = execution.steps, execution.situation.over
-    states = {step.state for step in all}
-    compensations = {step.compensation for step in all}
-    retried = all if Forward.RETRYING in states else ()
-    known = outline(all, execution.document, facts.version_key)
     ended = epoch_ms(execution.ended_at)
     return {
         "modelId": facts.handle,
@@ -107,22 +102,38 @@ def _flow(shown: Shown, metadata: dict[str, str]) -> dict[str, Any]:
         "state": state_of(shown.row.facet),
         "options": _options(execution.document),
         "metadata": metadata,
+        "startedAt": epoch_ms(execution.started_at),
+        "cancelledAt": ended if execution.situation is Situation.TERMINATED else None,
+        **execution.once(_course),
+        "_v": 0,
+    }
+
+
+def _course(execution: Execution) -> dict[str, Any]:
+    """What of the flow changes with the journal alone: its steps, as ready JSON, and what is said of them together."""
+    all, over = execution.steps, execution.situation.over
+    states = {step.state for step in all}
+    compensations = {step.compensation for step in all}
+    retried = all if Forward.RETRYING in states else ()
+    known = outline(all, execution.document, execution.facts.version_key)
+    return {
         "hasAsyncSteps": known.has_async,
         "hasFailedSteps": over and not states.isdisjoint(_FAILED) and any(_ignored(step, execution) for step in all),
         "hasSkippedSteps": over and Forward.SKIPPED in states,
         "hasSkippedOnFailureSteps": over and Forward.SKIPPED_FAILURE in states,
         "hasWaitingSteps": not (states.isdisjoint(WAITING) and compensations.isdisjoint(WAITING_TO_UNDO)),
         "hasRevertedSteps": Compensation.COMPLETE in compensations,
-        "startedAt": epoch_ms(execution.started_at),
-        "cancelledAt": ended if execution.situation is Situation.TERMINATED else None,
         "timedOutAt": _timed_out_at(execution),
         "temporaryFailedAt": epoch_ms(
             max((at for step in retried if (at := failed_at(step, execution.history)) is not None), default=None)
         ),
         "definition": known.tree,
-        "steps": steps(all, execution.history, known),
-        "_v": 0,
+        "steps": _json(steps(all, execution.history, known)),
     }
+
+
+def _json(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 def _ignored(step: ExecutionStep, execution: Execution) -> bool:
@@ -170,13 +181,19 @@ def _schedule(trigger: Trigger) -> dict[str, Any]:
 
 def context(execution: Execution) -> dict[str, Any]:
     """What went in, what steps came to by their names, and what failed."""
+    invoked, undone, failed = execution.once(_results)
+    data = {"payload": raw_value(execution.facts.input), "invoke": invoked, "compensate": undone}
+    return {"data": data, "compensate": undone, "errors": failed}
+
+
+def _results(execution: Execution) -> tuple[msgspec.Raw, msgspec.Raw, list[dict[str, Any]]]:
+    """What steps came to, and what their undoing did, as ready JSON; and what failed."""
     undone = {
         name_of(step): {"output": raw_value(step.compensate.output)}
         for step in execution.steps
         if step.compensate.attempts and step.compensation is Compensation.COMPLETE
     }
-    data = {"payload": raw_value(execution.facts.input), "invoke": _invoked(execution.steps), "compensate": undone}
-    return {"data": data, "compensate": undone, "errors": errors(execution.failures)}
+    return _json(_invoked(execution.steps)), _json(undone), errors(execution.failures)
 
 
 def _invoked(all: Sequence[ExecutionStep]) -> dict[str, Any]:

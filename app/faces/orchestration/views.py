@@ -81,9 +81,14 @@ def execution(shown: Shown) -> dict[str, Any]:
     told = shown.execution
     return {
         **execution_head(shown, status_of(told.facet), told.ended_at),
-        "taskExecutions": [task(shown, step) for step in tasks_of(told)],
+        "taskExecutions": told.once(_tasks),
         "context": context(shown),
     }
+
+
+def _tasks(told: Execution) -> msgspec.Raw:
+    """All its tasks, as ready JSON."""
+    return msgspec.Raw(msgspec.json.encode([_task(told, step) for step in tasks_of(told)]))
 
 
 def created(shown: Shown) -> dict[str, Any]:
@@ -113,9 +118,15 @@ def execution_head(shown: Shown, status: str, ended_at: datetime | None) -> dict
 
 def context(shown: Shown) -> dict[str, Any]:
     """What an execution was given, and what its tasks have written so far."""
-    written = shown.execution.written
+    outputs, updated = shown.execution.once(_written)
+    return _context(shown, outputs, updated)
+
+
+def _written(told: Execution) -> tuple[dict[str, msgspec.Raw], datetime | None]:
+    """What tasks wrote, and when the last did."""
+    written = told.written
     outputs = {f"{step.id}-result": _result(step) for step in written}
-    return _context(shown, outputs, written[-1].invoke.ended_at if written else None)
+    return outputs, written[-1].invoke.ended_at if written else None
 
 
 def _context(shown: Shown, outputs: Mapping[str, msgspec.Raw], updated: datetime | None) -> dict[str, Any]:
@@ -154,12 +165,16 @@ def tasks_of(told: Execution) -> list[ExecutionStep]:
 
 def task(shown: Shown, step: ExecutionStep) -> dict[str, Any]:
     """One task of an execution."""
+    return _task(shown.execution, step)
+
+
+def _task(told: Execution, step: ExecutionStep) -> dict[str, Any]:
     state, invoke = step.state, step.invoke
     ended = invoke.ended_at if state.ended else None
     if state is _CANCELLED and ended is None:
-        ended = shown.execution.ended_at  # it never began: it was cancelled with the execution
+        ended = told.ended_at  # it never began: it was cancelled with the execution
     return {
-        "id": task_id(shown, step.position),
+        "id": str(step_no(told.facts.no, step.position)),
         "taskDefinitionId": step.id,
         "status": _TASK_STATUS_OF[state],
         "startTime": _time(invoke.started_at),
