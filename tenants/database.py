@@ -107,6 +107,11 @@ class Database:
             raise RuntimeError("the database is not connected")
         return self._engine
 
+    @property
+    def idle(self) -> bool:
+        """Whether a scope would have its connection at once."""
+        return self._api is not None and self._api.get_idle_size() > 0
+
     @asynccontextmanager
     async def scope(self, account_id: UUID, *, transaction: bool = False) -> AsyncIterator[asyncpg.Connection]:
         """A connection that sees rows of `account_id` only, for raw SQL and Piccolo queries alike.

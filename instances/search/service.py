@@ -5,6 +5,7 @@ Names the instances a search may cost to look at: what an index serves is unboun
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -73,7 +74,8 @@ class Searcher:
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             try:
                 await connection.execute(store.CONFINE)
-                found = await _Page(connection, caller, search).read()
+                async with _Counting(self._db, caller.account_id) as counting:
+                    found = await _Page(connection, caller, search, counting).read()
                 rows = await store.rows(connection, caller.account_id, found.keys, found.held, payloads=search.payloads)
                 journals = {}
                 told = [row for row in rows if of(row)] if detail is not None else []
@@ -119,6 +121,40 @@ class Searcher:
         return rows[0]
 
 
+class _Counting:
+    """Counts beside the reading of a page, over a connection of its own if one is idle: who holds one and waited for
+    another could wait for somebody who does the same.
+    """
+
+    def __init__(self, db: Database, account_id: UUID) -> None:
+        self._db = db
+        self._account_id = account_id
+        self._task: asyncio.Task[int] | None = None
+
+    async def __aenter__(self) -> _Counting:
+        return self
+
+    async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._task is not None:
+            if error is not None:
+                self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def begin(self, text: str, parameters: Parameters) -> None:
+        """Begin to count, if that is possible."""
+        if self._db.idle:
+            self._task = asyncio.create_task(self._count(text, parameters))
+
+    async def total(self) -> int | None:
+        """What was counted; None if nothing was. Raises what the statement did."""
+        return None if self._task is None else await self._task
+
+    async def _count(self, text: str, parameters: Parameters) -> int:
+        async with self._db.scope(self._account_id, transaction=True) as connection:
+            await connection.execute(store.CONFINE)
+            return await store.number(connection, text, parameters)
+
+
 @dataclass(slots=True)
 class _Keys:
     """A page before its rows are read."""
@@ -133,8 +169,9 @@ class _Keys:
 class _Page:
     """One search under way."""
 
-    def __init__(self, connection: asyncpg.Connection, caller: Caller, search: Search) -> None:
+    def __init__(self, connection: asyncpg.Connection, caller: Caller, search: Search, counting: _Counting) -> None:
         self._connection = connection
+        self._counting = counting
         self._account = caller.account_id
         self._workspace = caller.workspace_id
         self._search = search
@@ -201,6 +238,9 @@ class _Page:
 
     async def _in_order(self) -> _Keys:
         """In the order of an index; unless that decides alone, looking at a bounded number of rows."""
+        if self._plan.exact and self._wants_total:
+            statement = self._statement()
+            self._counting.begin(self._count(statement), statement.parameters)
         if self._search.by is By.TRANSACTION:
             keys = await self._by_transaction(self._search.offset + self._search.limit + 1)
             return await self._bounded(keys[self._search.offset :])
@@ -260,9 +300,12 @@ class _Page:
         offset, limit = self._search.offset, self._search.limit
         if len(keys) <= limit and (keys or not offset):
             return self._done(keys, min(offset + len(keys), COUNTED_ROWS), offset + len(keys) > COUNTED_ROWS)
-        statement = self._statement()
-        # Where not all rows are looked at, those counted need not be those shown.
-        total = max(await self._number(count(statement), statement), offset + len(keys) if keys else 0)
+        counted = await self._counting.total()
+        if counted is None:
+            statement = self._statement()
+            counted = await self._number(count(statement), statement)
+        # Where not all rows are looked at, and beside other work, those counted need not be those shown.
+        total = max(counted, offset + len(keys) if keys else 0)
         return self._done(keys, min(total, COUNTED_ROWS), total > COUNTED_ROWS)
 
     def _done(self, keys: list[UUID], total: int | None, capped: bool) -> _Keys:

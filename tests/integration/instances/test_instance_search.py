@@ -12,7 +12,6 @@ from uuid import UUID
 import pytest
 
 from app.errors import InvalidRequest, NotAllowed
-from instances.engine.requests import NewInstance
 from instances.errors import InstanceNotFound
 from instances.lifecycle import Kind, Status
 from instances.listing import FIRST_KEY, LAST_KEY
@@ -448,36 +447,6 @@ async def test_what_is_behind_very_many_others_is_found(searcher: Searcher, fill
                 wanted = expected(base, of({facet}), search)
                 found = await searcher.search(filled.caller, search)
                 assert (keys(found), found.total) == (wanted[:3], len(wanted)), f"{facet.name} {by} {descending}"
-
-
-async def test_totals_leave_out_what_is_hidden_or_gone(searcher: Searcher, world: World):
-    await world.workflow("alpha")
-    account = world.account
-    items = [
-        NewInstance(account_id=account, key=world.ids.uuid7(), instance_id=f"i{n}", handle="alpha") for n in range(6)
-    ]
-    await world.engine.create(items)
-    await world.end(["i0", "i1"])
-    await world.end(["i2", "i3"], Status.ERRORED, '{"name":"E","message":""}')
-
-    async def totals(**search: Any) -> list[int | None]:
-        statuses = (None, Status.COMPLETE, Status.ERRORED, Status.QUEUED)
-        wheres = [InFacets(facets_of([status])) if status is not None else Every() for status in statuses]
-        pages = [await searcher.search(world.caller, Search(where=one, limit=1, **search)) for one in wheres]
-        return [page.total for page in pages]
-
-    assert await totals() == [6, 2, 2, 2]
-    hide = "select * from hide_instance($1, $2, $3)"
-    await world.admin.execute(hide, account, await world.key("i0"), world.clock.now())
-    assert await totals() == [5, 1, 2, 2]
-    assert await totals(with_deleted=True) == [6, 2, 2, 2]
-    delete = "select * from delete_instances($1, array[$2::uuid], $3)"
-    await world.admin.execute(delete, account, await world.key("i1"), world.clock.now())
-    assert await totals() == [4, 0, 2, 2]
-    restart = "select * from restart_run($1, $2, null, null, $3)"
-    await world.admin.execute(restart, account, await world.key("i2"), world.clock.now())
-    assert await totals() == [4, 0, 1, 3]
-    assert await totals(by=By.STARTED) == [4, 0, 1, 3]
 
 
 async def test_reading_needs_the_scope(searcher: Searcher, filled: World):
