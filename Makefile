@@ -11,8 +11,12 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do $$p $(NEW_ENOUGH) >/dev/null 2>&1 &
 VENV := .venv/bin
 ARGS ?=
 
-# Processes the tests are spread over. Many tests wait for a server or a child, so a few more than cores do no harm.
-TEST_PROCESSES ?= 3
+# Processes the tests are spread over: one more than cores, as many tests wait for a server or a child. Each of them
+# reads the whole suite first, so a great many do not pay.
+TEST_PROCESSES ?= $(shell $(or $(PYTHON),true) -c 'import os; print(min(os.cpu_count() + 1, 8))')
+
+# Tests and tools start hundreds of interpreters, and each would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 define bootstrap
 @test -n "$(PYTHON)" || { echo "Millrace needs Python 3.11 or newer, and none was found on PATH."; exit 1; }

@@ -12,7 +12,7 @@ import pytest
 from tests.support.servers import CHECKOUT
 
 MAKE = shutil.which("make")
-PYTEST = "exec .venv/bin/python -m pytest -n 3 --dist worksteal"
+PYTEST = "exec .venv/bin/python -m pytest -n 7 --dist worksteal"
 
 # Notes how it was called, and lets the real one say what it would do; `lint` fails when asked to.
 STAND_IN = """#!/bin/sh
@@ -36,7 +36,13 @@ def ci(tmp_path: Path):
             [CHECKOUT / ".ci" / "run", *arguments],
             capture_output=True,
             text=True,
-            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls), "MAKE": MAKE, **environment},
+            env={
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "CALLS": str(calls),
+                "MAKE": MAKE,
+                "TEST_PROCESSES": "7",
+                **environment,
+            },
             cwd="/",
         )
         return done.returncode, done.stdout, calls.read_text().splitlines()
