@@ -235,7 +235,17 @@ async def read(api: Api, arguments: Arguments) -> dict[str, float]:
     return {path: percentile(seconds, 0.95) * 1000 for path, seconds in taken.items()}
 
 
-WORKLOADS = {workload.__name__: workload for workload in (through, asked, single, create, batch, events, read)}
+async def once(api: Api, arguments: Arguments) -> dict[str, float]:
+    """Ask for each of `paths` once, one after the other: how long each took."""
+    taken: dict[str, float] = {}
+    for path in arguments.paths:
+        began = time.perf_counter()
+        await api.get(path)
+        taken[path] = (time.perf_counter() - began) * 1000
+    return taken
+
+
+WORKLOADS = {workload.__name__: workload for workload in (through, asked, single, create, batch, events, read, once)}
 
 
 async def measure(workload: str, arguments: Arguments) -> dict[str, float]:

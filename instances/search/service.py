@@ -242,8 +242,7 @@ class _Page:
             statement = self._statement()
             self._counting.begin(self._count(statement), statement.parameters)
         if self._search.by is By.TRANSACTION:
-            keys = await self._by_transaction(self._search.offset + self._search.limit + 1)
-            return await self._bounded(keys[self._search.offset :])
+            return await self._bounded(await self._by_transaction(self._search.offset, self._search.limit + 1))
         need = _rounded(self._search.offset + self._search.limit + 1)
         statement = self._statement()
         scans = statement.scans(by_start=self._plan.by_start)
@@ -253,19 +252,23 @@ class _Page:
             branches = statement.branches(scans, SCAN, ordered=True, limit=need)
         return await self._bounded(await self._run(statements.merged_page(statement, branches), statement))
 
-    async def _by_transaction(self, need: int) -> list[UUID]:
+    async def _by_transaction(self, skipped: int, need: int) -> list[UUID]:
         await self._know_workflows()
         workflows = await store.in_order(self._connection, self._account, self._plan.among)
         if self._search.descending:
             workflows.reverse()
+        if len(workflows) <= _CHUNK:  # as most accounts have: what is skipped need not be read
+            statement = self._statement()
+            return await self._run(statements.by_transaction(statement, workflows, need, skipped), statement)
         found: list[UUID] = []
         begun, size = 0, _CHUNK
-        while begun < len(workflows) and len(found) < need:
+        while begun < len(workflows) and len(found) < skipped + need:
             statement = self._statement()
             chunk = workflows[begun : begun + size]
-            found += await self._run(statements.by_transaction(statement, chunk, need - len(found)), statement)
+            wanted = skipped + need - len(found)
+            found += await self._run(statements.by_transaction(statement, chunk, wanted), statement)
             begun, size = begun + size, size * 4
-        return found
+        return found[skipped:]
 
     # --- totals --------------------------------------------------------------------------------------------------
 

@@ -365,12 +365,12 @@ def total(statement: Statement, source: str) -> str:
     return f"select count(*) from {source} {LIVE} where {statement.condition} and {statement.visible}"
 
 
-def by_transaction(statement: Statement, workflows: Sequence[UUID], need: int) -> str:
-    """The first `need` keys by transaction id, workflow after workflow in the order given."""
+def by_transaction(statement: Statement, workflows: Sequence[UUID], need: int, skipped: int = 0) -> str:
+    """`need` keys behind the first `skipped` by transaction id, workflow after workflow in the order given."""
     d, among = statement.direction, statement.parameters.add(list(workflows), "uuid[]")
     return f"""select b.key from unnest({among}) with ordinality e(workflow_key, o) cross join lateral (
   select i.key, i.transaction_id from (
     select {NEEDED} from instance i where {_OF_WORKFLOW} and {statement.visible}
     order by i.transaction_id {d}, i.key {d} limit {statement.scan}) i {LIVE}
-  where {statement.condition} order by i.transaction_id {d}, i.key {d} limit {need}) b
-order by e.o, b.transaction_id {d}, b.key {d} limit {need}"""
+  where {statement.condition} order by i.transaction_id {d}, i.key {d} limit {skipped + need}) b
+order by e.o, b.transaction_id {d}, b.key {d} limit {need} offset {skipped}"""

@@ -289,7 +289,11 @@ async def test_filters_mean_what_they_say(searcher: Searcher, filled: World, way
                 assert (found.total, found.more, found.capped) == (len(wanted), len(wanted) > 7, False), name
 
 
-async def test_orders_and_offsets(searcher: Searcher, filled: World, way: str):
+@pytest.mark.parametrize("workflows_at_once", [1, 8])
+async def test_orders_and_offsets(
+    searcher: Searcher, filled: World, way: str, monkeypatch: pytest.MonkeyPatch, workflows_at_once: int
+):
+    monkeypatch.setattr(service, "_CHUNK", workflows_at_once)
     base = await all_rows(searcher, filled)
     for by in By:
         for descending in (False, True):
