@@ -86,7 +86,20 @@ class Sandboxes:
 
     def program(self) -> ScriptProgram:
         version = StoredVersion(
-            ACCOUNT, uuid4(), uuid4(), "bench", "bench", 1, 1, self._script.language, "Bench", "", "{}", 25_000, uuid4()
+            ACCOUNT,
+            uuid4(),
+            uuid4(),
+            "bench",
+            "bench",
+            1,
+            1,
+            self._script.language,
+            "Bench",
+            "",
+            "{}",
+            25_000,
+            ACCOUNT,
+            uuid4(),
         )
         return ScriptProgram(version, self._script, self._around)
 
@@ -99,6 +112,7 @@ def _run() -> RunContext:
         run=1,
         workflow_key=ACCOUNT,
         workflow="bench",
+        workspace_id=ACCOUNT,
         version_key=ACCOUNT,
         input=json.dumps({"steps": STEPS}),
         created_at=datetime.now(UTC),

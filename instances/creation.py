@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -102,9 +102,7 @@ class Creator:
         # All of a request see one queue: it must have room for the whole of it.
         room = None if limits.queued is None else max(0, limits.queued + 1 - len(wanted))
         items = [_new_instance(caller, handle, one, key_of(n), by, limits, room) for n, one in enumerate(wanted)]
-        if caller.workspace_id is not None:
-            await self._require_workflow(caller, handle)
-        checked = await self._inputs.check(caller.account_id, handle, wanted)
+        checked = await self._inputs.check(caller, handle, wanted)
         await self._tenants.admit_creations(caller.account_id, handle, len(items))
         created = await self._engine.create(items)
         _refuse(created)
@@ -116,13 +114,15 @@ class Creator:
         assert wanted.transaction_id is not None
         account, id = caller.account_id, _transaction_id(wanted.transaction_id, wanted.pointer)
         reuse = await self._is_idempotent(caller, handle)
-        found = await self._engine.find_transaction(account, handle, id, reuse_finished=reuse)
+        found = await self._engine.find_transaction(
+            account, handle, id, reuse_finished=reuse, workspace_id=caller.workspace_id
+        )
         if found is not None:
             return found if found.key != key else replace(found, outcome=Create.CREATED)
         limits = await self._tenants.limits(account)
         by = str(caller.user_id or caller.token_id or "") or None
         item = _new_instance(caller, handle, wanted, key, by, limits, limits.queued)
-        checked = await self._inputs.check(account, handle, [wanted])
+        checked = await self._inputs.check(caller, handle, [wanted])
         await self._tenants.admit_creations(account, handle, 1)
         created = await self._engine.create_transaction(item, id, reuse_finished=reuse)
         _refuse([created])
@@ -148,12 +148,6 @@ class Creator:
             raise WorkflowNotFound()
         return await self._inputs.versions.load(caller.account_id, found[1])
 
-    async def _require_workflow(self, caller: Caller, handle: str) -> None:
-        """A caller restricted to a workspace may only start what is in it; the engine knows nothing of workspaces."""
-        async with self._db.scope(caller.account_id) as connection:
-            if await store.find_workflow(connection, caller.account_id, handle, caller.workspace_id) is None:
-                raise WorkflowNotFound()
-
     async def _check_again(
         self, caller: Caller, handle: str, wanted: Sequence[Wanted], created: list[Created], checked: UUID | None
     ) -> None:
@@ -164,7 +158,7 @@ class Creator:
         if not made or made[0].version_key == checked or made[0].version_key is None:
             return
         try:
-            await self._inputs.check_version(caller.account_id, handle, made[0].version_key, wanted)
+            await self._inputs.check_version(caller, handle, made[0].version_key, wanted)
         except InvalidRequest:
             await self._engine.delete(caller.account_id, [one.key for one in made])
             raise
@@ -182,6 +176,7 @@ def _new_instance(
         key=key,
         instance_id=_own_id(wanted, key),
         handle=handle,
+        workspace_id=caller.workspace_id,
         input=wanted.input,
         trigger_source=wanted.trigger_source,
         trigger_detail=_trigger_detail(wanted, limits),
@@ -271,57 +266,66 @@ def check_batch_length(count: int, what: str) -> None:
         raise InvalidRequest(f"{what} must have 1 to {BATCH} elements, not {count}")
 
 
+class _Checks(NamedTuple):
+    """What the current version of a workflow holds inputs against, None if nothing, and where the workflow is."""
+
+    version_key: UUID
+    schema: bytes | None
+    workspace_id: UUID
+
+
 class InputCheck:
     """Checks inputs against the `input_schema` of documents. Remembers, per workflow, what its current version asks."""
 
     def __init__(self, db: Database, versions: VersionService) -> None:
         self._db = db
         self.versions = versions
-        self._known: OrderedDict[tuple[UUID, str], tuple[UUID, bytes | None]] = OrderedDict()
+        self._known: OrderedDict[tuple[UUID, str], _Checks] = OrderedDict()
         self._held = 0
 
-    async def check(self, account_id: UUID, handle: str, wanted: Sequence[Wanted]) -> UUID | None:
-        """Check the inputs; the version they were checked against (it may be outdated), None when there is no workflow.
+    async def check(self, caller: Caller, handle: str, wanted: Sequence[Wanted]) -> UUID | None:
+        """Check the inputs; the version they were checked against (it may be outdated), None when the caller has no
+        such workflow.
 
         Raises :class:`versions.errors.InvalidInput`.
         """
-        known = self._known.get((account_id, handle)) or await self._look_up(account_id, handle)
+        known = self._known.get((caller.account_id, handle))
+        if known is None or caller.workspace_id not in (None, known.workspace_id):
+            known = await self._look_up(caller, handle)
         if known is None:
             return None
-        version_key, schema = known
         try:
-            await _check_inputs(schema, wanted)
+            await _check_inputs(known.schema, wanted)
         except InvalidRequest:
             # The newest version may think otherwise, and whoever just deployed it must not be told about the old one.
-            current = await self._look_up(account_id, handle)
-            if current is None or current[0] == version_key:
+            current = await self._look_up(caller, handle)
+            if current is None or current.version_key == known.version_key:
                 raise
-            version_key, schema = current
-            await _check_inputs(schema, wanted)
-        return version_key
+            known = current
+            await _check_inputs(known.schema, wanted)
+        return known.version_key
 
-    async def check_version(self, account_id: UUID, handle: str, version_key: UUID, wanted: Sequence[Wanted]) -> None:
+    async def check_version(self, caller: Caller, handle: str, version_key: UUID, wanted: Sequence[Wanted]) -> None:
         """Check the inputs against this version, and remember it. Raises :class:`versions.errors.InvalidInput`."""
-        await _check_inputs(await self._learn(account_id, handle, version_key), wanted)
+        await _check_inputs((await self._learn(caller.account_id, handle, version_key)).schema, wanted)
 
-    async def _look_up(self, account_id: UUID, handle: str) -> tuple[UUID, bytes | None] | None:
-        async with self._db.scope(account_id) as connection:
-            found = await store.find_workflow(connection, account_id, handle, None)
+    async def _look_up(self, caller: Caller, handle: str) -> _Checks | None:
+        async with self._db.scope(caller.account_id) as connection:
+            found = await store.find_workflow(connection, caller.account_id, handle, caller.workspace_id)
         if found is None or found[1] is None:
             return None
-        return found[1], await self._learn(account_id, handle, found[1])
+        return await self._learn(caller.account_id, handle, found[1])
 
-    async def _learn(self, account_id: UUID, handle: str, version_key: UUID) -> bytes | None:
-        """The schema the version holds inputs against, None if it has none."""
+    async def _learn(self, account_id: UUID, handle: str, version_key: UUID) -> _Checks:
         version = await self.versions.load(account_id, version_key)
         schema = stored_schema(version.source) if version.runtime == RUNTIME_DOCUMENT else None
-        _, before = self._known.pop((account_id, handle), (None, None))
-        self._known[account_id, handle] = version_key, schema
-        self._held += len(schema or b"") - len(before or b"")
+        before = self._known.pop((account_id, handle), None)
+        learnt = self._known[account_id, handle] = _Checks(version_key, schema, version.workspace_id)
+        self._held += len(schema or b"") - len((before and before.schema) or b"")
         while len(self._known) > REMEMBERED_WORKFLOWS or self._held > REMEMBERED_BYTES:
-            _, (_, forgotten) = self._known.popitem(last=False)
-            self._held -= len(forgotten or b"")
-        return schema
+            _, forgotten = self._known.popitem(last=False)
+            self._held -= len(forgotten.schema or b"")
+        return learnt
 
 
 async def _check_inputs(schema: bytes | None, wanted: Sequence[Wanted]) -> None:

@@ -26,7 +26,7 @@ class WorkflowRow(msgspec.Struct, frozen=True):
     handle: str
     display_name: str
     description: str
-    workspace_id: UUID | None
+    workspace_id: UUID
     script_name: str
     class_name: str
     current_version: UUID | None
@@ -60,7 +60,7 @@ class VersionRow(msgspec.Struct, frozen=True):
     workflow_key: UUID
     handle: str
     display_name: str
-    workspace_id: UUID | None
+    workspace_id: UUID
     no: int
     language: str
     runtime: int

@@ -60,7 +60,7 @@ class Workflow(Table, tablename="workflow"):
     handle = Text()
     display_name = Text()
     description = Text()
-    workspace_id = UUID(null=True, default=None)
+    workspace_id = UUID()
     status = Text()
     tags = Text()
     metadata = Text()

@@ -96,11 +96,11 @@ class EngineClient:
         return await self._answer(self._creates.submit(items))
 
     async def find_transaction(
-        self, account_id: UUID, handle: str, transaction_id: str, *, reuse_finished: bool
+        self, account_id: UUID, handle: str, transaction_id: str, *, reuse_finished: bool, workspace_id: UUID | None
     ) -> Created | None:
         """The instance :meth:`create_transaction` would answer with instead of creating one, if there is one."""
         item = (None,) * 9
-        arguments = account_id, handle, transaction_id, reuse_finished, *item, self._clock.now()
+        arguments = account_id, handle, transaction_id, reuse_finished, *item, self._clock.now(), workspace_id
         [row] = await self._fetch(store.CREATE_TRANSACTION, *arguments)
         return _created(row) if row["outcome"] == Create.REUSED else None
 
@@ -127,6 +127,7 @@ class EngineClient:
                 item.error_retention_ms,
                 item.max_queued,
                 self._clock.now(),
+                item.workspace_id,
             )
             created = _created(row)
             if created.outcome is not Create.EXISTS:  # else somebody took the instance's id at that moment
@@ -305,6 +306,7 @@ class EngineClient:
             self._clock.now(),
             [n.maker_key or n.parent_key for n in ordered],
             [n.maker_epoch for n in ordered],
+            [n.workspace_id for n in ordered],
         )
         mine: set[UUID] = set()
         if any(resent):

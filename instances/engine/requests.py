@@ -40,6 +40,8 @@ class NewInstance:
     key: UUID
     instance_id: str
     handle: str
+    workspace_id: UUID | None = None
+    """Where the workflow must be to be found; None: anywhere in the account."""
     input: str | None = None
     trigger_source: TriggerSource = TriggerSource.API
     trigger_detail: str | None = None

@@ -20,8 +20,8 @@ _SQL = Path(__file__).with_name("sql")
 WORKER_LOCK_CLASS = 0x4D57
 """First half of the session advisory lock a worker holds while alive; the second half is its id."""
 
-CREATE = f"select * from create_instances({','.join(f'${n}' for n in range(1, 18))})"
-CREATE_TRANSACTION = f"select * from create_transaction({','.join(f'${n}' for n in range(1, 15))})"
+CREATE = f"select * from create_instances({','.join(f'${n}' for n in range(1, 19))})"
+CREATE_TRANSACTION = f"select * from create_transaction({','.join(f'${n}' for n in range(1, 16))})"
 SEND_EVENTS = "select * from send_events($1,$2,$3,$4,$5,$6,$7,$8)"
 CLAIM = "select * from claim_runs($1,$2,$3,$4,$5,$6)"
 FLUSH = f"select * from flush_runs({','.join(f'${n}' for n in range(1, 26))})"

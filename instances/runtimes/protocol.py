@@ -368,13 +368,14 @@ class RunContext:
     workflow_key: UUID
     workflow: str
     """Handle."""
+    workspace_id: UUID
+    """The workflow's. Names of workflows, whoever says them in the run, mean those of this workspace."""
     version_key: UUID
     input: Raw | None
     created_at: datetime
     trigger: dict[str, Any] = field(default_factory=dict)
     """`{source, cron?, scheduledTime?}`."""
     triggered_by: str | None = None
-    workspace_id: UUID | None = None
     depth: int = 0
     step_limit: int = 25_000
     state_limit: int | None = None
@@ -468,8 +469,8 @@ class StoredVersion:
     source: str
     settings: str
     step_limit: int
+    workspace_id: UUID
     script_id: UUID | None = None
-    workspace_id: UUID | None = None
 
 
 class Runtime(Protocol):

@@ -58,7 +58,7 @@ from versions.document import decode_document, encode_document, parse_document
 from versions.expressions import decode_json, encode_json
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-ACCOUNT, INSTANCE, WORKFLOW, VERSION = (UUID(int=number) for number in range(1, 5))
+ACCOUNT, INSTANCE, WORKFLOW, VERSION, WORKSPACE = (UUID(int=number) for number in range(1, 6))
 
 Perform = Callable[[Do, Attempt], Awaitable[str | None]]
 
@@ -89,7 +89,7 @@ def compiled(nodes: list[dict[str, Any]], **document: Any) -> Any:
 
 def stored_version(source: str = "") -> StoredVersion:
     return StoredVersion(
-        ACCOUNT, VERSION, WORKFLOW, "test", "Test", 3, RUNTIME_DOCUMENT, "document", "", source, "{}", 25_000
+        ACCOUNT, VERSION, WORKFLOW, "test", "Test", 3, RUNTIME_DOCUMENT, "document", "", source, "{}", 25_000, WORKSPACE
     )
 
 
@@ -102,6 +102,7 @@ def run_context(input: str | None = "{}", **changes: Any) -> RunContext:
             "run": 1,
             "workflow_key": WORKFLOW,
             "workflow": "test",
+            "workspace_id": WORKSPACE,
             "version_key": VERSION,
             "input": input,
             "created_at": START,

@@ -158,8 +158,9 @@ class Engine:
         steps: int = 25_000,
         runtime: int = 0,
         account: UUID | None = None,
+        workspace: UUID | None = None,
     ) -> None:
-        """Deploy a workflow, or a new version of it."""
+        """Deploy a workflow, or a new version of it. `workspace`: where a new one is, if not with the others."""
         account = account or self.account
         source = f"{handle}@{len(self.runtime.scripts)}"
         self.runtime.scripts[source] = (script, body)
@@ -170,13 +171,15 @@ class Engine:
         if workflow is None:
             workflow = self.ids.uuid7()
             await self.admin.execute(
-                "insert into workflow (account_id, workflow_key, handle, display_name, script_name, class_name,"
-                " concurrency, created_at, modified_at) values ($1, $2, $3, $3, $3, 'Script', $4, $5, $5)",
+                "insert into workflow (account_id, workflow_key, handle, display_name, workspace_id, script_name,"
+                " class_name, concurrency, created_at, modified_at)"
+                " values ($1, $2, $3, $3, coalesce($6::uuid, $1), $3, 'Script', $4, $5, $5)",
                 account,
                 workflow,
                 handle,
                 concurrency,
                 now,
+                workspace,
             )
         await self.admin.execute(
             "insert into version (account_id, version_key, workflow_key, no, language, runtime, class_name, source,"
@@ -199,7 +202,7 @@ class Engine:
 
     async def load_version(self, account_id: UUID, version_key: UUID) -> StoredVersion:
         row = await self.db.engine.fetchrow(
-            "select v.*, w.handle from version v join workflow w using (account_id, workflow_key)"
+            "select v.*, w.handle, w.workspace_id from version v join workflow w using (account_id, workflow_key)"
             " where v.account_id = $1 and v.version_key = $2",
             account_id,
             version_key,
@@ -217,6 +220,7 @@ class Engine:
             row["source"],
             row["settings"],
             row["step_limit"],
+            row["workspace_id"],
         )
 
     async def worker(

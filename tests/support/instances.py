@@ -44,7 +44,7 @@ class World:
             self.account,
             key,
             handle,
-            workspace,
+            workspace or self.account,
             self.clock.now(),
         )
         await self.deploy(key, definition)

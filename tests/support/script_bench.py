@@ -40,11 +40,12 @@ class Bench:
             run=1,
             workflow_key=UUID(int=3),
             workflow="w",
+            workspace_id=UUID(int=5),
             version_key=UUID(int=4),
             input=input,
             created_at=START,
         )
-        facts = RunFacts(run.account_id, run.key, run.instance_id, run.workflow)
+        facts = RunFacts(run.account_id, run.key, run.instance_id, run.workflow, run.workspace_id)
         operations = Operations(facts, self.handlers, 30_000, lambda: START)
         return ScriptSession(self.isolate, run, script, frozenset(flags), operations, self._wake, self._release)
 

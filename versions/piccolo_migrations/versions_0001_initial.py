@@ -60,7 +60,7 @@ create table workflow (
   handle text not null,
   display_name text not null,
   description text not null default '',
-  workspace_id uuid,
+  workspace_id uuid not null,
   status text not null default 'active',   -- active, inactive, draft or archived: only an active one is started
   tags text not null default '[]',
   metadata text not null default '{}',
@@ -133,8 +133,8 @@ create table node_statistics (
 );
 
 -- Statistics before there are rows, for the plans that are cached early (the instances' migration says more).
-insert into workflow (account_id, workflow_key, handle, display_name, script_name, class_name, current_version, created_at, modified_at)
-select '00000000-0000-0000-0000-000000000001', md5(n::text)::uuid, md5(n::text), '', '', '', md5('v' || n)::uuid, '2026-01-01', '2026-01-01'
+insert into workflow (account_id, workflow_key, handle, display_name, workspace_id, script_name, class_name, current_version, created_at, modified_at)
+select '00000000-0000-0000-0000-000000000001', md5(n::text)::uuid, md5(n::text), '', '00000000-0000-0000-0000-000000000001', '', '', md5('v' || n)::uuid, '2026-01-01', '2026-01-01'
 from generate_series(1, 1000) n;
 insert into version (account_id, version_key, workflow_key, no, language, runtime, class_name, source, source_hash, step_limit, created_at)
 select '00000000-0000-0000-0000-000000000001', md5('v' || n)::uuid, '00000000-0000-0000-0000-000000000001', n, '', 0, '', '', '', 1, '2026-01-01'

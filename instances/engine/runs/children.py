@@ -45,6 +45,7 @@ async def create_child(client: EngineClient, held: Held, step: StepKey, child: C
         key=key,
         instance_id=str(key),
         handle=child.workflow,
+        workspace_id=run.workspace_id,
         input=child.input,
         trigger_source=TriggerSource.EVENT,
         parent_key=run.key if child.wait else None,

@@ -2,12 +2,13 @@
 -- snapshot, so nothing created after a PUT answered runs the version before it. Repeating a create with the same key is
 -- harmless. outcome: 0 created, 1 the id belongs to another instance, 2 no such workflow, 3 the queue is full, 5 the run
 -- that makes it (makers, with the epoch it believes in, if any) is over or somebody else's, 7 the workflow is not active.
+-- Where `spaces` names a workspace, workflows of others are not found. Whoever asks from within one must name it.
 -- The arrays come sorted by (account, handle, id): one order of inserting into the unique index everywhere. Rows are
 -- told apart by their position in the arrays, never by joining them with each other.
 create or replace function create_instances(
   accs uuid[], handles text[], ks uuid[], ids text[], inputs text[], sources smallint[], details text[], bys text[],
   success_ms bigint[], error_ms bigint[], parents uuid[], steps text[], depths smallint[], queue_limits int[], t timestamptz,
-  makers uuid[] default null, epochs bigint[] default null)
+  makers uuid[] default null, epochs bigint[] default null, spaces uuid[] default null)
 returns table (o bigint, outcome smallint, workflow_key uuid, version_key uuid, no bigint, key uuid)
 language plpgsql as $$
 #variable_conflict use_column
@@ -20,10 +21,11 @@ begin
          array_agg(coalesce(c.e_ms, v.error_retention_ms, a.error_retention_ms, 2592000000) order by c.o),
          array_agg(v.version_key is not null order by c.o)
   into workflows, versions, runtimes, kept_success, kept_error, fit
-  from unnest(accs, handles, success_ms, error_ms) with ordinality as c(a, handle, s_ms, e_ms, o)
+  from unnest(accs, handles, success_ms, error_ms, spaces) with ordinality as c(a, handle, s_ms, e_ms, space, o)
   left join lateral (select x.success_retention_ms, x.error_retention_ms from account x where x.account_id = c.a) a on true
   left join lateral (select x.workflow_key, case when x.status = 'active' then x.current_version end as current_version from workflow x
-                     where x.account_id = c.a and x.handle = c.handle and x.deleted_at is null and x.current_version is not null) w on true
+                     where x.account_id = c.a and x.handle = c.handle and x.deleted_at is null and x.current_version is not null
+                       and (c.space is null or x.workspace_id = c.space)) w on true
   left join lateral (select x.version_key, x.runtime, x.success_retention_ms, x.error_retention_ms from version x
                      where x.account_id = c.a and x.version_key = w.current_version) v on true;
 

@@ -1,17 +1,18 @@
 -- Create an instance under a transaction id of the workflow, unless one that is unfinished has it, or, with
 -- `reuse_finished`, one that is finished. Whoever asks for the same id waits here, so two can never both find none; other
 -- creates pay nothing for it. Without a key nothing is made: only looked up. The instance's own id is `id` where that is
--- given and free, else its key. outcome: those of `create_instances`, 6 there is one already (the key and status are its).
+-- given and free, else its key. `space`: as `spaces` of `create_instances`. outcome: those of `create_instances`, 6 there is one already (the key and status are its).
 create or replace function create_transaction(
   acc uuid, handle_ text, tx text, reuse_finished boolean, k uuid, id text, input_ text, source smallint, detail text, by_ text,
-  success_ms bigint, error_ms bigint, queue_limit int, t timestamptz)
+  success_ms bigint, error_ms bigint, queue_limit int, t timestamptz, space uuid default null)
 returns table (outcome smallint, workflow_key uuid, version_key uuid, no bigint, key uuid, status smallint)
 language plpgsql as $$
 #variable_conflict use_column
 declare
   wf uuid; e record; made record; own_id text;
 begin
-  select w.workflow_key into wf from workflow w where w.account_id = acc and w.handle = handle_ and w.deleted_at is null;
+  select w.workflow_key into wf from workflow w where w.account_id = acc and w.handle = handle_ and w.deleted_at is null
+    and (space is null or w.workspace_id = space);
   if not found then
     return query select 2::smallint, null::uuid, null::uuid, null::bigint, k, null::smallint; return;
   end if;
@@ -33,7 +34,7 @@ begin
   end if;
   select c.* into made from create_instances(
     array[acc], array[handle_], array[k], array[own_id], array[input_], array[source], array[detail], array[by_], array[success_ms],
-    array[error_ms], array[null::uuid], array[null::text], array[0::smallint], array[queue_limit], t) c;
+    array[error_ms], array[null::uuid], array[null::text], array[0::smallint], array[queue_limit], t, spaces => array[space]) c;
   if made.outcome = 0 and own_id <> tx then
     update instance i set transaction_id = tx where i.account_id = acc and i.key = k;
   end if;

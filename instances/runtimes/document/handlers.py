@@ -60,7 +60,7 @@ class ActionContext:
     def __init__(
         self,
         *,
-        workspace_id: str | None,
+        workspace_id: str,
         workflow_id: str,
         execution_id: str,
         user_id: str | None,

@@ -163,7 +163,7 @@ class RunFacts:
     def context(self) -> dict[str, Any]:
         run = self.run
         return {
-            "workspaceId": None if run.workspace_id is None else str(run.workspace_id),
+            "workspaceId": str(run.workspace_id),
             "workflowId": str(self.version.workflow_key),
             "executionId": run.instance_id,
             "userId": run.triggered_by,

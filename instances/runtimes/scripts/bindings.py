@@ -1,7 +1,7 @@
 """Workflow bindings: what `env.X` and `ctx.exports.X` of a script ask for, done as any caller of the account would.
 
-A binding names a workflow of the script's own account, and of its workspace when it has one. Arguments come out of a
-sandbox: nothing in them is believed.
+A binding names a workflow of the workspace of the workflow that runs the script. Arguments come out of a sandbox:
+nothing in them is believed.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class RunFacts:
     key: Any
     instance_id: str
     workflow: str
-    workspace_id: Any = None
+    workspace_id: Any
     request_limit: int | None = None
     """Fetches it may make."""
     requests: int = 0

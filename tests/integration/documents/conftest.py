@@ -33,8 +33,8 @@ class Documents:
         engine, now = self.engine, self.engine.clock.now()
         workflow, version = engine.ids.uuid7(), engine.ids.uuid7()
         await engine.admin.execute(
-            "insert into workflow (account_id, workflow_key, handle, display_name, script_name, class_name,"
-            " current_version, created_at, modified_at) values ($1, $2, $3, $3, '', '', $4, $5, $5)",
+            "insert into workflow (account_id, workflow_key, handle, display_name, workspace_id, script_name,"
+            " class_name, current_version, created_at, modified_at) values ($1, $2, $3, $3, $1, '', '', $4, $5, $5)",
             engine.account, workflow, handle, version, now,
         )  # fmt: skip
         await engine.admin.execute(

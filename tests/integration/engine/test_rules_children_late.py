@@ -107,7 +107,7 @@ def create_statement(engine: Engine, item: NewInstance) -> tuple[str, list[Any]]
         [None],
         [None],
     ]
-    more = [[item.parent_key], ["kid-1"], [1], [None], engine.clock.now(), [item.maker_key], [item.maker_epoch]]
+    more = [[item.parent_key], ["kid-1"], [1], [None], engine.clock.now(), [item.maker_key], [item.maker_epoch], [None]]
     return store.CREATE, [*columns, *more]
 
 

@@ -93,7 +93,7 @@ class Crowd:
             await puppet.connection.fetch(
                 store.CREATE,
                 *([account], ["w"], [key], [str(key)], [None], [1], [None], [None], [None], [None], [parent]),
-                *([None], [int(parent is not None)], [None], now, [parent], [None]),
+                *([None], [int(parent is not None)], [None], now, [parent], [None], [None]),
             )
 
     async def claim(self, puppet: Puppet) -> None:

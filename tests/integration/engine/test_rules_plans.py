@@ -130,6 +130,7 @@ class Days:
             self.engine.clock.now(),
             parents or none,
             none,
+            [self.account] * n,
         ]
         await self.ask(name, store.CREATE, *arguments)
         return keys
@@ -140,8 +141,8 @@ class Days:
         for _ in range(max(1, n // 40)):
             text = str(engine.ids.uuid7())
             made = (self.account, "w", text, True, engine.ids.uuid7(), text, "1", 1, None, None, 1, 1, None)
-            await self.ask("create under a transaction id", store.CREATE_TRANSACTION, *made, now())
-            await self.ask("find a transaction id", store.CREATE_TRANSACTION, *made, now())
+            await self.ask("create under a transaction id", store.CREATE_TRANSACTION, *made, now(), self.account)
+            await self.ask("find a transaction id", store.CREATE_TRANSACTION, *made, now(), self.account)
         for index, key in enumerate(failed[: 4 * max(1, n // 40)]):
             row = await engine.admin.fetchrow("select run, seq, status from instance where key = $1", key)
             if row is None or row["status"] != 7:

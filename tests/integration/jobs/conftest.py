@@ -88,8 +88,8 @@ async def add_workflow(
     """A workflow with one version; its key."""
     workflow, version = ids.uuid7(), ids.uuid7()
     await admin.execute(
-        "insert into workflow (account_id, workflow_key, handle, display_name, script_name, class_name,"
-        " current_version, created_at, modified_at) values ($1, $2, $3, $3, 's', 'C', $4, $5, $5)",
+        "insert into workflow (account_id, workflow_key, handle, display_name, workspace_id, script_name,"
+        " class_name, current_version, created_at, modified_at) values ($1, $2, $3, $3, $1, 's', 'C', $4, $5, $5)",
         account,
         workflow,
         handle,

@@ -151,14 +151,14 @@ async def test_usage_counts_what_the_account_has(tenants, boss, stranger, admin,
 
 INSTANCES = """
 with w as (
-  insert into workflow (account_id, workflow_key, handle, display_name, script_name, class_name, created_at,
+  insert into workflow (account_id, workflow_key, handle, display_name, workspace_id, script_name, class_name, created_at,
                         modified_at)
-  select $1, gen_random_uuid(), 'w', 'w', 's', 'C', now(), now() returning workflow_key
+  select $1, gen_random_uuid(), 'w', 'w', $1, 's', 'C', now(), now() returning workflow_key
 ), gone as (
-  insert into workflow (account_id, workflow_key, handle, display_name, script_name, class_name, created_at,
+  insert into workflow (account_id, workflow_key, handle, display_name, workspace_id, script_name, class_name, created_at,
                         modified_at,
                         deleted_at)
-  select $1, gen_random_uuid(), 'w', 'w', 's', 'C', now(), now(), now() returning workflow_key
+  select $1, gen_random_uuid(), 'w', 'w', $1, 's', 'C', now(), now(), now() returning workflow_key
 ), v as (
   insert into version (account_id, version_key, workflow_key, no, language, runtime, class_name, source, source_hash,
                        step_limit, created_at)

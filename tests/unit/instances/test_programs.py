@@ -37,7 +37,7 @@ def opener() -> Opener:
 def programs_of(opener: Opener, sizes: dict[int, int]) -> Programs:
     async def load(account_id: UUID, key: UUID) -> StoredVersion:
         source = "x" * sizes.get(key.int, 1)
-        return StoredVersion(account_id, key, key, "w", "W", 1, 0, "document", "", source, "{}", 25_000)
+        return StoredVersion(account_id, key, key, "w", "W", 1, 0, "document", "", source, "{}", 25_000, key)
 
     return Programs({0: opener}, load)  # type: ignore[dict-item]
 

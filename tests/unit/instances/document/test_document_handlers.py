@@ -61,7 +61,7 @@ async def test_an_asynchronous_handler(pool, register):
     assert run.output == {"text": "hello Ada"}
     [(action, context)] = seen
     assert action == {"id": "h", "name": "h", "type": "greet", "config": {"who": "Ada"}}
-    assert (context.workspaceId, context.workflowId, context.executionId) == (None, str(UUID(int=3)), "i-1")
+    assert (context.workspaceId, context.workflowId, context.executionId) == (str(UUID(int=5)), str(UUID(int=3)), "i-1")
     assert (context.userId, context.attempt, context.idempotencyKey) == ("user-7", 1, "test:i-1:h:invoke")
     assert (context.triggerData, context.previousStepResults, context.vars) == ({"who": "Ada"}, [], {"v": 1})
     assert (context.compensation, context.error) == (None, None)

@@ -4,7 +4,7 @@ import pytest
 
 from instances.runtimes.document import scope as scope_module
 from instances.runtimes.protocol import Started
-from tests.support.document_runs import Driver, compiled, drive, fails, noop, run_context, sets, wait
+from tests.support.document_runs import WORKSPACE, Driver, compiled, drive, fails, noop, run_context, sets, wait
 
 
 async def seen(expression, nodes=(), **options):
@@ -45,7 +45,7 @@ A_B = [sets("task-1", values={"x": 1}), sets("b", "task-1", values={"x": 2})]
         ("execution", {"id": "i-1", "startedAt": "2026-01-01T00:00:00.000Z", "triggeredBy": "user-7",
                        "schedule": None}),
         ("context.userId", "user-7"),
-        ("context.workspaceId", None),
+        ("context.workspaceId", str(WORKSPACE)),
         ("n", None),
         ("result", None),
         ("item", None),

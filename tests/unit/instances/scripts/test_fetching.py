@@ -35,7 +35,7 @@ async def fetching() -> AsyncIterator[Fetching]:
 
 @pytest.fixture
 def facts() -> RunFacts:
-    return RunFacts("account", "key", "instance", "workflow")
+    return RunFacts("account", "key", "instance", "workflow", "workspace")
 
 
 def call(url: str, method: str = "GET", **fields: Any) -> dict[str, Any]:
@@ -196,7 +196,7 @@ async def test_what_cannot_be_fetched_is_a_type_error_and_holds_nothing(
 
 async def test_no_more_fetches_than_the_run_may_make(fetching: Fetching, server: HttpServer) -> None:
     server.answer("/", b"")
-    facts = RunFacts("account", "key", "instance", "workflow", request_limit=2)
+    facts = RunFacts("account", "key", "instance", "workflow", "workspace", request_limit=2)
     for _ in range(2):
         await begun(fetching, facts, server.url("/"))
     with pytest.raises(CallFailed) as failed:
