@@ -1,4 +1,4 @@
-"""The application of one test, and clients of it."""
+"""The application, shared by the tests of one file: making it takes longer than most tests. Each has an account."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import pytest
 
 from app.composition import Platform
 from app.embedded.valkey import EmbeddedValkey
-from app.settings import Settings
 from tests.support.api import Tenant, client_of, new_tenant
 from tests.support.databases import Databases
-from tests.support.live import Live, live_for_tests
+from tests.support.live import Live, live_for_tests, settings_for_tests
 
 
-@pytest.fixture
-async def platform(settings: Settings) -> AsyncIterator[Platform]:
-    """The test's platform, open."""
-    async with Platform(settings).opened() as platform:
+@pytest.fixture(scope="module")
+async def platform(databases: Databases, valkey: EmbeddedValkey) -> AsyncIterator[Platform]:
+    """A platform, open."""
+    async with settings_for_tests(databases, valkey) as settings, Platform(settings).opened() as platform:
         yield platform
 
 
@@ -28,22 +27,15 @@ async def tenant(platform: Platform) -> Tenant:
     return await new_tenant(platform)
 
 
-@pytest.fixture
-async def http(settings: Settings, platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
+@pytest.fixture(scope="module")
+async def http(platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
     """A client without credentials whose answers are not held to the contract."""
-    async with client_of(settings, platform, checked=False) as client:
-        yield client
-
-
-@pytest.fixture
-async def api(settings: Settings, platform: Platform, tenant: Tenant) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the tenant's account whose answers are held to the contract."""
-    async with client_of(settings, platform, tenant) as client:
+    async with client_of(platform.settings, platform, checked=False) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 async def server(databases: Databases, valkey: EmbeddedValkey) -> AsyncIterator[Live]:
-    """A running Millrace, shared by the tests of one file; each makes an account of its own."""
+    """A running Millrace."""
     async with live_for_tests(databases, valkey) as running:
         yield running

@@ -11,6 +11,7 @@ import structlog
 
 from app.composition import Platform
 from tenants import limits
+from tests.support import openapi
 from tests.support.api import Tenant, new_tenant
 
 
@@ -217,6 +218,7 @@ async def test_pages_out_of_range(http: httpx.AsyncClient, tenant: Tenant, query
     assert failure(await http.get(f"{tenant.path}/workflows?{query}", headers=tenant.headers)) == (400, 10002)
 
 
-async def test_a_page_past_the_end_is_empty(api: httpx.AsyncClient) -> None:
-    answer = await api.get("/workflows", params={"page": 5000})
+async def test_a_page_past_the_end_is_empty(http: httpx.AsyncClient, tenant: Tenant) -> None:
+    answer = await http.get(f"{tenant.path}/workflows?page=5000", headers=tenant.headers)
+    openapi.check(answer)
     assert answer.json()["result"] == []

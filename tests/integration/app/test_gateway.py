@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gzip
-from datetime import datetime
 from typing import Any
 
-import asyncpg
 import brotli
 import httpx
 import pytest
@@ -17,7 +15,7 @@ import structlog
 from app.composition import Platform
 from app.main import create_app
 from app.observability.metrics import HTTP
-from app.settings import Settings, SettingsError
+from app.settings import SettingsError
 from tests.support.api import Tenant, client_of
 
 CRON = "*/30 * * * *-1786001400000"
@@ -67,7 +65,7 @@ async def test_one_log_line_without_secrets(http: httpx.AsyncClient, tenant: Ten
 
 
 async def test_the_request_id_of_the_answer_is_that_of_log_and_audit(
-    http: httpx.AsyncClient, tenant: Tenant, admin: asyncpg.Connection
+    http: httpx.AsyncClient, platform: Platform, tenant: Tenant
 ) -> None:
     logged = structlog.testing.LogCapture()
     processors = structlog.get_config()["processors"]
@@ -81,8 +79,8 @@ async def test_the_request_id_of_the_answer_is_that_of_log_and_audit(
             assert answer.status_code == 200
             request_id = answer.headers["x-request-id"]
             assert [line["request_id"] for line in logged.entries if line["event"] == "request"] == [request_id]
-            audited = await admin.fetchval("select request_id from audit_line order by id desc limit 1")
-            assert audited == request_id
+            last = "select request_id from audit_line where account_id = $1 order by id desc limit 1"
+            assert await platform.db.engine.fetchval(last, tenant.id) == request_id
         assert answer.headers["x-request-id"] == "mine"
         assert answer.json()["result"]["value"] not in str(logged.entries)
     finally:
@@ -110,20 +108,22 @@ async def test_a_client_that_leaves_before_the_answer_is_499(
     assert (counted, [line["status"] for line in lines]) == (["499"], [499])
 
 
-async def test_the_client_behind_a_trusted_proxy(settings: Settings, platform: Platform) -> None:
+async def test_the_client_behind_a_trusted_proxy(platform: Platform) -> None:
     one = [("x-forwarded-for", "6.6.6.6, 203.0.113.9")]
     added = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "203.0.113.9")]
     for trusted, expected in (((), "192.0.2.7"), (("192.0.2.0/24",), "203.0.113.9")):
-        async with client_of(dataclasses.replace(settings, trusted_proxies=trusted), platform, checked=False) as http:
+        async with client_of(
+            dataclasses.replace(platform.settings, trusted_proxies=trusted), platform, checked=False
+        ) as http:
             for headers in (one, added):
                 with structlog.testing.capture_logs() as lines:
                     await http.get("/healthz", headers=headers)
                 assert lines[-1]["client"] == expected
 
 
-def test_a_bad_proxy_list_is_named(settings: Settings) -> None:
+def test_a_bad_proxy_list_is_named(platform: Platform) -> None:
     with pytest.raises(SettingsError, match="MILLRACE_TRUSTED_PROXIES"):
-        create_app(dataclasses.replace(settings, trusted_proxies=("proxy.example",)))
+        create_app(dataclasses.replace(platform.settings, trusted_proxies=("proxy.example",)))
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ async def test_cors_is_off_by_default(http: httpx.AsyncClient) -> None:
     assert not any(name.startswith("access-control") for name in answer.headers)
 
 
-async def test_cors_for_the_origins_that_are_set(settings: Settings, platform: Platform, tenant: Tenant) -> None:
-    allowed = dataclasses.replace(settings, cors_origins=("https://app.example",))
+async def test_cors_for_the_origins_that_are_set(platform: Platform, tenant: Tenant) -> None:
+    allowed = dataclasses.replace(platform.settings, cors_origins=("https://app.example",))
     preflight = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
     async with client_of(allowed, platform, checked=False) as http:
         for origin, expected in (("https://app.example", "https://app.example"), ("https://evil.example", None)):
@@ -206,10 +206,8 @@ async def test_cors_for_the_origins_that_are_set(settings: Settings, platform: P
         ("capacitor://localhost", "capacitor://localhost"),
     ],
 )
-async def test_origins_are_compared_as_browsers_spell_them(
-    settings: Settings, platform: Platform, named: str, sent: str
-) -> None:
-    allowed = dataclasses.replace(settings, cors_origins=(named,))
+async def test_origins_are_compared_as_browsers_spell_them(platform: Platform, named: str, sent: str) -> None:
+    allowed = dataclasses.replace(platform.settings, cors_origins=(named,))
     async with client_of(allowed, platform, checked=False) as http:
         for origin, expected in ((sent, sent), (sent + ".evil.example", None), ("x" + sent, None)):
             answer = await http.get("/healthz", headers={"origin": origin})
@@ -231,17 +229,19 @@ async def test_origins_are_compared_as_browsers_spell_them(
         *("https://ada@app.example", "https://app.example?x", "https://app.example:*", "https://bücher.example"),
     ],
 )
-def test_what_is_no_origin_is_refused_at_the_start(settings: Settings, platform: Platform, named: str) -> None:
+def test_what_is_no_origin_is_refused_at_the_start(platform: Platform, named: str) -> None:
     with pytest.raises(SettingsError, match=r"MILLRACE_CORS_ORIGINS: .* is no origin"):
-        create_app(dataclasses.replace(settings, cors_origins=("https://app.example", named)), platform=platform)
+        create_app(
+            dataclasses.replace(platform.settings, cors_origins=("https://app.example", named)), platform=platform
+        )
 
 
 @pytest.mark.parametrize(("origins", "credentials"), [(("https://app.example",), "true"), (("*",), None)])
 async def test_cors_lets_clients_of_medusa_in(
-    settings: Settings, platform: Platform, origins: tuple[str, ...], credentials: str | None
+    platform: Platform, origins: tuple[str, ...], credentials: str | None
 ) -> None:
     """All headers its SDK sends, and the session's cookie, but never for everybody."""
-    allowed = dataclasses.replace(settings, cors_origins=origins)
+    allowed = dataclasses.replace(platform.settings, cors_origins=origins)
     sent = "authorization,content-type,x-medusa-locale,x-publishable-api-key,x-account-id,x-requested-with,prefer"
     headers = {
         "origin": "https://app.example",
@@ -319,68 +319,3 @@ async def test_paths_that_can_name_nothing(http: httpx.AsyncClient, tenant: Tena
         answer = await http.request(method, tenant.path + rest, headers=tenant.headers)
         assert answer.status_code == 404
         assert answer.json()["errors"][0]["code"] == 7003
-
-
-async def test_ready_until_draining(http: httpx.AsyncClient, platform: Platform) -> None:
-    assert (await http.get("/readyz")).json() == {"status": "ready"}
-    platform.drain()
-    answer = await http.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json() == {"status": "unavailable", "reasons": ["draining"]}
-    assert (await http.get("/healthz")).json() == {"status": "ok"}
-
-
-async def test_not_ready_without_the_database(
-    http: httpx.AsyncClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def away() -> None:
-        raise ConnectionRefusedError("secret host")
-
-    monkeypatch.setattr(platform.db, "now", away)
-    answer = await http.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json() == {"status": "unavailable", "reasons": ["database: ConnectionRefusedError"]}
-
-
-async def test_not_ready_without_redis_unless_the_probe_does_not_mind(settings: Settings) -> None:
-    lonely = dataclasses.replace(settings, redis_url="redis://127.0.0.1:1")
-    async with Platform(lonely).opened() as platform, client_of(lonely, platform, checked=False) as http:
-        answer = await http.get("/readyz")
-        tolerant = await http.get("/readyz?exclude=redis")
-        wrong = await http.get("/readyz?exclude=database")
-        platform.drain()
-        draining = await http.get("/readyz?exclude=redis")
-    reasons = ["redis: ConnectionError"]
-    assert (answer.status_code, answer.json()) == (503, {"status": "unavailable", "reasons": reasons})
-    assert (tolerant.status_code, tolerant.json()) == (200, {"status": "degraded", "reasons": reasons})
-    assert (wrong.status_code, wrong.json()["errors"][0]["message"]) == (400, "exclude must be redis")
-    assert draining.status_code == 503
-
-
-async def test_probes_at_the_same_time_share_one_look(
-    http: httpx.AsyncClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = 0
-    now = platform.db.now
-
-    async def counted() -> datetime:
-        nonlocal looks
-        looks += 1
-        return await now()
-
-    monkeypatch.setattr(platform.db, "now", counted)
-    answers = await asyncio.gather(*(http.get("/readyz") for _ in range(20)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert looks == 1
-
-
-async def test_not_ready_with_missing_migrations(
-    http: httpx.AsyncClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def one_missing(_dsn: str) -> list[str]:
-        return ["2099-01-01T00:00:00:000000"]
-
-    monkeypatch.setattr("app.health.pending", one_missing)
-    answer = await http.get("/readyz")
-    assert answer.status_code == 503
-    assert "millrace migrate" in answer.json()["reasons"][0]
