@@ -25,7 +25,7 @@ from instances.lifecycle import BY_WIRE, Status, TriggerSource
 from instances.listing import creation_time, list_query, one_of, single_values
 from instances.log_routes import get_logs
 from instances.payloads import Decoded, decode, json_value
-from instances.projections.history import RESTART_TYPES
+from instances.projections.restarts import RESTART_TYPES
 from instances.projections.step_view import STEP_TYPES
 from instances.schemas import (
     LOCATION_HINTS,

@@ -39,8 +39,10 @@ from instances.listing import REACHABLE_ROWS, Cursor, ListQuery
 from instances.live_feed import LiveFeed
 from instances.logs import LogReader
 from instances.payloads import check_size
-from instances.projections.history import History, find_step_start, fold
+from instances.projections.fold import fold
+from instances.projections.history import History
 from instances.projections.instance_view import InstanceFacts, InstanceView, instance_view
+from instances.projections.restarts import find_step_start
 from instances.projections.step_view import StepDetail, find_step, step_detail
 from instances.projections.values import StoredStream
 from instances.schemas import RestartFrom

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from instances.errors import InvalidFirstStep, RolledBack
 from instances.lifecycle import Kind
 from instances.projections.entries import Entry, read_error
-from instances.projections.history import History, fold
+from instances.projections.fold import fold
+from instances.projections.history import History
 from instances.projections.steps import Outcome, StepRun
 from instances.runtimes.protocol import StepKind
 from versions.document.model import Document, Node

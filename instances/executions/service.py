@@ -40,7 +40,7 @@ from instances.lifecycle import Control, Status
 from instances.live_feed import LiveFeed
 from instances.payloads import check_size
 from instances.projections.entries import Entry
-from instances.projections.history import fold
+from instances.projections.fold import fold
 from instances.projections.steps import StepRun
 from instances.runtimes.protocol import StepKey, StepKind
 from tenants.auth import Caller

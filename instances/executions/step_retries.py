@@ -11,7 +11,8 @@ from instances.executions.store import Execution
 from instances.facts import retries
 from instances.lifecycle import Kind, Status
 from instances.projections.entries import Entry
-from instances.projections.history import History, fold
+from instances.projections.fold import fold
+from instances.projections.history import History
 from instances.projections.steps import Outcome, State, StepRun
 from instances.runtimes.protocol import StepKey, StepKind
 

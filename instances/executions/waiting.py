@@ -14,7 +14,7 @@ from instances.errors import InstanceNotFound
 from instances.executions import store
 from instances.lifecycle import Status
 from instances.live_feed import LOOK_AGAIN, LiveFeed
-from instances.projections.history import fold
+from instances.projections.fold import fold
 from instances.runtimes.protocol import StepKind
 from tenants.database import Database
 

@@ -1,4 +1,4 @@
-"""Which entries of a journal still count. A pure fold, for readers that want entries rather than a history."""
+"""What restarts do to a journal: where one from a step begins, and which entries still count. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,30 @@ from collections.abc import Iterable
 
 from instances.lifecycle import Kind
 from instances.projections.entries import Entry, read_restart
-from instances.projections.steps import counted_key
+from instances.projections.fold import fold
+from instances.projections.steps import Outcome, counted_key, shown_as
 from instances.runtimes.protocol import StepKey
 from instances.step_entries import LATER, STARTS
+
+RESTART_TYPES = {"do": "step", "sleep": "sleep", "waitForEvent": "waitForEvent"}
+"""What a restart may name, and how step lists call it."""
+
+
+def find_step_start(entries: Iterable[Entry], name: str, count: int = 1, kind: str = "do") -> int | None:
+    """The seq at which the `count`-th step called `name` started, for a restart from it; None if it never did.
+
+    `name` is uncounted, `kind` is `do`, `sleep` or `waitForEvent`.
+    """
+    wanted = RESTART_TYPES[kind]
+    for step in fold(entries).steps.values():
+        if (
+            step.name == name
+            and step.count == count
+            and shown_as(step) == wanted
+            and step.outcome is not Outcome.SKIPPED
+        ):
+            return step.start_seq
+    return None
 
 
 def living(entries: Iterable[Entry]) -> list[Entry]:

@@ -18,7 +18,8 @@ from instances.projections.execution_steps import (
     fill_step,
     script_steps,
 )
-from instances.projections.history import History, advance
+from instances.projections.fold import advance
+from instances.projections.history import History
 from instances.projections.steps import StepRun
 from instances.runtimes.protocol import StepKey, StepKind
 from instances.step_entries import LATER, STARTS

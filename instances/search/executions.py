@@ -12,7 +12,8 @@ from instances import parents
 from instances.executions.inputs import inputs_of
 from instances.parents import ParentStep
 from instances.projections.execution import Execution, execution
-from instances.projections.history import History, fold
+from instances.projections.fold import fold
+from instances.projections.history import History
 from instances.runtimes.protocol import RUNTIME_DOCUMENT, Raw
 from instances.search import store
 from instances.search.query import Search

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from instances.engine.runs import recorded
 from instances.lifecycle import Kind
-from instances.projections.history import History, fold
+from instances.projections.fold import fold
+from instances.projections.history import History
 from instances.projections.restarts import living
 from instances.projections.steps import State
 from instances.runtimes.protocol import Broken, Done, StepKey, StepKind

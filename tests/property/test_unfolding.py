@@ -15,7 +15,8 @@ from instances.lifecycle import Kind, Status
 from instances.projections.entries import Entry
 from instances.projections.execution import BlockedBy, Blocker
 from instances.projections.execution_steps import ExecutionStep, Situation, document_steps, script_steps
-from instances.projections.history import History, fold
+from instances.projections.fold import fold
+from instances.projections.history import History
 from instances.projections.instance_view import InstanceFacts
 from instances.projections.unfolding import Unfolding
 from instances.runtimes.protocol import StepKey, StepKind

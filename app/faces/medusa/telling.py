@@ -20,7 +20,8 @@ from instances.projections.execution_steps import (
     document_steps,
     script_steps,
 )
-from instances.projections.history import History, advance
+from instances.projections.fold import advance
+from instances.projections.history import History
 from instances.projections.instance_view import raw_value
 from instances.projections.steps import StepRun
 from instances.runtimes.protocol import StepKey, StepKind

@@ -12,7 +12,7 @@ from app.faces.workspaces.moments import Moments
 from instances.lifecycle import Status
 from instances.projections.entries import Entry
 from instances.projections.execution import execution
-from instances.projections.history import fold
+from instances.projections.fold import fold
 from instances.search.query import Facet
 from tenants.spellings import EXECUTION, parse_key
 from tests.conformance.conftest import Face

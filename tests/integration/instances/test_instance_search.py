@@ -15,7 +15,7 @@ from app.errors import InvalidRequest, NotAllowed
 from instances.errors import InstanceNotFound
 from instances.lifecycle import Kind, Status
 from instances.listing import FIRST_KEY, LAST_KEY
-from instances.projections.history import fold
+from instances.projections.fold import fold
 from instances.search import service, statements
 from instances.search.query import (
     AnyOf,

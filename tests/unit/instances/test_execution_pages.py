@@ -11,7 +11,7 @@ from uuid import UUID
 from instances.lifecycle import Kind
 from instances.projections.entries import Entry
 from instances.projections.execution import Execution, execution
-from instances.projections.history import fold
+from instances.projections.fold import fold
 from instances.projections.instance_view import InstanceFacts
 from instances.search.executions import MADE_AT_ONCE, ExecutionReader
 from instances.search.query import Facet, Search

@@ -11,7 +11,7 @@ import pytest
 from instances.lifecycle import Kind, Status
 from instances.projections.execution import BlockedBy, Execution, estimated_completion, execution
 from instances.projections.execution_steps import Compensation, Forward, WaitsFor
-from instances.projections.history import fold
+from instances.projections.fold import fold
 from instances.projections.instance_view import InstanceFacts
 from instances.search.query import Facet
 from tests.support.journal import START, Journal

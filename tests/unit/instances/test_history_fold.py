@@ -8,7 +8,8 @@ import pytest
 
 from instances.lifecycle import Kind
 from instances.projections.entries import ErrorInfo
-from instances.projections.history import find_step_start, fold
+from instances.projections.fold import fold
+from instances.projections.restarts import find_step_start
 from instances.projections.steps import Outcome, State, StepRun
 from instances.runtimes.protocol import StepKey, StepKind
 from tests.support.journal import CONFIG, START, Journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from instances.lifecycle import Kind, Status
-from instances.projections.history import fold
+from instances.projections.fold import fold
 from instances.projections.progress import Progress, progress
 from tests.support.journal import CONFIG, Journal
 

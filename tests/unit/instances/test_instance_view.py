@@ -12,7 +12,7 @@ import pytest
 from cloudflare.types.workflows import InstanceGetResponse
 
 from instances.lifecycle import Kind, Status
-from instances.projections.history import fold
+from instances.projections.fold import fold
 from instances.projections.instance_view import InstanceFacts, instance_view
 from instances.projections.values import StoredStream
 from tenants.clock import iso

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from instances.lifecycle import Kind, Status
-from instances.projections.history import fold
+from instances.projections.fold import fold
 from instances.projections.step_view import StepDetail, find_step, step_detail
 from instances.projections.values import StoredStream
 from tests.support.journal import CONFIG, Journal
