@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +12,7 @@ import asyncpg
 import pytest
 import redis.asyncio
 import structlog
+from argon2 import PasswordHasher
 
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
@@ -33,6 +35,15 @@ def plain_logs() -> None:
             structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
         ]
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """Passwords that are hashed in no time: as it is meant to be, one takes a tenth of a second of all cores."""
+    cheap = functools.partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tenants.users.PasswordHasher", cheap)
+        yield
 
 
 class _WithoutTracebacks(logging.Filter):

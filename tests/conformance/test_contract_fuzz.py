@@ -15,7 +15,6 @@ import httpx
 import pytest
 import requests
 import schemathesis
-from argon2 import PasswordHasher
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as generation
 from hypothesis.errors import HypothesisException
@@ -68,10 +67,9 @@ async def nowhere(_host: str, _port: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 async def platform(databases: Databases, valkey: EmbeddedValkey) -> AsyncIterator[Platform]:
-    """Nothing runs here, nobody is waited for, no name leads anywhere, and passwords are checked cheaply."""
+    """Nothing runs here, nobody is waited for, and no name leads anywhere."""
     async with settings_for_tests(databases, valkey, run_wait=0) as settings, Platform(settings).opened() as platform:
         platform.egress._names._resolve = nowhere
-        platform.tenants.users._passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
         yield platform
 
 

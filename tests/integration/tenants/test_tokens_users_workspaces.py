@@ -8,12 +8,14 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from argon2 import PasswordHasher
 
 from app.errors import InvalidRequest, NotAllowed, NotAuthenticated
 from tenants import tokens as tokens_module
 from tenants.auth import SCOPES, Caller, expand
 from tenants.errors import AlreadyExists, LimitReached, TokenNotFound, UserNotFound, WorkspaceNotFound
 from tenants.tokens import TokenGrant
+from tenants.users import _Passwords
 
 GRANT = TokenGrant(name="ci", scopes=["workflows:write", "executions:read"])
 
@@ -201,14 +203,18 @@ async def test_passwords_are_argon2_and_replaced(tenants, boss, admin):
     assert "battery" not in str(lines)
 
 
-async def test_an_old_hash_is_raised_at_the_next_login(tenants, boss, admin):
-    from argon2 import PasswordHasher
+async def test_a_hash_takes_what_rfc_9106_recommends(monkeypatch):
+    """Its second choice, for machines without much memory: 64 MiB, three passes, four lanes."""
+    monkeypatch.setattr("tenants.users.PasswordHasher", PasswordHasher)
+    assert (await _Passwords().hash("correct horse")).startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
+
+async def test_an_old_hash_is_raised_at_the_next_login(tenants, boss, admin):
     user = await tenants.users.create(boss, "ada", role="viewer", password="correct horse")
-    weak = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("correct horse")
-    await admin.execute("update app_user set password_hash = $1", weak)
+    old = PasswordHasher(time_cost=1, memory_cost=16, parallelism=1).hash("correct horse")
+    await admin.execute("update app_user set password_hash = $1", old)
     assert (await tenants.users.check_password(boss.account_id, "ada", "correct horse")).id == user.id
-    assert await admin.fetchval("select password_hash from app_user") != weak
+    assert await admin.fetchval("select password_hash from app_user") != old
     await tenants.users.check_password(boss.account_id, "ada", "correct horse")
 
 
