@@ -15,15 +15,8 @@ from typing import Any, TypeVar
 from instances.lifecycle import Kind, Status
 from instances.listing import creation_time
 from instances.projections.entries import ErrorInfo, read_error
-from instances.projections.execution_steps import (
-    Compensation,
-    ExecutionStep,
-    Forward,
-    Situation,
-    WaitsFor,
-    document_steps,
-    script_steps,
-)
+from instances.projections.execution_steps import Compensation, ExecutionStep, Forward, Situation, WaitsFor
+from instances.projections.execution_tree import document_steps, script_steps
 from instances.projections.history import History
 from instances.projections.instance_view import InstanceFacts
 from instances.projections.progress import Progress, progress

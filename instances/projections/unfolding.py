@@ -1,6 +1,6 @@
 """The steps of an execution, entry by entry: what an entry is about is worked out anew, everything else stays.
 
-What comes out is what `projections.execution_steps` makes of all entries at once. That costs as much as the instance
+What comes out is what `projections.execution_tree` makes of all entries at once. That costs as much as the instance
 has steps, this as much as it has news; whoever tells of every entry of a long journal could not afford the other.
 """
 
@@ -10,16 +10,11 @@ from dataclasses import dataclass
 
 from instances.lifecycle import Kind
 from instances.projections.entries import Entry
-from instances.projections.execution_steps import (
-    ExecutionStep,
-    Naming,
-    Situation,
-    document_steps,
-    fill_step,
-    script_steps,
-)
+from instances.projections.execution_steps import ExecutionStep, Situation
+from instances.projections.execution_tree import Naming, document_steps, script_steps
 from instances.projections.fold import advance
 from instances.projections.history import History
+from instances.projections.step_course import fill_step
 from instances.projections.steps import StepRun
 from instances.runtimes.protocol import StepKey, StepKind
 from instances.step_entries import LATER, STARTS

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from instances.lifecycle import Kind, Status
 from instances.projections.entries import Entry
 from instances.projections.execution import BlockedBy, Blocker
-from instances.projections.execution_steps import ExecutionStep, Situation, document_steps, script_steps
+from instances.projections.execution_steps import ExecutionStep, Situation
+from instances.projections.execution_tree import document_steps, script_steps
 from instances.projections.fold import fold
 from instances.projections.history import History
 from instances.projections.instance_view import InstanceFacts

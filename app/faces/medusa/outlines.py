@@ -12,7 +12,8 @@ from uuid import UUID
 
 import msgspec
 
-from instances.projections.execution_steps import ExecutionStep, Situation, document_steps
+from instances.projections.execution_steps import ExecutionStep, Situation
+from instances.projections.execution_tree import document_steps
 from instances.projections.history import History
 from tenants.spellings import ulid_text
 from versions.document import Document, Node

@@ -12,14 +12,8 @@ from app.faces.medusa.steps import step_object
 from app.faces.medusa.views import EXECUTION_TIMEOUT, output
 from instances.lifecycle import Kind
 from instances.projections.entries import Entry, read_error, read_failure
-from instances.projections.execution_steps import (
-    Compensation,
-    ExecutionStep,
-    Forward,
-    Situation,
-    document_steps,
-    script_steps,
-)
+from instances.projections.execution_steps import Compensation, ExecutionStep, Forward, Situation
+from instances.projections.execution_tree import document_steps, script_steps
 from instances.projections.fold import advance
 from instances.projections.history import History
 from instances.projections.instance_view import raw_value
