@@ -12,7 +12,8 @@ from litestar.di import NamedDependency
 
 from app.composition import Platform
 from app.errors import InvalidRequest
-from app.migrations import SchemaTooNew, pending
+from app.migrations import pending
+from app.schema_errors import SchemaUnusable
 
 CHECK_SECONDS = 2.0
 REMEMBERED_SECONDS = 0.25
@@ -77,7 +78,7 @@ class ReadinessCheck:
             return ""
         try:
             missing = await pending(self._platform.settings.database_url)
-        except SchemaTooNew as error:
+        except SchemaUnusable as error:
             return str(error)
         if missing:
             return f"{len(missing)} migrations are missing, run `millrace migrate`"

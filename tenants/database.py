@@ -190,9 +190,9 @@ def _as_role(role: str) -> Callable[[Any], Awaitable[None]]:
     return init
 
 
-async def run_script(script: str) -> None:
-    """Run a migration's SQL script on the connection of Piccolo's current transaction."""
+async def run_script(script: str, *arguments: Any) -> None:
+    """Run a migration's SQL script, or one statement with `arguments`, on the connection of Piccolo's transaction."""
     transaction: Any = PICCOLO_ENGINE.current_transaction.get()
     if transaction is None:
         raise RuntimeError("migrations run inside a transaction")
-    await transaction.connection.execute(script)
+    await transaction.connection.execute(script, *arguments)

@@ -24,7 +24,7 @@ import msgspec
 
 from app import tour
 from app.cli.dev_credentials import first_account, first_token
-from app.cli.environment import own_database, used
+from app.cli.environment import own_data, own_database, used
 from app.cli.event_loop import run_async
 from app.cli.installation import Installation, InstallationError, Ready, data_directory, write_private
 from app.cli.listening import base_url, bind_address, listen
@@ -161,7 +161,8 @@ async def _run(options: Options) -> None:
             say(f"Starting {service.title} …")
             await stack.enter_async_context(used(service))
         settings = await _addressed(installation, settings, services)
-        await migrate(settings.database_url)
+        with own_data(installation) if _own_database(services) else contextlib.nullcontext():
+            await migrate(settings.database_url)
         account_id = await first_account(settings, installation, options.account_id)
         token = await first_token(settings, installation, account_id, options.token)
         url = base_url(host, listener)
@@ -225,6 +226,10 @@ def _services(options: Options, installation: Installation, settings: Settings) 
     if not settings.redis_url:
         services.append(installation.valkey())
     return services
+
+
+def _own_database(services: list[Service]) -> bool:
+    return any(isinstance(service, EmbeddedPostgres) for service in services)
 
 
 async def _addressed(installation: Installation, settings: Settings, services: list[Service]) -> Settings:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import functools
 import os
 import platform
 import shutil
@@ -18,8 +20,7 @@ import asyncpg
 import click
 import redis.asyncio
 
-from app import __version__
-from app.cli.environment import find_installation, opened
+from app.cli.environment import find_installation, opened, own_data
 from app.cli.installation import SYSTEM_DIRECTORY, Installation, InstallationError
 from app.cli.migrate import described
 from app.cli.output import Output
@@ -27,7 +28,8 @@ from app.cli.problems import describe
 from app.embedded.binaries import OLDEST_POSTGRES, find_postgres, find_redis
 from app.embedded.errors import EmbeddedError
 from app.embedded.service_user import ServiceUser
-from app.migrations import pending
+from app.migrations import pending, this_build
+from app.schema_errors import SchemaUnusable
 from app.settings import Settings, SettingsError, load_settings
 from instances.sandbox import examination
 from versions.scripts import ScriptService
@@ -90,14 +92,15 @@ async def examine() -> list[Finding]:
     findings += [_installation(installation), secret, _space(installation), *_orphans()]
     database_url = settings.database_url or (installation.marker.database_url if installation else None)
     redis_url = settings.redis_url or (installation.marker.redis_url if installation else None)
+    owner = None
     if not database_url:
         findings.append(_binaries("postgres server", _postgres_binaries))
-        database_url = _running_postgres(installation)
+        database_url, owner = _running_postgres(installation), installation
     if not redis_url:
         findings.append(_binaries("redis server", _redis_binaries))
         redis_url = _running_redis(installation)
     if database_url:
-        findings.append(await _tried("database", _database, database_url))
+        findings.append(await _tried("database", functools.partial(_database, owner), database_url))
         if findings[-1].state == secret.state == "ok":
             text = settings.secret or (installation.secret() if installation else "")
             findings += await _secret_use(dataclasses.replace(settings, database_url=database_url, secret=text))
@@ -107,7 +110,8 @@ async def examine() -> list[Finding]:
 
 
 def _python() -> Finding:
-    return Finding("millrace", "ok", f"{__version__} on Python {platform.python_version()} ({sys.executable})")
+    detail = f"{this_build()}, on Python {platform.python_version()} ({sys.executable})"
+    return Finding("millrace", "ok", detail)
 
 
 def _machine() -> Finding:
@@ -219,7 +223,8 @@ async def _tried(check: str, look: Callable[[str], Awaitable[Finding]], url: str
         return _failure(check, error)
 
 
-async def _database(url: str) -> Finding:
+async def _database(owner: Installation | None, url: str) -> Finding:
+    """How the database is; `owner` is the installation it belongs to, if it does."""
     connection = await asyncpg.connect(url)
     try:
         version = str(await connection.fetchval("show server_version")).split()[0]
@@ -229,7 +234,12 @@ async def _database(url: str) -> Finding:
     detail = f"PostgreSQL {version}"
     if major < OLDEST_POSTGRES:
         return Finding("database", "failed", detail, f"Millrace needs PostgreSQL {OLDEST_POSTGRES} or newer.")
-    if missing := await pending(url):
+    try:
+        with own_data(owner) if owner else contextlib.nullcontext():
+            missing = await pending(url)
+    except SchemaUnusable as error:
+        return Finding("database", "failed", f"{detail}, but {error}", _failure("schema", error).hint)
+    if missing:
         return Finding("database", "failed", f"{detail}, without {described(missing)}", "Run `millrace migrate`.")
     return Finding("database", "ok", f"{detail}, schema up to date")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import asyncpg
@@ -19,6 +19,7 @@ import click
 from app.cli.installation import DATABASE, DEFAULT_DIRECTORY, Installation
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.service import Service
+from app.schema_errors import SchemaDiffers
 from app.settings import Settings, SettingsError, load_settings
 from tenants.clock import Clock
 from tenants.database import Database
@@ -66,6 +67,15 @@ async def opened(settings: Settings) -> AsyncIterator[Direct]:
         await db.close()
 
 
+@contextmanager
+def own_data(installation: Installation) -> Iterator[None]:
+    """Where the database is the installation's own and another build's: say which folders would have to go."""
+    try:
+        yield
+    except SchemaDiffers as error:
+        raise error.with_remedy(f"begin anew after `{installation.removal()}`") from None
+
+
 @asynccontextmanager
 async def process_settings(*, redis: bool = True) -> AsyncIterator[Settings]:
     """Complete settings; services of an installation run at least as long as the context is open.
@@ -89,6 +99,7 @@ async def process_settings(*, redis: bool = True) -> AsyncIterator[Settings]:
             "redis_url": settings.redis_url or marker.redis_url or "",
         }
         if not values["database_url"]:
+            stack.enter_context(own_data(installation))
             postgres = installation.postgres()
             await stack.enter_async_context(_used_for_a_command(postgres))
             values["database_url"] = await own_database(postgres)

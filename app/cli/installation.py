@@ -17,6 +17,7 @@ import contextlib
 import os
 import re
 import secrets
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,11 @@ class Installation:
         home.mkdir(mode=0o711, parents=True, exist_ok=True)
         home.chmod(0o711)
         return home
+
+    def removal(self) -> str:
+        """The command that removes everything in this installation, services' data outside the folder included."""
+        folders = [str(self.directory), *([self.marker.services] if self.marker.services else [])]
+        return f"rm -r {shlex.join(folders)}"
 
     def postgres(self, *, connections: int = 0) -> EmbeddedPostgres:
         """The folder's PostgreSQL; if started here, it takes `connections`, or the usual number if that is more."""

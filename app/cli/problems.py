@@ -33,7 +33,8 @@ class CommandFailed(click.ClickException):
 # By full name of the class, so that telling an error does not import the library it came from.
 _HINTS = {
     "app.settings.SettingsError": "`millrace config` lists the settings.",
-    "app.migrations.SchemaTooNew": "Upgrade Millrace, or point it at another database.",
+    "app.schema_errors.SchemaDiffers": "Nothing was changed: Millrace deletes no data on its own account.",
+    "app.schema_errors.SchemaTooNew": "Upgrade Millrace, or point it at another database.",
     "app.embedded.errors.EmbeddedError": DOCTOR,
     "app.cli.installation.InstallationError": DOCTOR,
     "app.cli.listening.CannotListen": "--port 0 takes any free port.",

@@ -18,6 +18,7 @@ from app.cli.garbage import spare_what_stands
 from app.cli.listening import base_url, bind_address, listen
 from app.composition import Platform
 from app.main import create_app
+from app.migrations import check_schema
 from app.observability.logging import configure_logging
 from app.observability.metrics import observed
 from app.settings import Settings
@@ -40,6 +41,7 @@ def serve(host: str | None, port: int | None, listener_fd: int | None) -> None:
 async def _serve(host: str | None, port: int | None, listener_fd: int | None) -> None:
     async with process_settings() as settings:
         configure_logging(settings)
+        await check_schema(settings.database_url)
         with _listener(settings, host, port, listener_fd) as (listener, address):
             async with observed(settings), Platform(settings).opened() as platform:
                 await platform.tenants.check_secret()

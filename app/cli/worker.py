@@ -8,6 +8,7 @@ from app.cli.child import follow_supervisor, tell_ready
 from app.cli.environment import process_settings
 from app.cli.event_loop import run_async
 from app.cli.garbage import spare_what_stands
+from app.migrations import check_schema
 from app.observability.logging import configure_logging
 from app.observability.metrics import observed
 from app.worker import run_worker
@@ -27,6 +28,7 @@ def worker() -> None:
 async def _work() -> None:
     async with process_settings() as settings:
         configure_logging(settings)
+        await check_schema(settings.database_url)
         async with observed(settings):
             await run_worker(settings, on_ready=_ready)
 

@@ -7,7 +7,8 @@ import re
 import asyncpg
 import pytest
 
-from app.migrations import FUNCTIONS, SchemaTooNew, migrate, pending
+from app.migrations import FUNCTIONS, migrate, pending
+from app.schema_errors import SchemaTooNew
 from instances.engine import store
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import msgspec
 import pytest
@@ -188,6 +189,20 @@ class TestRefusals:
         newer = {"format": FORMAT + 1, "release": "9.0.0"}
         write_private(directory / "millrace.json", msgspec.json.encode(newer))
         assert "was written by Millrace 9.0.0" in await self.refused(millrace_dev())
+
+    async def test_a_folder_of_another_build(self, millrace_dev, directory):
+        first = millrace_dev()
+        connection = await asyncpg.connect((await first.ready()).postgres_dsn)
+        await connection.execute("update migration_fingerprint set fingerprint = 'of a text edited since'")
+        await connection.close()
+        assert (await first.stop())[0] == 0
+
+        said = await self.refused(millrace_dev())
+        assert "was made by another build of Millrace" in said
+        folders = [str(directory), *filter(None, [Installation.open(directory).marker.services])]
+        assert said.endswith(f"go on with that build, or begin anew after `rm -r {' '.join(folders)}`")
+        assert await millrace("migrate", directory=directory) == (1, said)
+        assert (directory / "secret").exists()  # removing is left to the user
 
     async def test_a_lost_secret(self, millrace_dev, directory):
         Installation.open(directory, create=True)
