@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import multiprocessing
 import os
 import re
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,17 @@ from instances.engine.faults import VARIABLE
 from instances.engine.group_commit import LOST
 from instances.lifecycle import Kind, Status
 from instances.runtimes.document import unregister_action_handler
-from tests.crash.member import GATE, HANDLERS, LOG, register
+from tests.crash.member import GATE, HANDLERS, LOG, register, run
 from tests.support.api import Tenant, client_of, new_tenant
-from tests.support.servers import CHECKOUT
 
 RECOVERY_SECONDS = 10.0
 """From a replacement's start, or from the failure when nothing is replaced, until everything goes on."""
 START_SECONDS = 30.0
 LEASE_SECONDS = 2.0
-MEMBER = Path(__file__).with_name("member.py")
+
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Forks of one process that has imported everything: an interpreter of its own would take each member a second more."""
+PROCESSES.set_forkserver_preload([run.__module__, "app.cli.migrate", "app.cli.serve", "app.cli.worker"])
 
 COMPLETIONS = {Kind.STEP_COMPLETED: False, Kind.ROLLBACK_STEP_COMPLETED: True}
 """Entries that say a step is done; whether it is a compensation."""
@@ -64,13 +67,18 @@ def mend(id: str, *depends_on: str, **fields: Any) -> dict[str, Any]:
 class Member:
     """One process of the installation."""
 
-    def __init__(self, process: asyncio.subprocess.Process, output: Path) -> None:
-        self.process = process
+    def __init__(self, process: ForkServerProcess, output: Path) -> None:
+        self._process = process
         self._output = output
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def lives(self) -> bool:
+        return self._process.is_alive()
 
     @property
     def said(self) -> str:
@@ -82,13 +90,12 @@ class Member:
         found = re.search(r"Serving on (http://\S+)\n", self.said)
         return found and found[1]
 
-    async def ended(self, seconds: float = START_SECONDS) -> int:
-        """Its exit code, once it has ended by itself."""
-        try:
-            async with asyncio.timeout(seconds):
-                return await self.process.wait()
-        except TimeoutError:
-            raise AssertionError(f"process {self.pid} did not end; it said:\n{self.said}") from None
+    async def ended(self) -> int:
+        """Its exit code, once it has ended by itself; that of one a signal ended is the signal's, negative."""
+        await asyncio.to_thread(self._process.join, START_SECONDS)
+        code = self._process.exitcode
+        assert code is not None, f"process {self.pid} did not end; it said:\n{self.said}"
+        return code
 
     async def killed(self) -> None:
         """Returns once it has died at the point it was told to."""
@@ -96,9 +103,8 @@ class Member:
 
     async def kill(self) -> None:
         """SIGKILL, whatever it is doing."""
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
+        self._process.kill()
+        await self.ended()
 
 
 @dataclass(frozen=True)
@@ -130,14 +136,10 @@ class Installation:
     async def start(self, *command: str, crash: str | None = None, ready: bool = True) -> Member:
         """Start a process that dies at the point `crash`; with `ready`, once it can do its work."""
         output = self._directory / f"output-{next(self._numbers)}"
-        with output.open("wb") as file:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", MEMBER, *command),
-                env=self._environment() | ({} if crash is None else {VARIABLE: crash}),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-            )
+        output.touch()
+        environment = self._environment() | ({} if crash is None else {VARIABLE: crash})
+        process = PROCESSES.Process(target=run, args=(command, environment, output), daemon=True)
+        await asyncio.to_thread(process.start)  # the first of all waits for the imports
         member = Member(process, output)
         self.members.append(member)
         if ready:
@@ -146,7 +148,6 @@ class Installation:
 
     def _environment(self) -> dict[str, str]:
         return {
-            "PYTHONPATH": str(CHECKOUT),
             "PATH": os.environ["PATH"],
             "MILLRACE_DATABASE_URL": self.settings.database_url,
             "MILLRACE_REDIS_URL": self.settings.redis_url,
@@ -170,7 +171,7 @@ class Installation:
         self._gate.touch()
 
     async def _is_ready(self, member: Member, role: str) -> bool:
-        assert member.process.returncode is None, member.said
+        assert member.lives, member.said
         if role == "worker":
             return "worker_ready" in member.said
         return member.address is not None

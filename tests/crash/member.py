@@ -1,4 +1,4 @@
-"""`millrace` with the action handlers of these tests: `python -P member.py worker`.
+"""`millrace` with the action handlers of these tests, in a process that was forked for it.
 
 Handlers append one line per execution to the file `CRASH_TEST_LOG` names, before they return: what really ran.
 """
@@ -6,12 +6,15 @@ Handlers append one line per execution to the file `CRASH_TEST_LOG` names, befor
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from app.cli.main import main
+from instances.engine import faults
 from instances.runtimes.document import register_action_handler
 from instances.runtimes.document.handlers import ActionContext
 
@@ -57,6 +60,13 @@ def register() -> None:
         register_action_handler(name, handler)
 
 
-if __name__ == "__main__":
+def run(command: Sequence[str], environment: dict[str, str], output: Path) -> None:
+    """Be `millrace <command>` in this environment; what it writes goes to the file `output`."""
+    os.environ.clear()
+    os.environ.update(environment)
+    importlib.reload(faults)  # reads the environment
+    file = os.open(output, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(file, descriptor)
     register()
-    main()
+    main([*command])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections import Counter
 
@@ -21,12 +22,12 @@ async def test_the_late_result_of_a_frozen_worker_is_not_written(site: Installat
     await site.create("slow", INSTANCES)
     frozen = await site.start("worker")
     await site.eventually(lambda: _holds(site, frozen.pid))
-    frozen.process.send_signal(signal.SIGSTOP)
+    os.kill(frozen.pid, signal.SIGSTOP)
     other = await site.start("worker")
     await site.eventually(lambda: _holds(site, other.pid))
 
     site.let_go(frozen)
-    frozen.process.send_signal(signal.SIGCONT)
+    os.kill(frozen.pid, signal.SIGCONT)
 
     async def knows() -> bool:
         return "the lease was lost" in frozen.said
