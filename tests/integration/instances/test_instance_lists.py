@@ -136,8 +136,6 @@ async def test_cursor_at_the_ends(world, call):
         ("date_start=yesterday", "date_start"),
         ("date_end=2026-13-01", "date_end"),
         ("date_end=2026-02-30T00:00:00Z", "date_end"),
-        ("date_start=0001-01-01", "date_start"),
-        ("date_end=9999-12-31T23:59:59.999-10:00", "date_end"),
         ("date_start=2026-01-01T00:00:00%2B99:99", "date_start"),
     ],
 )
@@ -147,7 +145,19 @@ async def test_what_is_refused(world, call, query, named):
     assert answer.body["errors"][0]["message"].startswith(named)
 
 
-@pytest.mark.parametrize("query", ["unknown=1&unknown=2", "per_page=100", "page=1.0", "cursor="])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "unknown=1&unknown=2",
+        "per_page=100",
+        "page=1.0",
+        "cursor=",
+        "page=1&cursor=",
+        "date_start=0001-01-01T00:00:00%2B01:00",
+        "date_start=2026-01-01T00:00:00.1234567890123Z",
+        "date_end=9999-12-31T23:59:59.999-10:00",
+    ],
+)
 async def test_what_is_accepted(world, call, query):
     await create(world, "a")
     assert ids(await call("GET", f"/instances?{query}")) == ["a"]
