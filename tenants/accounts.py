@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, NotAllowed
 from tenants.audit import AuditLog
 from tenants.auth import Caller, operator
 from tenants.clock import Clock
@@ -129,7 +129,8 @@ class AccountService:
     async def set_retention(self, caller: Caller, **changes: int | None) -> AccountSettings:
         """Change `success_retention_ms` or `error_retention_ms`; None goes back to the plan's own.
 
-        Raises :class:`InvalidRequest` when one is beyond the plan's longest.
+        Raises :class:`InvalidRequest` when one is beyond the plan's longest, :class:`NotAllowed` for a caller that is
+        restricted to a workspace.
         """
 
         def check(limits: Limits) -> None:
@@ -145,6 +146,10 @@ class AccountService:
         return await self._set(caller, {"untyped_tasks": untyped_tasks}, lambda _limits: None)
 
     async def _set(self, caller: Caller, changes: dict[str, Any], check: Callable[[Limits], None]) -> AccountSettings:
+        if caller.workspace_id is not None:
+            raise NotAllowed(
+                "Authentication error: the account's defaults hold for all workspaces; the token is for one"
+            )
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             row = await self._locked(caller.account_id)
             limits = limits_from(row.profile, msgspec.json.decode(row.limits))

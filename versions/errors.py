@@ -39,12 +39,24 @@ class ChangedMeanwhile(MillraceError):
 
 
 class ScriptNotFound(MillraceError):
-    """404: no script of that name in the account."""
+    """404: no script of that name in the account, or in the workspace the caller is restricted to."""
 
     code, key, status = 10007, "", 404
 
     def __init__(self, message: str = "This Worker does not exist on your account.") -> None:
         super().__init__(message)
+
+
+class ScriptNameTaken(MillraceError):
+    """409: a script of another workspace has the name."""
+
+    code, key, status, retry = 10215, "", 409, False
+
+
+class ScriptElsewhere(MillraceError):
+    """409: the script a workflow is to run is in another workspace than the workflow."""
+
+    code, key, status, retry = 10216, "", 409, False
 
 
 class ScriptInvalid(MillraceError):

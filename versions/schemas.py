@@ -112,6 +112,7 @@ class ScriptRow(msgspec.Struct, frozen=True):
     account_id: UUID
     id: UUID
     name: str
+    workspace_id: UUID
     metadata: str
     bindings: str
     secrets: str

@@ -22,7 +22,7 @@ from tenants.limits import SCRIPT_NAME, Limits
 from tenants.service import TenantService
 from versions.compilation import CompiledScript, ScriptChecker, compile_upload, typescript_modules
 from versions.deployments import store as deployments
-from versions.errors import InvalidScriptName, ScriptNotFound, ScriptTooLarge, TooManyScripts
+from versions.errors import InvalidScriptName, ScriptNameTaken, ScriptNotFound, ScriptTooLarge, TooManyScripts
 from versions.schemas import ScriptRow, SealedRow
 from versions.store import scripts as script_store
 from versions.store import workflows as workflow_store
@@ -77,7 +77,8 @@ class ScriptService:
         """Store an upload, and deploy it unless told not to; it, and the `inherit` bindings that found nothing.
 
         With `strict` those are an error. `source` says which client sent it. Raises :class:`InvalidRequest`,
-        :class:`ScriptInvalid`, :class:`UnresolvedBinding`, :class:`ScriptTooLarge`, :class:`TooManyScripts`.
+        :class:`ScriptInvalid`, :class:`UnresolvedBinding`, :class:`ScriptTooLarge`, :class:`TooManyScripts`,
+        :class:`ScriptNameTaken`.
         """
         caller.require("scripts:write")
         SCRIPT_NAME.check(name, "script_name", InvalidScriptName)
@@ -90,7 +91,7 @@ class ScriptService:
         """
         caller.require("scripts:write")
         upload = read_upload(body, content_type)
-        before = await self.deployed(caller.account_id, name)
+        before = await self.deployed(caller, name)
         raw: dict[str, Any] = msgspec.json.decode(before.metadata)
         names = [binding["name"] for binding in msgspec.json.decode(before.bindings)]
         for key in ("main_module", "body_part", "annotations", "keep_bindings", *SETTING_KEYS):
@@ -104,26 +105,26 @@ class ScriptService:
     async def _store(
         self, caller: Caller, name: str, upload: Upload, strict: bool, source: str, deploy: bool
     ) -> tuple[ScriptRow, tuple[str, ...]]:
+        where = caller.account_id, caller.workspace_id, name
         limits = await self._tenants.limits(caller.account_id)
         if limits.script_bytes is not None and upload.size > limits.script_bytes:
             raise ScriptTooLarge(f"the script has {upload.size} bytes; at most {limits.script_bytes} are allowed")
         # In a thread: parsing a bundle of megabytes takes tenths of a second.
         compiled = await asyncio.to_thread(compile_upload, upload, await self._stripped(upload))
         async with self._db.scope(caller.account_id) as connection:
-            previous = await script_store.script(connection, caller.account_id, name)
+            previous = await script_store.script(connection, *where)
         compiled = await self._checked(caller.account_id, name, compiled, upload, previous, strict)
         author, script_id = await self.author(caller), self._ids.uuid7()
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             await script_store.lock_script(connection, caller.account_id, name)
             await workflow_store.lock_account(connection, caller.account_id)
             await self._check_count(connection, caller.account_id, name, limits)
-            previous = await script_store.script(connection, caller.account_id, name)
+            previous = await script_store.script(connection, *where)
             bindings, sealed = self._bindings(caller.account_id, name, upload, previous, strict)
-            await script_store.insert_script(
+            fits = await script_store.insert_script(
                 connection,
-                caller.account_id,
+                *where,
                 script_id,
-                name,
                 upload.metadata_text,
                 _text(upload.modules),
                 _text(bindings.plain),
@@ -136,8 +137,10 @@ class ScriptService:
                 self._clock.now(),
                 deploy,
             )
+            if not fits:
+                raise ScriptNameTaken(f"the name {name!r} is taken by a script of another workspace")
             if deploy:
-                await self._deployed(connection, caller.account_id, name, script_id, upload.metadata, source, author)
+                await self._deployed(connection, where, script_id, upload.metadata, source, author)
             stored = await script_store.script_by_id(connection, caller.account_id, script_id)
         assert stored is not None
         detail = {"etag": upload.etag, "bytes": upload.size, "version": str(script_id), "deployed": deploy}
@@ -151,8 +154,7 @@ class ScriptService:
     async def _deployed(
         self,
         connection: Any,
-        account_id: UUID,
-        name: str,
+        where: tuple[UUID, UUID | None, str],
         script_id: UUID,
         metadata: Metadata,
         source: str,
@@ -160,11 +162,11 @@ class ScriptService:
     ) -> None:
         """Note the deployment of an upload, and what its metadata says of the script as a whole."""
         annotations = _text(kept_annotations(metadata.annotations))
-        values = (self._ids.uuid7(), name, script_id, source, author, annotations, self._clock.now())
-        await deployments.insert_deployment(connection, account_id, *values)
+        values = (self._ids.uuid7(), script_id, source, author, annotations, self._clock.now())
+        await deployments.insert_deployment(connection, *where, *values)
         given = {key: value for key in SETTING_KEYS if (value := getattr(metadata, key)) is not None}
         if given:
-            await deployments.merge_settings(connection, account_id, name, given)
+            await deployments.merge_settings(connection, *where, given)
 
     async def author(self, caller: Caller) -> str | None:
         """The e-mail address of the caller, when it is a user's credential and the user has one."""
@@ -262,22 +264,22 @@ class ScriptService:
         }
 
     async def all(self, caller: Caller) -> list[ScriptRow]:
-        """The account's scripts, by name."""
+        """The scripts the caller may see, by name."""
         caller.require("scripts:read")
         async with self._db.scope(caller.account_id) as connection:
-            return await script_store.scripts(connection, caller.account_id)
+            return await script_store.scripts(connection, caller.account_id, caller.workspace_id)
 
     async def get(self, caller: Caller, name: str) -> ScriptRow:
         """The deployed upload. Raises :class:`ScriptNotFound`."""
         caller.require("scripts:read")
-        return await self.deployed(caller.account_id, name)
+        return await self.deployed(caller, name)
 
-    async def deployed(self, account_id: UUID, name: str) -> ScriptRow:
-        """The deployed upload. Raises :class:`ScriptNotFound`."""
+    async def deployed(self, caller: Caller, name: str) -> ScriptRow:
+        """The deployed upload, for whoever may use it. Raises :class:`ScriptNotFound`."""
         if "\0" in name:  # no name has one, and PostgreSQL takes none
             raise ScriptNotFound()
-        async with self._db.scope(account_id) as connection:
-            found = await script_store.script(connection, account_id, name)
+        async with self._db.scope(caller.account_id) as connection:
+            found = await script_store.script(connection, caller.account_id, caller.workspace_id, name)
         if found is None:
             raise ScriptNotFound()
         return found

@@ -197,7 +197,7 @@ class VersionService:
 
         Settings are replaced as a whole. Raises :class:`InvalidWorkflowName`, :class:`InvalidRequest`,
         :class:`DocumentInvalid`, :class:`ScriptInvalid`, `ScriptNotFound`, :class:`CronNotAllowed`,
-        :class:`TooManySchedules`, :class:`TooManyWorkflows`.
+        :class:`TooManySchedules`, :class:`TooManyWorkflows`, :class:`ScriptElsewhere`.
         """
         caller.require("workflows:write")
         check_handle(handle)
@@ -207,13 +207,13 @@ class VersionService:
         if body.definition is not None:
             return await self.compile(caller.account_id, body.definition, handle, pointer="/definition")
         class_name, script_name = require_class(body.class_name, body.script_name)
-        return await self.class_source(caller.account_id, class_name, script_name, handle)
+        return await self.class_source(caller, class_name, script_name, handle)
 
-    async def class_source(self, account_id: UUID, class_name: str, script_name: str, handle: str) -> Source:
+    async def class_source(self, caller: Caller, class_name: str, script_name: str, handle: str) -> Source:
         """A class of a deployed script ready for :meth:`deploy`. Raises :class:`ScriptInvalid`, `ScriptNotFound`."""
-        script = await self.scripts.deployed(account_id, script_name)
-        runnable = await self.scripts.runnable(account_id, script.id)
-        modules = await self.scripts.modules(account_id, script.id)
+        script = await self.scripts.deployed(caller, script_name)
+        runnable = await self.scripts.runnable(caller.account_id, script.id)
+        modules = await self.scripts.modules(caller.account_id, script.id)
         return await asyncio.to_thread(script_source, script, runnable.script, modules, class_name, handle)
 
     async def translate(self, account_id: UUID, form: Form, body: Mapping[str, Any], handle: str) -> Source:
@@ -249,7 +249,7 @@ class VersionService:
         now = self._clock.now()
         settings = checked_settings(source, body, limits, now)
         async with self._db.scope(caller.account_id, transaction=True) as connection:
-            workflow, created = await self._lock_or_create(connection, caller, handle, limits, now)
+            workflow, created = await self._lock_or_create(connection, caller, handle, source, limits, now)
             deployed = await self.writer.deploy(connection, caller, workflow, source, settings, limits, now)
         if deployed is None:
             return Deployed(workflow, False, source.warnings)
@@ -258,13 +258,15 @@ class VersionService:
         return Deployed(deployed, True, source.warnings)
 
     async def _lock_or_create(
-        self, connection: asyncpg.Connection, caller: Caller, handle: str, limits: Limits, now: datetime
+        self, connection: asyncpg.Connection, caller: Caller, handle: str, source: Source, limits: Limits, now: datetime
     ) -> tuple[WorkflowRow, bool]:
-        """The workflow, locked, and whether it was made just now."""
+        """The workflow, locked, and whether it was made just now: where the caller is, else where its script is."""
         account_id, workspace_id = caller.account_id, caller.workspace_id
         found = await workflow_store.workflow_for_update(connection, account_id, handle)
         if found is None:
-            made = await self.writer.insert_workflow(connection, caller, handle, workspace_id, limits, now)
+            made = await self.writer.insert_workflow(
+                connection, caller, handle, workspace_id or source.workspace_id, limits, now
+            )
             if made is not None:
                 return made, True
             found = await workflow_store.workflow_for_update(connection, account_id, handle)

@@ -39,6 +39,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     class_name: str
     script_name: str
     script_id: UUID | None = None
+    workspace_id: UUID | None = None
+    """The script's, where only workflows of that workspace run it; None: those of any do."""
     source: str
     source_hash: str
     graph: str | None
@@ -176,6 +178,7 @@ def script_source(
         class_name=class_name,
         script_name=script.name,
         script_id=script.id,
+        workspace_id=script.workspace_id,
         source="",
         source_hash=script.etag,
         graph=script_graph(compiled, modules, class_name),

@@ -17,6 +17,7 @@ class Script(Table, tablename="script"):
     account_id = UUID()
     id = UUID(primary_key=True)
     name = Text()
+    workspace_id = UUID()
     number = Integer()
     metadata = Text()
     modules = Text()

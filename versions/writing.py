@@ -13,7 +13,7 @@ from tenants.auth import Caller
 from tenants.ids import Ids
 from tenants.limits import Limits
 from versions import schedules as timing
-from versions.errors import CronNotAllowed, TooManySchedules, TooManyWorkflows
+from versions.errors import CronNotAllowed, ScriptElsewhere, TooManySchedules, TooManyWorkflows
 from versions.schemas import ACTIVE, ScheduleRow, WorkflowRow
 from versions.settings import Settings
 from versions.sources import Source
@@ -61,8 +61,11 @@ class VersionWriter:
     ) -> WorkflowRow | None:
         """Make `source` the current version of the locked `workflow`; None when it is that already.
 
-        Raises :class:`CronNotAllowed`, :class:`TooManySchedules`.
+        Raises :class:`ScriptElsewhere`, :class:`CronNotAllowed`, :class:`TooManySchedules`.
         """
+        if source.workspace_id not in (None, workflow.workspace_id):
+            where = f"script {source.script_name!r} and workflow {workflow.handle!r} are in two workspaces"
+            raise ScriptElsewhere(f"{where}: a workflow runs scripts of its own")
         given = _text(settings.given)
         identity = source.runtime, source.class_name, source.source_hash, source.script_id, given, source.dialect
         if await version_store.is_same(connection, caller.account_id, workflow.current_version, *identity):

@@ -229,6 +229,50 @@ async def test_scripts_of_another_account_named_in_ones_own(
     assert await everything_about(http, owner) == before
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "operation"), [each for each in IN_AN_ACCOUNT if "{script_name}" in each.values[1]]
+)
+async def test_scripts_of_another_workspace(
+    http: httpx.AsyncClient,
+    platform: Platform,
+    script: tuple[Tenant, dict[str, str]],
+    method: str,
+    path: str,
+    operation: str,
+) -> None:
+    """They are answered for as scripts that are nowhere."""
+    owner, names = script
+    restricted = await outsider(platform, owner.id)
+    before = await everything_about(http, owner)
+    answer = await call(http, method, path, operation, names, restricted.headers)
+    unknown = await call(http, method, path, operation, names | {"script_name": "nowhere"}, restricted.headers)
+    assert answer.status_code == (400 if operation in UPLOADS else 404)
+    assert (answer.status_code, answer.json()["errors"]) == (unknown.status_code, unknown.json()["errors"])
+    assert await everything_about(http, owner) == before
+
+
+async def test_the_name_of_a_script_of_another_workspace_is_taken(
+    http: httpx.AsyncClient, platform: Platform, script: tuple[Tenant, dict[str, str]]
+) -> None:
+    owner, _ = script
+    restricted, before = await outsider(platform, owner.id), await everything_about(http, owner)
+    root = f"{owner.path}/workers/scripts"
+    files = {
+        "metadata": (None, json.dumps({"main_module": "s.js", "keep_bindings": ["secret_text"]})),
+        "s.js": ("s.js", "export default {}", "application/javascript+module"),
+    }
+    for method, path in (("PUT", "s"), ("POST", "s/versions")):
+        answer = await http.request(method, f"{root}/{path}", files=files, headers=restricted.headers)
+        [error] = answer.json()["errors"]
+        said = "the name 's' is taken by a script of another workspace"
+        assert (answer.status_code, error["code"], error["message"]) == (409, 10215, said)
+    assert (await http.get(root, headers=restricted.headers)).json()["result"] == []
+    made = {"script_name": "s", "class_name": "Flow"}
+    answer = await http.put(f"{owner.path}/workflows/mine", json=made, headers=restricted.headers)
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (404, 10007)
+    assert await everything_about(http, owner) == before
+
+
 async def everything_about(http: httpx.AsyncClient, owner: Tenant) -> list[Any]:
     """What there is to know about the owner's script."""
     root = f"{owner.path}/workers/scripts/s"

@@ -49,7 +49,7 @@ class Compiler(Protocol):
 
     async def compile(self, account_id: UUID, definition: Any, handle: str, **form: Any) -> Source: ...
 
-    async def class_source(self, account_id: UUID, class_name: str, script_name: str, handle: str) -> Source: ...
+    async def class_source(self, caller: Caller, class_name: str, script_name: str, handle: str) -> Source: ...
 
 
 class DefinitionService:
@@ -214,8 +214,9 @@ class DefinitionService:
         if current.is_document:
             source = await self._renamed(caller, current, {"name": name})
         else:
-            account_id, handle = caller.account_id, workflow.handle
-            source = await self._compiler.class_source(account_id, current.class_name, workflow.script_name, handle)
+            source = await self._compiler.class_source(
+                caller, current.class_name, workflow.script_name, workflow.handle
+            )
             source = msgspec.structs.replace(source, display_name=name, description=workflow.description)
         profile = Profile(status, msgspec.json.decode(workflow.tags), msgspec.json.decode(workflow.metadata)).checked()
         return await self._create(caller, source, _settings_of(current), workflow.workspace_id, profile)

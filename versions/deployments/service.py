@@ -70,7 +70,7 @@ class DeploymentService:
         """A script's versions, the newest first, and how many there are. Raises :class:`ScriptNotFound`."""
         caller.require("scripts:read")
         async with self._db.scope(caller.account_id) as connection:
-            rows, total = await store.uploads(connection, caller.account_id, name, page.size, page.offset)
+            rows, total = await store.uploads(connection, *_of(caller, name), page.size, page.offset)
         if not total:
             raise ScriptNotFound()
         return rows, total
@@ -79,9 +79,9 @@ class DeploymentService:
         """One version of a script. Raises :class:`ScriptNotFound`, :class:`ScriptVersionNotFound`."""
         caller.require("scripts:read")
         async with self._db.scope(caller.account_id) as connection:
-            found = await store.upload(connection, caller.account_id, name, version_id)
+            found = await store.upload(connection, *_of(caller, name), version_id)
             if found is None:
-                await self._require(connection, caller.account_id, name)
+                await self._require(connection, caller, name)
                 raise ScriptVersionNotFound()
         return found
 
@@ -89,10 +89,10 @@ class DeploymentService:
         """The version that is deployed. Raises :class:`ScriptNotFound`."""
         caller.require("scripts:read")
         async with self._db.scope(caller.account_id) as connection:
-            return await self._deployed(connection, caller.account_id, name)
+            return await self._deployed(connection, caller, name)
 
-    async def _deployed(self, connection: asyncpg.Connection, account_id: UUID, name: str) -> UploadRow:
-        found = await store.deployed_upload(connection, account_id, name)
+    async def _deployed(self, connection: asyncpg.Connection, caller: Caller, name: str) -> UploadRow:
+        found = await store.deployed_upload(connection, *_of(caller, name))
         if found is None:
             raise ScriptNotFound()
         return found
@@ -101,15 +101,15 @@ class DeploymentService:
         """A script's latest deployments, the newest, which holds, first. Raises :class:`ScriptNotFound`."""
         caller.require("scripts:read")
         async with self._db.scope(caller.account_id) as connection:
-            await self._require(connection, caller.account_id, name)
-            return await store.deployments(connection, caller.account_id, name)
+            await self._require(connection, caller, name)
+            return await store.deployments(connection, *_of(caller, name))
 
     async def deployment(self, caller: Caller, name: str, deployment_id: UUID) -> DeploymentRow:
         """One deployment. Raises :class:`ScriptNotFound`, :class:`ScriptVersionNotFound`."""
         caller.require("scripts:read")
         async with self._db.scope(caller.account_id) as connection:
-            await self._require(connection, caller.account_id, name)
-            found = await store.deployment(connection, caller.account_id, name, deployment_id)
+            await self._require(connection, caller, name)
+            found = await store.deployment(connection, *_of(caller, name), deployment_id)
         if found is None:
             raise ScriptVersionNotFound("This Worker has no such deployment.")
         return found
@@ -118,17 +118,17 @@ class DeploymentService:
         """What is set for the script as a whole. Raises :class:`ScriptNotFound`."""
         caller.require("scripts:read")
         async with self._db.scope(caller.account_id) as connection:
-            await self._require(connection, caller.account_id, name)
-            return await store.settings(connection, caller.account_id, name)
+            await self._require(connection, caller, name)
+            return await store.settings(connection, *_of(caller, name))
 
     async def exists(self, caller: Caller, name: str) -> None:
         """Raises :class:`ScriptNotFound` when nothing was uploaded under that name."""
         caller.require("scripts:read")
         async with self._db.scope(caller.account_id) as connection:
-            await self._require(connection, caller.account_id, name)
+            await self._require(connection, caller, name)
 
-    async def _require(self, connection: asyncpg.Connection, account_id: UUID, name: str) -> None:
-        if await store.newest_upload(connection, account_id, name) is None:
+    async def _require(self, connection: asyncpg.Connection, caller: Caller, name: str) -> None:
+        if await store.newest_upload(connection, *_of(caller, name)) is None:
             raise ScriptNotFound()
 
     # --- changing ----------------------------------------------------------------------------------------------
@@ -151,8 +151,8 @@ class DeploymentService:
         author = await self._scripts.author(caller)
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             await script_store.lock_script(connection, caller.account_id, name)
-            await self._require(connection, caller.account_id, name)
-            if not await store.deploy(connection, caller.account_id, name, version_id, self._clock.now()):
+            await self._require(connection, caller, name)
+            if not await store.deploy(connection, *_of(caller, name), version_id, self._clock.now()):
                 raise ScriptVersionNotFound()
             row = await self._note(
                 connection, caller, name, version_id, source, author, kept_annotations(body.annotations)
@@ -168,12 +168,12 @@ class DeploymentService:
         caller.require("scripts:write")
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             await script_store.lock_script(connection, caller.account_id, name)
-            await self._require(connection, caller.account_id, name)
-            if await store.deployment(connection, caller.account_id, name, deployment_id) is None:
+            await self._require(connection, caller, name)
+            if await store.deployment(connection, *_of(caller, name), deployment_id) is None:
                 raise ScriptVersionNotFound("This Worker has no such deployment.")
-            if (await store.deployments(connection, caller.account_id, name))[0].id == deployment_id:
+            if (await store.deployments(connection, *_of(caller, name)))[0].id == deployment_id:
                 raise DeploymentHolds()
-            await store.delete_deployment(connection, caller.account_id, name, deployment_id)
+            await store.delete_deployment(connection, *_of(caller, name), deployment_id)
         await self._tenants.audit(caller, "script.deployment.delete", name, {"deployment": str(deployment_id)})
 
     async def _note(
@@ -187,9 +187,8 @@ class DeploymentService:
         annotations: dict[str, str],
     ) -> DeploymentRow:
         row = DeploymentRow(self._ids.uuid7(), version_id, source, author, _text(annotations), self._clock.now())
-        await store.insert_deployment(
-            connection, caller.account_id, row.id, name, version_id, source, author, row.annotations, row.created_at
-        )
+        values = (row.id, version_id, source, author, row.annotations, row.created_at)
+        await store.insert_deployment(connection, *_of(caller, name), *values)
         return row
 
     async def change_secrets(self, caller: Caller, name: str, secrets: Secrets, source: str) -> UploadRow:
@@ -203,7 +202,7 @@ class DeploymentService:
         annotations = {"workers/triggered_by": "secret"}
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             await script_store.lock_script(connection, caller.account_id, name)
-            base = await self._deployed(connection, caller.account_id, name)
+            base = await self._deployed(connection, caller, name)
             made = await self._with_secrets(connection, caller, base, secrets, source, author, annotations)
             await self._replace(connection, caller, base, made, source, author, annotations)
         await self._audit_secrets(caller, name, secrets)
@@ -220,7 +219,7 @@ class DeploymentService:
         author = await self._scripts.author(caller)
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             await script_store.lock_script(connection, caller.account_id, name)
-            base = await store.newest_upload(connection, caller.account_id, name)
+            base = await store.newest_upload(connection, *_of(caller, name))
             if base is None:
                 raise NoScriptVersions()
             kept = {"workers/triggered_by": "secret"} | kept_annotations(annotations)
@@ -282,7 +281,7 @@ class DeploymentService:
         made = self._ids.uuid7()
         values = (_text(metadata), _text(bindings), _text(sealed), source, author, self._clock.now(), compiled)
         await store.derive(connection, caller.account_id, base.id, made, *values)
-        row = await store.upload(connection, caller.account_id, base.name, made)
+        row = await store.upload(connection, *_of(caller, base.name), made)
         assert row is not None
         return row
 
@@ -298,7 +297,7 @@ class DeploymentService:
     ) -> None:
         """Deploy `made`, and have the workflows that run `base` run it from now on."""
         account_id, now = caller.account_id, self._clock.now()
-        await store.deploy(connection, account_id, base.name, made.id, now)
+        await store.deploy(connection, *_of(caller, base.name), made.id, now)
         await self._note(connection, caller, base.name, made.id, source, author, annotations)
         for workflow_key, version_key in await store.workflows_on(connection, account_id, base.id):
             await store.move_workflow(
@@ -311,8 +310,8 @@ class DeploymentService:
         given = {key: value for key, value in msgspec.structs.asdict(patch).items() if value is not msgspec.UNSET}
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             await script_store.lock_script(connection, caller.account_id, name)
-            await self._require(connection, caller.account_id, name)
-            settings = await store.merge_settings(connection, caller.account_id, name, given)
+            await self._require(connection, caller, name)
+            settings = await store.merge_settings(connection, *_of(caller, name), given)
         await self._tenants.audit(caller, "script.settings", name, {"changed": sorted(given)})
         return settings
 
@@ -338,7 +337,7 @@ class DeploymentService:
             compiled = await self._scripts.checked(caller.account_id, base.id, name, flags, bindings, sealed)
             async with self._db.scope(caller.account_id, transaction=True) as connection:
                 await script_store.lock_script(connection, caller.account_id, name)
-                if (await self._deployed(connection, caller.account_id, name)).id == base.id:
+                if (await self._deployed(connection, caller, name)).id == base.id:
                     made = await self._derive(
                         connection, caller, base, raw, bindings, sealed, source=source, author=author, compiled=compiled
                     )
@@ -369,8 +368,8 @@ class DeploymentService:
         """Workflows whose code is in the script, the first few by name. Raises :class:`ScriptNotFound`."""
         caller.require("scripts:read")
         async with self._db.scope(caller.account_id) as connection:
-            await self._require(connection, caller.account_id, name)
-            return await store.referring(connection, caller.account_id, name, NAMED_REFERENCES + 1)
+            await self._require(connection, caller, name)
+            return await store.referring(connection, *_of(caller, name), NAMED_REFERENCES + 1)
 
     async def delete(self, caller: Caller, name: str, *, force: bool) -> None:
         """Delete a script with its versions, deployments and settings.
@@ -381,13 +380,18 @@ class DeploymentService:
         caller.require("scripts:write")
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             await script_store.lock_script(connection, caller.account_id, name)
-            await self._require(connection, caller.account_id, name)
+            await self._require(connection, caller, name)
             if not force:
-                used = await store.referring(connection, caller.account_id, name, NAMED_REFERENCES + 1)
+                used = await store.referring(connection, *_of(caller, name), NAMED_REFERENCES + 1)
                 if used:
                     raise ScriptReferenced(_referenced(used))
-            await store.delete_script(connection, caller.account_id, name, self._clock.now())
+            await store.delete_script(connection, *_of(caller, name), self._clock.now())
         await self._tenants.audit(caller, "script.delete", name, {"force": force})
+
+
+def _of(caller: Caller, name: str) -> tuple[UUID, UUID | None, str]:
+    """A script as the store is asked for it: with the account and the workspace the caller is restricted to."""
+    return caller.account_id, caller.workspace_id, name
 
 
 def _referenced(used: Sequence[str]) -> str:

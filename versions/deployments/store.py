@@ -2,6 +2,9 @@
 
 As everywhere in `versions`: connections are scoped to the account, writes expect a transaction. A *version* of a script
 is one upload of it, or one made from another by changing its secrets or bindings.
+
+Everything about a script is asked for by account, workspace the caller is restricted to (None: to none) and name, and a
+script of another workspace is not there: see `versions.store.scripts`.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import msgspec
 from tenants.database import Database
 from tenants.limits import SCRIPT_VERSIONS_KEPT
 from versions.deployments.schemas import DeploymentRow, UploadRow
-from versions.store.scripts import NEXT_NUMBER
+from versions.store.scripts import IS_VISIBLE, NEXT_NUMBER, VISIBLE
 
 Connection = asyncpg.Connection
 
@@ -29,13 +32,13 @@ _UPLOAD = (
     "s.id, s.name, s.metadata, s.bindings, s.secrets, s.etag, s.size_bytes, s.source, s.author, s.created_at,"
     " s.deployed_at, s.number"
 )
-_OF = "s.account_id = $1 and s.name = $2 and s.deleted_at is null"
+_OF = f"{VISIBLE} and s.name = $3"
 
-UPLOADS = f"select {_UPLOAD} from script s where {_OF} order by s.no desc limit $3 offset $4"
+UPLOADS = f"select {_UPLOAD} from script s where {_OF} order by s.no desc limit $4 offset $5"
 
 COUNT_UPLOADS = f"select count(*) from script s where {_OF}"
 
-UPLOAD = f"select {_UPLOAD} from script s where {_OF} and s.id = $3"
+UPLOAD = f"select {_UPLOAD} from script s where {_OF} and s.id = $4"
 
 NEWEST_UPLOAD = f"select {_UPLOAD} from script s where {_OF} order by s.no desc limit 1"
 
@@ -45,9 +48,9 @@ select {_UPLOAD} from script s where {_OF} and s.deployed_at is not null order b
 
 # The same code with other bindings, not deployed yet.
 DERIVE = f"""
-insert into script (account_id, id, name, metadata, modules, compiled, bindings, secrets, etag, size_bytes, source,
-                    author, created_at, number)
-select account_id, $3, name, $4, modules, coalesce($10, compiled), $5, $6, etag, size_bytes, $7, $8, $9,
+insert into script (account_id, id, name, workspace_id, metadata, modules, compiled, bindings, secrets, etag, size_bytes,
+                    source, author, created_at, number)
+select account_id, $3, name, workspace_id, $4, modules, coalesce($10, compiled), $5, $6, etag, size_bytes, $7, $8, $9,
        {NEXT_NUMBER.format(name="s.name")}
 from script s where account_id = $1 and id = $2
 """
@@ -56,48 +59,51 @@ from script s where account_id = $1 and id = $2
 
 _DEPLOYMENT = "d.id, d.script_id, d.source, d.author, d.annotations, d.created_at"
 
-DEPLOYMENTS = f"""
-select {_DEPLOYMENT} from script_deployment d where d.account_id = $1 and d.name = $2 order by d.no desc limit $3
-"""
+_DEPLOYMENT_OF = f"d.account_id = $1 and d.name = $3 and {IS_VISIBLE}"
 
-DEPLOYMENT = f"select {_DEPLOYMENT} from script_deployment d where d.account_id = $1 and d.name = $2 and d.id = $3"
+DEPLOYMENTS = f"select {_DEPLOYMENT} from script_deployment d where {_DEPLOYMENT_OF} order by d.no desc limit $4"
 
-DELETE_DEPLOYMENT = "delete from script_deployment where account_id = $1 and name = $2 and id = $3"
+DEPLOYMENT = f"select {_DEPLOYMENT} from script_deployment d where {_DEPLOYMENT_OF} and d.id = $4"
 
-INSERT_DEPLOYMENT = """
-insert into script_deployment (account_id, id, name, script_id, source, author, annotations, created_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8)
+DELETE_DEPLOYMENT = f"delete from script_deployment d where {_DEPLOYMENT_OF} and d.id = $4"
+
+INSERT_DEPLOYMENT = f"""
+insert into script_deployment (account_id, name, id, script_id, source, author, annotations, created_at)
+select $1, $3, $4, $5, $6, $7, $8, $9 where {IS_VISIBLE}
 """
 
 # Later than every other deployment of the script, whatever clocks say; see `versions.store.scripts.INSERT_SCRIPT`.
-DEPLOY = """
-update script s set deployed_at = greatest($4::timestamptz,
-  (select max(d.deployed_at) + interval '1 microsecond' from script d where d.account_id = $1 and d.name = $2))
-where s.account_id = $1 and s.name = $2 and s.id = $3 and s.deleted_at is null returning s.id
+DEPLOY = f"""
+update script s set deployed_at = greatest($5::timestamptz,
+  (select max(d.deployed_at) + interval '1 microsecond' from script d where d.account_id = $1 and d.name = $3))
+where {_OF} and s.id = $4 returning s.id
 """
 
-DELETE_SCRIPT = """
-with settings as (delete from script_setting where account_id = $1 and name = $2),
-deployments as (delete from script_deployment where account_id = $1 and name = $2)
-update script set deleted_at = $3 where account_id = $1 and name = $2 and deleted_at is null returning id
+DELETE_SCRIPT = f"""
+with gone as (update script s set deleted_at = $4 where {_OF} returning s.id),
+settings as (delete from script_setting where account_id = $1 and name = $3 and exists (select from gone)),
+deployments as (delete from script_deployment where account_id = $1 and name = $3 and exists (select from gone))
+select id from gone
 """
 
 # --- settings ----------------------------------------------------------------------------------------------------
 
-SETTINGS = "select settings from script_setting where account_id = $1 and name = $2"
+SETTINGS = f"select settings from script_setting where account_id = $1 and name = $3 and {IS_VISIBLE}"
 
-PUT_SETTINGS = """
-insert into script_setting (account_id, name, settings) values ($1, $2, $3)
+PUT_SETTINGS = f"""
+insert into script_setting (account_id, name, settings) select $1, $3, $4 where {IS_VISIBLE}
 on conflict (account_id, name) do update set settings = excluded.settings
 """
 
 # --- workflows of a script ---------------------------------------------------------------------------------------
 
-# Those whose code is a document bear a script's name, too, but have none.
-REFERRING = """
+# Those whose code is a document bear a script's name, too, but have none. Those of a deleted script that had the name in
+# another workspace are not meant.
+REFERRING = f"""
 select w.handle from workflow w join version v on v.account_id = $1 and v.version_key = w.current_version
-where w.account_id = $1 and w.script_name = $2 and w.deleted_at is null and v.script_id is not null
-order by w.handle limit $3
+where w.account_id = $1 and w.script_name = $3 and w.deleted_at is null and v.script_id is not null
+  and w.workspace_id = (select s.workspace_id from script s where {_OF} limit 1)
+order by w.handle limit $4
 """
 
 WORKFLOWS_ON = """
@@ -186,24 +192,30 @@ async def prune(db: Database, account_id: UUID, name: str, now: datetime, script
 
 
 async def uploads(
-    connection: Connection, account_id: UUID, name: str, limit: int, offset: int
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str, limit: int, offset: int
 ) -> tuple[list[UploadRow], int]:
     """One page of a script's versions, the newest first, and how many there are."""
-    rows = await connection.fetch(UPLOADS, account_id, name, limit, offset)
-    total = await connection.fetchval(COUNT_UPLOADS, account_id, name)
+    rows = await connection.fetch(UPLOADS, account_id, workspace_id, name, limit, offset)
+    total = await connection.fetchval(COUNT_UPLOADS, account_id, workspace_id, name)
     return [msgspec.convert(dict(row), UploadRow) for row in rows], int(total or 0)
 
 
-async def upload(connection: Connection, account_id: UUID, name: str, script_id: UUID) -> UploadRow | None:
-    return _upload(await connection.fetchrow(UPLOAD, account_id, name, script_id))
+async def upload(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str, script_id: UUID
+) -> UploadRow | None:
+    return _upload(await connection.fetchrow(UPLOAD, account_id, workspace_id, name, script_id))
 
 
-async def newest_upload(connection: Connection, account_id: UUID, name: str) -> UploadRow | None:
-    return _upload(await connection.fetchrow(NEWEST_UPLOAD, account_id, name))
+async def newest_upload(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str
+) -> UploadRow | None:
+    return _upload(await connection.fetchrow(NEWEST_UPLOAD, account_id, workspace_id, name))
 
 
-async def deployed_upload(connection: Connection, account_id: UUID, name: str) -> UploadRow | None:
-    return _upload(await connection.fetchrow(DEPLOYED_UPLOAD, account_id, name))
+async def deployed_upload(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str
+) -> UploadRow | None:
+    return _upload(await connection.fetchrow(DEPLOYED_UPLOAD, account_id, workspace_id, name))
 
 
 def _upload(row: asyncpg.Record | None) -> UploadRow | None:
@@ -216,53 +228,67 @@ async def derive(connection: Connection, account_id: UUID, base: UUID, script_id
     await connection.execute(DERIVE, account_id, base, script_id, *values)
 
 
-async def deployments(connection: Connection, account_id: UUID, name: str) -> list[DeploymentRow]:
+async def deployments(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str
+) -> list[DeploymentRow]:
     """A script's latest deployments, the newest first."""
-    rows = await connection.fetch(DEPLOYMENTS, account_id, name, DEPLOYMENTS_SHOWN)
+    rows = await connection.fetch(DEPLOYMENTS, account_id, workspace_id, name, DEPLOYMENTS_SHOWN)
     return [msgspec.convert(dict(row), DeploymentRow) for row in rows]
 
 
-async def deployment(connection: Connection, account_id: UUID, name: str, deployment_id: UUID) -> DeploymentRow | None:
-    row = await connection.fetchrow(DEPLOYMENT, account_id, name, deployment_id)
+async def deployment(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str, deployment_id: UUID
+) -> DeploymentRow | None:
+    row = await connection.fetchrow(DEPLOYMENT, account_id, workspace_id, name, deployment_id)
     return None if row is None else msgspec.convert(dict(row), DeploymentRow)
 
 
-async def delete_deployment(connection: Connection, account_id: UUID, name: str, deployment_id: UUID) -> None:
-    await connection.execute(DELETE_DEPLOYMENT, account_id, name, deployment_id)
+async def delete_deployment(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str, deployment_id: UUID
+) -> None:
+    await connection.execute(DELETE_DEPLOYMENT, account_id, workspace_id, name, deployment_id)
 
 
-async def insert_deployment(connection: Connection, account_id: UUID, *values: Any) -> None:
-    """`values`: id, name, script id, source, author, annotations (JSON text), time."""
-    await connection.execute(INSERT_DEPLOYMENT, account_id, *values)
+async def insert_deployment(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str, *values: Any
+) -> None:
+    """`values`: id, script id, source, author, annotations (JSON text), time."""
+    await connection.execute(INSERT_DEPLOYMENT, account_id, workspace_id, name, *values)
 
 
-async def deploy(connection: Connection, account_id: UUID, name: str, script_id: UUID, now: datetime) -> bool:
+async def deploy(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str, script_id: UUID, now: datetime
+) -> bool:
     """Make a version the deployed one; whether it exists."""
-    return await connection.fetchval(DEPLOY, account_id, name, script_id, now) is not None
+    return await connection.fetchval(DEPLOY, account_id, workspace_id, name, script_id, now) is not None
 
 
-async def delete_script(connection: Connection, account_id: UUID, name: str, now: datetime) -> bool:
+async def delete_script(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str, now: datetime
+) -> bool:
     """Mark every version of the script deleted; workflows made from them still run. Whether there was any."""
-    return bool(await connection.fetch(DELETE_SCRIPT, account_id, name, now))
+    return bool(await connection.fetch(DELETE_SCRIPT, account_id, workspace_id, name, now))
 
 
-async def settings(connection: Connection, account_id: UUID, name: str) -> dict[str, Any]:
+async def settings(connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str) -> dict[str, Any]:
     """What is set for the script as a whole."""
-    return msgspec.json.decode(await connection.fetchval(SETTINGS, account_id, name) or "{}")
+    return msgspec.json.decode(await connection.fetchval(SETTINGS, account_id, workspace_id, name) or "{}")
 
 
 async def merge_settings(
-    connection: Connection, account_id: UUID, name: str, changes: dict[str, Any]
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str, changes: dict[str, Any]
 ) -> dict[str, Any]:
     """Set what `changes` holds; all that is set, afterwards. The script is locked."""
-    merged = await settings(connection, account_id, name) | changes
-    await connection.execute(PUT_SETTINGS, account_id, name, msgspec.json.encode(merged).decode())
+    merged = await settings(connection, account_id, workspace_id, name) | changes
+    await connection.execute(PUT_SETTINGS, account_id, workspace_id, name, msgspec.json.encode(merged).decode())
     return merged
 
 
-async def referring(connection: Connection, account_id: UUID, name: str, limit: int) -> list[str]:
+async def referring(
+    connection: Connection, account_id: UUID, workspace_id: UUID | None, name: str, limit: int
+) -> list[str]:
     """Names of workflows whose code is in the script."""
-    return [row["handle"] for row in await connection.fetch(REFERRING, account_id, name, limit)]
+    return [row["handle"] for row in await connection.fetch(REFERRING, account_id, workspace_id, name, limit)]
 
 
 async def workflows_on(connection: Connection, account_id: UUID, script_id: UUID) -> Sequence[tuple[UUID, UUID]]:

@@ -13,6 +13,7 @@ create table script (
   id uuid not null,
   no bigint generated always as identity,
   name text not null,
+  workspace_id uuid not null,              -- the same of all uploads of a name that are not deleted
   number int not null,                     -- among the uploads of this name, from 1
   metadata text not null,
   modules text not null,

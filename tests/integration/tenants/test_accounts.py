@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, NotAllowed
 from tenants.audit import Origin, origin
 from tenants.auth import operator
 from tenants.errors import AccountNotFound, AlreadyExists, CreationRateExceeded
@@ -133,6 +134,15 @@ async def test_default_retention_stays_within_the_plan(tenants, boss, admin):
     assert await tenants.accounts.settings(boss.account_id) == settings
 
 
+async def test_defaults_of_the_account_are_not_one_workspace_s_to_change(tenants, boss):
+    before = await tenants.accounts.settings(boss.account_id)
+    with pytest.raises(NotAllowed, match="the account's defaults hold for all workspaces"):
+        await tenants.accounts.set_retention(
+            dataclasses.replace(boss, workspace_id=UUID(int=7)), success_retention_ms=1
+        )
+    assert await tenants.accounts.settings(boss.account_id) == before
+
+
 async def test_usage_counts_what_the_account_has(tenants, boss, stranger, admin, make_token):
     await make_token()
     await tenants.users.create(boss, "ada", role="viewer")
@@ -151,22 +161,21 @@ async def test_usage_counts_what_the_account_has(tenants, boss, stranger, admin,
 
 INSTANCES = """
 with w as (
-  insert into workflow (account_id, workflow_key, handle, display_name, workspace_id, script_name, class_name, created_at,
-                        modified_at)
+  insert into workflow (account_id, workflow_key, handle, display_name, workspace_id, script_name, class_name,
+                        created_at, modified_at)
   select $1, gen_random_uuid(), 'w', 'w', $1, 's', 'C', now(), now() returning workflow_key
 ), gone as (
-  insert into workflow (account_id, workflow_key, handle, display_name, workspace_id, script_name, class_name, created_at,
-                        modified_at,
-                        deleted_at)
+  insert into workflow (account_id, workflow_key, handle, display_name, workspace_id, script_name, class_name,
+                        created_at, modified_at, deleted_at)
   select $1, gen_random_uuid(), 'w', 'w', $1, 's', 'C', now(), now(), now() returning workflow_key
 ), v as (
   insert into version (account_id, version_key, workflow_key, no, language, runtime, class_name, source, source_hash,
                        step_limit, created_at)
   select $1, gen_random_uuid(), workflow_key, 1, 'document', 0, 'C', '', '', 1, now() from (table w union table gone) x
 ), s as (
-  insert into script (account_id, id, name, number, metadata, modules, bindings, etag, size_bytes, created_at,
-                      deleted_at)
-  select $1, gen_random_uuid(), 's', n, '', '', '', '', n, now(), case when n > 4 then now() end
+  insert into script (account_id, id, name, workspace_id, number, metadata, modules, bindings, etag, size_bytes,
+                      created_at, deleted_at)
+  select $1, gen_random_uuid(), 's', $1, n, '', '', '', '', n, now(), case when n > 4 then now() end
   from unnest(array[3, 4, 5]) n
 ), c as (
   insert into schedule (account_id, id, workflow_key, cron, created_at)

@@ -208,7 +208,7 @@ async def test_many_secrets_at_once(api, versions, boss):
     content = json.dumps({"secrets": changes}).encode()
     status, result, _ = await api("PATCH", f"{ROOT}/secrets-bulk", content=content, headers=headers)
     assert (status, [one["name"] for one in result]) == (200, ["A", "B"])
-    row = await versions.scripts.deployed(boss.account_id, "worker")
+    row = await versions.scripts.deployed(boss, "worker")
     assert versions.scripts.secrets(row) == {"A": "a", "B": "b"}
     content = json.dumps({"env": {"A": None, "C": {"text": "c"}}, "annotations": {"workers/tag": "t"}}).encode()
     path = "/workers/workers/worker/versions/latest"
@@ -244,7 +244,7 @@ async def test_the_next_upload_keeps_secrets_that_were_put(api, versions, boss):
     _, made, _ = await upload_version(api, METADATA | {"keep_bindings": ["secret_text", "secret_key"]})
     await deploy(api, made["id"])
     assert [one["name"] for one in (await api("GET", f"{ROOT}/secrets"))[1]] == ["KEY"]
-    row = await versions.scripts.deployed(boss.account_id, "worker")
+    row = await versions.scripts.deployed(boss, "worker")
     assert versions.scripts.secrets(row) == {"KEY": "x"}
 
 
@@ -274,7 +274,7 @@ async def test_settings_of_a_version(api, versions, boss):
     status, shown, _ = await api("PATCH", f"{ROOT}/settings", files=files)
     assert (status, shown["bindings"]) == (200, [{"type": "secret_text", "name": "KEY"}, plain])
     assert (shown["compatibility_flags"], shown["tags"]) == (["x"], ["t"])
-    row = await versions.scripts.deployed(boss.account_id, "worker")
+    row = await versions.scripts.deployed(boss, "worker")
     assert (await versions.scripts.runnable(boss.account_id, row.id)).variables == {"KEY": "k", "B": "b"}
     assert (await api("PATCH", f"{ROOT}/settings", json={"logpush": True}))[1]["logpush"] is True
     assert len((await api("GET", f"{ROOT}/versions"))[1]["items"]) == 2
@@ -295,7 +295,7 @@ async def test_other_code_with_the_same_bindings(api, sdk, versions, boss):
     await api("PATCH", f"{ROOT}/script-settings", json={"tags": ["later"]})
     status, result, _ = await api("PUT", f"{ROOT}/content", content=content, headers=headers)
     assert (status, result["tags"], result["compatibility_date"]) == (200, ["later"], "2026-11-01")
-    row = await versions.scripts.deployed(boss.account_id, "worker")
+    row = await versions.scripts.deployed(boss, "worker")
     assert (await versions.scripts.runnable(boss.account_id, row.id)).variables == {"KEY": "k", "A": "a"}
     assert (await api.raw("GET", f"{ROOT}/content/v2")).content == FLOW
     files = [("other.js", b"export default {}", "application/javascript+module")]

@@ -130,20 +130,20 @@ async def test_secrets_are_sealed_and_kept(api, admin, versions, boss):
     assert (await upload(api, metadata=METADATA | {"bindings": [secret, plain]}))[0] == 200
     stored = await admin.fetchrow("select * from script")
     assert "hunter2" not in " ".join(str(value) for value in stored.values())
-    row = await versions.scripts.deployed(boss.account_id, "worker")
+    row = await versions.scripts.deployed(boss, "worker")
     assert versions.scripts.secrets(row) == {"KEY": "hunter2-hunter2"}
     assert json.loads(row.bindings) == [{"type": "secret_text", "name": "KEY"}, plain]
     kept = METADATA | {"keep_bindings": ["secret_text", "secret_key"]}
     await upload(api, metadata=kept)
-    row = await versions.scripts.deployed(boss.account_id, "worker")
+    row = await versions.scripts.deployed(boss, "worker")
     assert versions.scripts.secrets(row) == {"KEY": "hunter2-hunter2"}
     assert json.loads(row.bindings) == [{"type": "secret_text", "name": "KEY"}]
     inherit = METADATA | {"bindings": [{"type": "inherit", "name": "KEY"}]}
     await upload(api, metadata=inherit, query="?bindings_inherit=strict")
-    row = await versions.scripts.deployed(boss.account_id, "worker")
+    row = await versions.scripts.deployed(boss, "worker")
     assert versions.scripts.secrets(row) == {"KEY": "hunter2-hunter2"}
     await upload(api)
-    row = await versions.scripts.deployed(boss.account_id, "worker")
+    row = await versions.scripts.deployed(boss, "worker")
     assert versions.scripts.secrets(row) == {}
 
 
@@ -170,7 +170,7 @@ async def test_secrets_are_renewed_while_the_platforms_secret_is_replaced(
     assert await rotating.renew_secrets() == 0
     counts = await rotating.secrets_by_key()
     assert (counts.pop(old), sorted(counts.values())) == (1, [4])
-    row = await after.deployed(boss.account_id, "a")
+    row = await after.deployed(boss, "a")
     assert after.secrets(row) == {"ONE": "one", "TWO": "two"}
     with pytest.raises(CannotDecrypt):
         versions.scripts.secrets(row)
@@ -212,7 +212,7 @@ async def test_bindings_that_are_taken(api, versions, boss):
         {"type": "json", "name": "CONFIG", "json": {"a": [1]}},
     ]
     assert (await upload(api, metadata=METADATA | {"bindings": bindings}))[0] == 200
-    assert json.loads((await versions.scripts.deployed(boss.account_id, "worker")).bindings) == bindings
+    assert json.loads((await versions.scripts.deployed(boss, "worker")).bindings) == bindings
 
 
 @pytest.mark.parametrize(

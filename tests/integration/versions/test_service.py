@@ -74,7 +74,7 @@ async def test_walls_hold_behind_every_statement(db, versions, boss, stranger):
         assert await version_store.version(connection, boss.account_id, workflow.current_version) is None
         assert await version_store.graph(connection, boss.account_id, workflow.current_version) is None
         assert await schedule_store.schedules(connection, boss.account_id, workflow.workflow_key) == []
-        assert await script_store.scripts(connection, boss.account_id) == []
+        assert await script_store.scripts(connection, boss.account_id, None) == []
         job = UUID(int=1)
         gone = await workflow_store.delete_workflow(
             connection, boss.account_id, None, "orders", workflow.created_at, job
