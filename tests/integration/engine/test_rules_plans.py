@@ -7,7 +7,9 @@ grow by thousands of rows of one account and one workflow. Cost is counted in pa
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -15,19 +17,36 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from app.embedded.postgres import EmbeddedPostgres
 from instances.engine import store
 from instances.engine.claims import ZERO
 from instances.engine.journal_writer import Flush, Next, _columns
 from instances.lifecycle import Kind
 from jobs.retention import store as retention_store
 from tenants import database
+from tests.support.databases import Databases
 from tests.support.engine import Engine
 from tests.support.scripts import one_step
+from tests.support.servers import POSTGRES_SETTINGS, scratch_home
 
 FEW = 3
 MANY = 100
 ROUNDS = 4
-TABLES = ("instance", "live", "journal", "inbox", "feed", "counter", "worker", "notification", "task")
+
+
+@pytest.fixture(scope="module")
+async def databases() -> AsyncIterator[Databases]:
+    """Databases of a server of our own. On the shared one, whoever migrates a database sends so many notes of what
+    has changed that all connections forget their plans; and autovacuum makes those of a table forgotten.
+    """
+    home = scratch_home()
+    server = EmbeddedPostgres(home, settings=POSTGRES_SETTINGS | {"autovacuum": "off"}, throwaway=True)
+    server.start()
+    databases = await Databases.open(server)
+    yield databases
+    await databases.close()
+    server.stop()
+    shutil.rmtree(home)
 
 
 class Days:
@@ -241,8 +260,6 @@ UNVACUUMED = {"claim": "live_ready", "held": "live_owner", "take over": "live_ow
 
 async def grown(engine: Engine) -> dict[str, tuple[int, int]]:
     """Pages each statement touches on the empty database and on the grown one, where it may not touch so many."""
-    for table in TABLES:
-        await engine.admin.execute(f"alter table {table} set (autovacuum_enabled = off)")
     await engine.define("w", one_step)
     connection = await engine.db.dedicated("days")
     days = Days(engine, connection)

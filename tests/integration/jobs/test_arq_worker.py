@@ -221,9 +221,8 @@ async def test_nobody_waits_for_a_redis_that_is_away(clock: ManualClock, ids: Id
     doorbell = ArqDoorbell.at("unix:///nowhere/redis.sock", clock, ids)
     with capture_logs() as logs:
         for _ in range(5):
-            began = time.perf_counter()
             await doorbell.ring("run_instances", [(ACCOUNT, KEY, None)])
-            assert time.perf_counter() - began < 0.1
+            assert doorbell._trip is not None  # the way there has only begun
             await until(lambda: doorbell._trip is None)
         await doorbell.close()
     assert [entry["event"] for entry in logs] == ["redis_away"]  # once per outage

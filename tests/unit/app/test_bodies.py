@@ -62,10 +62,10 @@ def test_depth_after_shallow_parts_is_seen() -> None:
 
 
 def test_hostile_text_takes_linear_time() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for body in (b'"' + b'\\"' * 500_000 + b"[" * 65, b"[[]]" * 20 + b'"' + b'\\"' * 1_000_000, b"[]" * 500_000):
         check_depth(body)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def source(*chunks: bytes):

@@ -56,11 +56,11 @@ def test_unevenly_spaced_firings_are_counted_not_guessed() -> None:
 
 
 def test_years_of_missed_minutes_are_worked_out_quickly() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     now = START + timedelta(days=3650, seconds=1)
     assert catch_up(schedule(cron="* * * * *"), now) == now.replace(second=0) - timedelta(minutes=9)
     assert catch_up(schedule(interval_ms=1), now) == now - timedelta(milliseconds=9)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_the_key_of_a_firing_is_a_version_7_of_its_time() -> None:

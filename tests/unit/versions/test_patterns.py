@@ -52,7 +52,7 @@ def test_ecmascript(text: str, subject: str, matches: bool) -> None:
 
 def test_time_is_bounded_and_paid_for() -> None:
     steps: list[int] = []
-    started = time.perf_counter()
+    started = time.process_time()
     assert not Pattern("^(a|a)*(a|a)*$").search("a" * 3_000 + "b", steps.append)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert sum(steps) < 3_001 * 30
