@@ -108,9 +108,10 @@ class Database:
         return self._engine
 
     @property
-    def idle(self) -> bool:
-        """Whether a scope would have its connection at once."""
-        return self._api is not None and self._api.get_idle_size() > 0
+    def spare(self) -> bool:
+        """Whether a scope that is entered now would wait for nobody's connection."""
+        pool = self._api
+        return pool is not None and (pool.get_idle_size() > 0 or pool.get_size() < pool.get_max_size())
 
     @asynccontextmanager
     async def scope(self, account_id: UUID, *, transaction: bool = False) -> AsyncIterator[asyncpg.Connection]:

@@ -122,14 +122,14 @@ class Searcher:
 
 
 class _Counting:
-    """Counts beside the reading of a page, over a connection of its own if one is idle: who holds one and waited for
-    another could wait for somebody who does the same.
+    """Counts beside the reading of a page, over a connection of its own if one is to spare: who holds one and waited
+    for another could wait for somebody who does the same.
     """
 
     def __init__(self, db: Database, account_id: UUID) -> None:
         self._db = db
         self._account_id = account_id
-        self._task: asyncio.Task[int] | None = None
+        self._task: asyncio.Task[int | None] | None = None
 
     async def __aenter__(self) -> _Counting:
         return self
@@ -142,14 +142,15 @@ class _Counting:
 
     def begin(self, text: str, parameters: Parameters) -> None:
         """Begin to count, if that is possible."""
-        if self._db.idle:
-            self._task = asyncio.create_task(self._count(text, parameters))
+        self._task = asyncio.create_task(self._count(text, parameters))
 
     async def total(self) -> int | None:
         """What was counted; None if nothing was. Raises what the statement did."""
         return None if self._task is None else await self._task
 
-    async def _count(self, text: str, parameters: Parameters) -> int:
+    async def _count(self, text: str, parameters: Parameters) -> int | None:
+        if not self._db.spare:  # asked for here: nobody has his turn before the connection is taken
+            return None
         async with self._db.scope(self._account_id, transaction=True) as connection:
             await connection.execute(store.CONFINE)
             return await store.number(connection, text, parameters)

@@ -68,7 +68,7 @@ async def test_counting_waits_for_no_connection(dsn: str, six: World):
         assert [(len(page.rows), page.more, page.total) for page in found] == [(2, True, 6)] * 20
 
 
-async def test_counting_goes_on_beside_the_page_where_a_connection_is_idle(
+async def test_counting_goes_on_beside_the_page_where_a_connection_is_to_spare(
     db: Database, six: World, monkeypatch: pytest.MonkeyPatch
 ):
     """One waits for the other here: after one another neither would come to its end."""
@@ -84,8 +84,6 @@ async def test_counting_goes_on_beside_the_page_where_a_connection_is_idle(
 
     monkeypatch.setattr(store, "number", told_number)
     monkeypatch.setattr(store, "keys", told_keys)
-    async with db.scope(six.account), db.scope(six.account):
-        pass  # two are connected now, and idle
     async with asyncio.timeout(30):
         found = await Searcher(db).search(six.caller, PAGE)
     assert (len(found.rows), found.total) == (2, 6)
@@ -98,12 +96,10 @@ async def test_a_count_that_takes_too_long_is_refused_like_a_page_that_does(
         raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
 
     monkeypatch.setattr(store, "number", cancelled)
-    async with db.scope(six.account), db.scope(six.account):
-        pass
-    for _ in range(2):  # beside the page, and without an idle connection after it
+    for _ in range(2):  # beside the page, and without a spare connection after it
         with pytest.raises(InvalidRequest, match="too many instances"):
             await Searcher(db).search(six.caller, PAGE)
-        monkeypatch.setattr(Database, "idle", False)
+        monkeypatch.setattr(Database, "spare", False)
 
 
 async def test_what_counts_beside_a_page_that_fails_is_ended(db: Database, six: World, monkeypatch: pytest.MonkeyPatch):
@@ -122,8 +118,6 @@ async def test_what_counts_beside_a_page_that_fails_is_ended(db: Database, six: 
 
     monkeypatch.setattr(store, "number", endless)
     monkeypatch.setattr(store, "keys", broken)
-    async with db.scope(six.account), db.scope(six.account):
-        pass
     with pytest.raises(InvalidRequest):
         await Searcher(db).search(six.caller, PAGE)
     assert ended.is_set()
