@@ -17,7 +17,9 @@ from instances.store import Detail
 HELD_BYTES = 64 * 1024 * 1024
 """What the executions kept in a process may take together, about."""
 _PER_ENTRY = 1_000
-"""Bytes that an entry of a journal takes as part of an execution and of what a face made of it, besides its payload."""
+"""Bytes that an entry of a journal takes as part of an execution and of what faces made of it, besides its payload."""
+_COPIES = 3
+"""How often its payload is there: in the execution, and in what two faces made of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class RememberedExecutions:
         before = self._kept.pop(known, None)
         if before is not None:
             self._size -= before.size
-        size = sum(_PER_ENTRY + len(entry.payload or "") for entry in entries)
+        size = sum(_PER_ENTRY + _COPIES * len(entry.payload or "") for entry in entries)
         if size > self._most:
             return
         self._kept[known] = _Kept(execution, row.last_seq, detail, size)

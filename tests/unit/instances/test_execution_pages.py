@@ -149,7 +149,7 @@ async def test_what_a_face_makes_of_a_journal_is_made_once_while_there_is_no_new
 
 def test_what_was_not_seen_for_longest_is_forgotten_first():
     journal = Journal().begin()
-    journal.step("a", "1" * 6_000)
+    journal.step("a", "1" * 2_000)
     told = execution(row(0).facts, Facet.RUNNING, fold(journal.entries), DOCUMENT)
     remembered = RememberedExecutions(most=32_000)
 
@@ -172,7 +172,7 @@ def test_what_was_not_seen_for_longest_is_forgotten_first():
 
 def test_one_that_is_larger_than_all_may_be_is_not_kept():
     journal = Journal().begin()
-    journal.step("a", "1" * 6_000)
+    journal.step("a", "1" * 2_000)
     told = execution(row(0).facts, Facet.RUNNING, fold(journal.entries), DOCUMENT)
     remembered = RememberedExecutions(most=5_000)
     remembered.keep(ACCOUNT, row(0), WHOLE, journal.entries, told)
