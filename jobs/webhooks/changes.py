@@ -255,10 +255,10 @@ class Changes:
         if not wanted(BLOCKER_DETECTED) and not wanted(BLOCKER_RESOLVED):
             return
         gone = {_key(one): one for one in blockers if one.resolved_at is not None}
-        for key, blocker in now.items():
+        for key, blocker in _oldest_first(now):
             if key not in before and wanted(BLOCKER_DETECTED):
                 yield Change(BLOCKER_DETECTED, entry.seq, entry.at, self.shown(), blocker, _mark(key))
-        for key, blocker in before.items():
+        for key, blocker in _oldest_first(before):
             if key not in now and wanted(BLOCKER_RESOLVED):
                 resolved = gone.get(key) or replace(blocker, resolved_at=entry.at)
                 yield Change(BLOCKER_RESOLVED, entry.seq, entry.at, self.shown(), resolved, _mark(key))
@@ -273,6 +273,11 @@ class Changes:
 
 def _open(blockers: Iterable[Blocker]) -> dict[_BlockerKey, Blocker]:
     return {_key(one): one for one in blockers if one.resolved_at is None}
+
+
+def _oldest_first(blockers: dict[_BlockerKey, Blocker]) -> list[tuple[_BlockerKey, Blocker]]:
+    """The same order whether they were met one after the other or found together."""
+    return sorted(blockers.items(), key=lambda one: (one[1].created_at, one[0][0].value, one[0][1] or 0))
 
 
 def _key(blocker: Blocker) -> _BlockerKey:
