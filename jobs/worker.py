@@ -28,6 +28,7 @@ from jobs.loops.rotation import RenewSecrets, Sealed
 from jobs.loops.store import Duty
 from jobs.metrics import WORKER_HEARTBEAT, WORKER_READY
 from jobs.retention.retiring import ExpireRows, Forgetful, RetireInstances
+from jobs.retention.workflows import PruneWorkflows
 from jobs.schedules.firing import Announcer, FireSchedules
 from jobs.termination.terminator import Terminator
 from jobs.webhooks.duties import WebhookDuties
@@ -111,6 +112,7 @@ class WorkerProcess:
             *due.values(),
             Loop("look", LookForWork(db, clock, due).tick, interval=SOON),
             Loop("expiry", ExpireRows(db, clock, services.tenants).tick, interval=SELDOM),
+            Loop("workflows", PruneWorkflows(db, clock).tick, interval=SELDOM),
             Loop("scripts", PruneScripts(db, clock).tick, interval=SELDOM),
             Loop("counters", FoldCounters(db).tick, interval=SELDOM, rest=REST),
             Loop("node_statistics", MeasureNodes(db).tick, interval=5 * SOON),

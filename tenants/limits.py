@@ -45,6 +45,8 @@ BATCH = 100
 """Instances per batch create, terminate or delete."""
 SCRIPT_VERSIONS_KEPT = 100
 """Versions of a script, and deployments, that are kept whatever becomes of them; see `versions.deployments.pruning`."""
+WORKFLOW_VERSIONS_KEPT = 100
+"""Versions of a workflow that are kept whatever becomes of them; see `jobs.retention.workflows`."""
 UNREAD_EVENTS = 1_000
 UNREAD_EVENT_BYTES = 16 * MIB
 """Events one instance may hold that no step has waited for yet."""

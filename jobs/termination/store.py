@@ -143,8 +143,8 @@ _CHUNKS = {
     "delete_workflow": _CHUNK.format(found=_EVERYTHING, ended=_DELETE, finished="false"),
 }
 
-# The last act of `delete_workflow`: when nothing was left for a while longer than any create takes, the rest goes. The
-# workflow's own row stays, marked deleted: its number and history lines may still be asked for.
+# The last act of `delete_workflow`: when nothing was left for a while longer than any create takes, what is shown of it
+# goes. Its versions, which may be many and large, and its own row are left to `jobs.retention.workflows`.
 _FINISH_DELETED = """
 with job as materialized (
   select * from termination_job j
@@ -157,11 +157,6 @@ with job as materialized (
   delete from node_statistics x using job where x.account_id = job.account_id and x.workflow_key = job.workflow_key
 ), c as (
   delete from counter x using job where x.account_id = job.account_id and x.workflow_key = job.workflow_key
-), w as (
-  update workflow x set current_version = null from job
-  where x.account_id = job.account_id and x.workflow_key = job.workflow_key and x.deleted_at is not null
-), v as (
-  delete from version x using job where x.account_id = job.account_id and x.workflow_key = job.workflow_key
 )
 update termination_job j set finished_at = $3 from job where j.account_id = job.account_id and j.id = job.id
 returning j.id
