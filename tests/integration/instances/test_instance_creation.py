@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from uuid import UUID
 
 import pytest
 
+from instances.creation import Wanted
+from instances.engine.requests import Create
 from tenants.limits import PAYLOAD_BYTES, Limits
+from versions.errors import InvalidInput, WorkflowNotFound
 
 
 async def stored(world, instance_id: str):
@@ -330,6 +334,20 @@ class TestInputSchema:
         assert answer.status == 400
         assert answer.body["errors"][0]["source"]["pointer"] == "/1/params/n"
         assert len((await call("GET", "/instances", workflow="doc")).result) == 1
+
+    async def test_a_caller_of_another_workspace_is_not_told_what_it_asks(self, world, call, instances):
+        """Bindings are such callers, and whoever has a restricted token. Neither before nor after others asked."""
+        await world.workflow("doc", definition=DEFINITION)
+        outside = dataclasses.replace(world.caller, workspace_id=UUID(int=7))
+        for _ in range(2):
+            for params in (None, '{"n":1}'):
+                with pytest.raises(WorkflowNotFound):
+                    await instances.create(outside, "doc", Wanted(input=params))
+            assert (await call("POST", "/instances", workflow="doc", json={"params": {"n": 1}})).status == 200
+        inside = dataclasses.replace(world.caller, workspace_id=world.account)  # where the tests put workflows
+        with pytest.raises(InvalidInput):
+            await instances.create(inside, "doc", Wanted())
+        assert (await instances.create(inside, "doc", Wanted(input='{"n":1}'))).outcome is Create.CREATED
 
     async def test_what_the_workflow_asks_is_remembered(self, world, call, versions, monkeypatch):
         await world.workflow("doc", definition=DEFINITION)
