@@ -204,13 +204,16 @@ async def outlived_versions(
 async def versions_in_use(db: Database, workflow: Workflow, after: UUID, limit: int) -> tuple[set[UUID], UUID | None]:
     """Versions of the next `limit` instances of a workflow behind key `after`, and the last of their keys; None when
     there are no more. Hidden instances are left out."""
-    row = await db.engine.fetchrow(_VERSIONS_IN_USE, *workflow, after, limit)
+    async with db.fresh_plans() as connection:
+        row = await connection.fetchrow(_VERSIONS_IN_USE, *workflow, after, limit)
     return set(row["versions"]), row["last"] if row["rows"] == limit else None
 
 
 async def versions_of_hidden(db: Database, workflow: Workflow) -> set[UUID]:
     """Versions of instances that are hidden until their retention is over."""
-    return {row["version_key"] for row in await db.engine.fetch(_VERSIONS_OF_HIDDEN, *workflow)}
+    async with db.fresh_plans() as connection:
+        rows = await connection.fetch(_VERSIONS_OF_HIDDEN, *workflow)
+    return {row["version_key"] for row in rows}
 
 
 async def delete_versions(db: Database, workflow: Workflow, versions: Collection[UUID], now: datetime) -> int:
