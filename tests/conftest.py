@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
 import asyncpg
+import hypothesis
 import pytest
 import redis.asyncio
 import structlog
@@ -22,6 +23,14 @@ from tenants.database import Database
 from tenants.ids import Ids
 from tests.support import servers
 from tests.support.databases import Databases
+
+# Whether a change is accepted must not depend on what chance tries, nor on how busy the machine is. To look for what no
+# example has found yet: make test ARGS="tests/property --hypothesis-profile=chance"
+hypothesis.settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("chance", deadline=None)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", autouse=True)
