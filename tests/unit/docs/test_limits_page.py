@@ -75,6 +75,8 @@ def test_common_limits(row: str, value: float, unit: int) -> None:
 def test_second_numbers() -> None:
     assert "16 MiB" in COMMON["unread events of an instance"] and limits.UNREAD_EVENT_BYTES == 16 * MIB
     assert "1 MiB" in COMMON["log lines of an instance, each time it is in a worker"] and notes.MAX_LOG_BYTES == MIB
+    assert f"the last {limits.WORKFLOW_VERSIONS_KEPT}," in COMMON["versions of a workflow that are kept"]
+    assert f"the last {limits.SCRIPT_VERSIONS_KEPT}," in COMMON["versions of a script that are kept"]
 
 
 @pytest.mark.parametrize(
