@@ -1,7 +1,7 @@
 """The whole API against its contract, with requests made up from it: valid ones, broken ones, and by anybody.
 
-Whatever is sent, the answer is one the contract documents, and never a failure of ours. `MILLRACE_FUZZ_EXAMPLES` says
-how many requests each operation gets; requests are the same in every run.
+Whatever is sent, the answer is one the contract documents, and never a failure of ours. Each operation gets a request for
+each rule of its schema, and `MILLRACE_FUZZ_EXAMPLES` of any kind; they are the same in every run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as generation
 from hypothesis.errors import HypothesisException
 from schemathesis import Case, GenerationMode
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.generation.meta import CoverageScenario
 from schemathesis.specs.openapi import checks
 
 from app.composition import Platform
@@ -116,12 +118,28 @@ def cases(method: str, path: str, mode: GenerationMode, count: int, names: dict[
     return found
 
 
+def cases_by_rule(method: str, path: str, names: dict[str, str]) -> Iterator[Case]:
+    """For each rule of the schemas of query and body: requests at its edges, and one that breaks just this one."""
+    operation = SCHEMA[path][method]
+    modes = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
+    config = SCHEMA.config.generation_for(operation=operation)
+    for case in SCHEMA.iter_coverage_cases(operation=operation, generation_modes=modes, generation_config=config):
+        about: Any = case.meta.phase.data if case.meta else None
+        unknown = about.scenario is CoverageScenario.OBJECT_UNEXPECTED_PROPERTIES
+        if case.method != method or (unknown and about.parameter_location is ParameterLocation.QUERY):
+            continue  # no query is refused for what nobody asked for, and schemas do not say so
+        if about.parameter_location in (ParameterLocation.QUERY, ParameterLocation.BODY):
+            case.path_parameters = {**case.path_parameters, **names}
+            yield case
+
+
 def requests_for(method: str, path: str, names: dict[str, str]) -> Iterator[tuple[Case, bool]]:
     """Cases, and whether they are sent with a good credential."""
     known = {name: names[name] for name in names if f"{{{name}}}" in path}
     valid = cases(method, path, GenerationMode.POSITIVE, max(EXAMPLES // 2, 1), known)
     if not streams(method, path):
         yield from ((case, True) for case in valid)
+        yield from ((case, True) for case in cases_by_rule(method, path, known))
         yield from ((case, True) for case in cases(method, path, GenerationMode.NEGATIVE, EXAMPLES // 2, known))
     odd = [each for each in ODD if each not in DOTS] if streams(method, path) else ODD
     for number, case in enumerate(valid):
