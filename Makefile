@@ -55,7 +55,6 @@ bench: ## Measure on this machine; see bench/README.md
 
 lock: ## Write both lock files anew, keeping versions that still fit; ARGS=--upgrade takes the newest
 	$(call bootstrap,dev)
-	@test -x $(VENV)/uv || $(VENV)/python -m pip install --quiet uv
 	$(VENV)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header $(ARGS) \
 	  pyproject.toml -o requirements.lock
 	$(VENV)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header $(ARGS) \

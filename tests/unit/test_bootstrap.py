@@ -86,6 +86,51 @@ def test_a_wheel_must_be_what_its_index_promised(home: Path, monkeypatch: pytest
             fetcher.fetch(home / "into")
 
 
+def test_uv_is_told_what_pip_would_use(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+    assert bootstrap.PipConfig().for_uv == {"UV_DEFAULT_INDEX": bootstrap.PIP_DEFAULT_INDEX, **strategy}
+    monkeypatch.setenv("PIP_FIND_LINKS", "/one /two")
+    (home / "user.conf").write_text("[global]\nno-index = yes\ncert = /ca.pem\nproxy = http://proxy\n")
+    assert bootstrap.PipConfig().for_uv == {
+        **{"UV_NO_INDEX": "1", "UV_FIND_LINKS": "/one,/two", "SSL_CERT_FILE": "/ca.pem", "ALL_PROXY": "http://proxy"},
+        **strategy,
+    }
+    (home / "user.conf").write_text("[global]\nindex-url = https://a\nextra-index-url =\n https://b\n https://c\n")
+    told = bootstrap.PipConfig().for_uv
+    assert (told["UV_DEFAULT_INDEX"], told["UV_INDEX"]) == ("https://a", "https://b https://c")
+
+
+@pytest.mark.parametrize(
+    ("lock", "fails", "ran"),
+    [
+        ("a==1\n", "", ["pip a==1"]),
+        ("a==1\nuv==2 \\\n    --hash=x\nz==3\n", "", ["pip uv==2", "uv a==1"]),
+        ("uv==2\n", "uv", ["pip uv==2", "uv uv==2", "pip uv==2"]),
+    ],
+    ids=["not locked", "by uv", "by pip after all"],
+)
+def test_uv_installs_where_it_can(home: Path, monkeypatch, lock: str, fails: str, ran: list[str]) -> None:
+    """Stand-ins for pip and uv note that they were called, and the first package they were to install."""
+    programs = home / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, said in (("python", "pip"), ("uv", "uv")):
+        note = f'for file; do :; done; echo "{said} $(head -n 1 "$file" | cut -d " " -f 1)" >> ran'
+        (programs / name).write_text(f'#!/bin/sh\ncase "$*" in *" install "*) {note};; esac\n[ "{fails}" != {name} ]\n')
+        (programs / name).chmod(0o755)
+    (home / "lock").write_text(lock)
+    for name, value in (
+        ("VENV", home / ".venv"),
+        ("STAMP", home / "stamp"),
+        ("LOCKS", dict.fromkeys(("run", "dev"), home / "lock")),
+    ):
+        monkeypatch.setattr(bootstrap, name, value)
+    monkeypatch.setattr(bootstrap, "link_project", lambda _python: None)
+    monkeypatch.chdir(home)
+    bootstrap.install("dev")
+    assert (home / "ran").read_text().splitlines() == ran
+    assert (home / "stamp").exists()
+
+
 def test_no_index_is_told_without_its_password(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://user:hidden@127.0.0.1:1/simple")
     with pytest.raises(bootstrap.Failure, match="pip's wheel could not be fetched") as raised:
