@@ -1,7 +1,7 @@
 """The whole API against its contract, with requests made up from it: valid ones, broken ones, and by anybody.
 
-Whatever is sent, the answer is one the contract documents, and never a failure of ours. Each operation gets a request for
-each rule of its schema, and `MILLRACE_FUZZ_EXAMPLES` of any kind; they are the same in every run.
+Whatever is sent, the answer is one the contract documents, and never a failure of ours. Each operation gets requests
+for each rule of its schemas, and `MILLRACE_FUZZ_EXAMPLES` of any kind. They are the same in every run.
 """
 
 from __future__ import annotations
