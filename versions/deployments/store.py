@@ -48,8 +48,8 @@ select {_UPLOAD} from script s where {_OF} and s.deployed_at is not null order b
 
 # The same code with other bindings, not deployed yet.
 DERIVE = f"""
-insert into script (account_id, id, name, workspace_id, metadata, modules, compiled, bindings, secrets, etag, size_bytes,
-                    source, author, created_at, number)
+insert into script (account_id, id, name, workspace_id, metadata, modules, compiled, bindings, secrets, etag,
+                    size_bytes, source, author, created_at, number)
 select account_id, $3, name, workspace_id, $4, modules, coalesce($10, compiled), $5, $6, etag, size_bytes, $7, $8, $9,
        {NEXT_NUMBER.format(name="s.name")}
 from script s where account_id = $1 and id = $2
@@ -97,8 +97,8 @@ on conflict (account_id, name) do update set settings = excluded.settings
 
 # --- workflows of a script ---------------------------------------------------------------------------------------
 
-# Those whose code is a document bear a script's name, too, but have none. Those of a deleted script that had the name in
-# another workspace are not meant.
+# Those whose code is a document bear a script's name, too, but have none. Those of a deleted script that had the name
+# in another workspace are not meant.
 REFERRING = f"""
 select w.handle from workflow w join version v on v.account_id = $1 and v.version_key = w.current_version
 where w.account_id = $1 and w.script_name = $3 and w.deleted_at is null and v.script_id is not null

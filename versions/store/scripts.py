@@ -20,7 +20,8 @@ from versions.schemas import (
 Connection = asyncpg.Connection
 
 _SCRIPT = (
-    "s.account_id, s.id, s.name, s.workspace_id, s.metadata, s.bindings, s.secrets, s.etag, s.size_bytes, s.source, s.created_at,"
+    "s.account_id, s.id, s.name, s.workspace_id, s.metadata, s.bindings, s.secrets, s.etag, s.size_bytes, s.source,"
+    " s.created_at,"
     " (select min(f.created_at) from script f where f.account_id = $1 and f.name = s.name and f.deleted_at is null)"
     " as first_created_at,"
     " (select t.settings from script_setting t where t.account_id = $1 and t.name = s.name) as settings"
@@ -45,8 +46,9 @@ select * from (
 # Another script may have the name of a deleted one: one of another workspace lends it nothing.
 RUNNABLE_SCRIPT = f"""
 select {_SCRIPT}, s.compiled,
-  coalesce((select d.secrets from script d where d.account_id = $1 and d.name = s.name and d.workspace_id = s.workspace_id and d.deleted_at is null
-            and d.deployed_at is not null order by d.deployed_at desc limit 1), s.secrets) as current_secrets,
+  coalesce((select d.secrets from script d where d.account_id = $1 and d.name = s.name
+            and d.workspace_id = s.workspace_id and d.deleted_at is null and d.deployed_at is not null
+            order by d.deployed_at desc limit 1), s.secrets) as current_secrets,
   (select coalesce(json_object_agg(w.class_name, w.handle), '{{}}')::text from workflow w
     where w.account_id = $1 and w.script_name = s.name and w.workspace_id = s.workspace_id and w.deleted_at is null)
     as classes
@@ -70,8 +72,8 @@ NEXT_NUMBER = """coalesce((select f.number from script f where f.account_id = $1
   and f.deleted_at is null order by f.no desc limit 1), 0) + 1"""
 """Of a script's next upload. The newest one is never deleted by itself; the script is locked."""
 
-# A new script is put where its uploader is, or into the account's default workspace, and stays there. Nothing is inserted
-# under a name that is another workspace's. The script is locked.
+# A new script is put where its uploader is, or into the account's default workspace, and stays there. Nothing is
+# inserted under a name that is another workspace's. The script is locked.
 INSERT_SCRIPT = f"""
 insert into script (account_id, workspace_id, name, id, metadata, modules, bindings, secrets, etag, size_bytes, source,
                     author, compiled, created_at, number, deployed_at)

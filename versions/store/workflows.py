@@ -52,8 +52,9 @@ left join lateral (
     and s.cron is not null and s.next_at is not null
 ) due on true
 left join lateral (
-  select not exists (select from script s where s.account_id = $1 and s.name = p.script_name and s.workspace_id = p.workspace_id
-                     and s.deleted_at is null and s.deployed_at is not null) as script_deleted
+  select not exists (select from script s where s.account_id = $1 and s.name = p.script_name
+                     and s.workspace_id = p.workspace_id and s.deleted_at is null
+                     and s.deployed_at is not null) as script_deleted
   from version v where v.account_id = $1 and v.version_key = p.current_version and v.script_id is not null
 ) code on true
 """
