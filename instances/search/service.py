@@ -74,13 +74,17 @@ class Searcher:
         async with self._db.scope(caller.account_id, transaction=True) as connection:
             try:
                 await connection.execute(store.CONFINE)
-                async with _Counting(self._db, caller.account_id) as counting:
+                async with _Counting(self._db, connection, caller.account_id) as counting:
                     found = await _Page(connection, caller, search, counting).read()
-                rows = await store.rows(connection, caller.account_id, found.keys, found.held, payloads=search.payloads)
-                journals = {}
-                told = [row for row in rows if of(row)] if detail is not None else []
-                if detail is not None and told:
-                    journals = await store.entries(connection, caller.account_id, told, detail.kinds, detail.cut)
+                    rows = await store.rows(
+                        connection, caller.account_id, found.keys, found.held, payloads=search.payloads
+                    )
+                    journals = {}
+                    told = [row for row in rows if of(row)] if detail is not None else []
+                    if detail is not None and told:
+                        journals = await store.entries(connection, caller.account_id, told, detail.kinds, detail.cut)
+                    if found.is_counted:
+                        found.learn(await counting.total())
             except asyncpg.QueryCanceledError:
                 raise InvalidRequest(NARROW) from None
         return Found(rows, found.more, found.total, found.capped, journals)
@@ -123,12 +127,14 @@ class Searcher:
 
 class _Counting:
     """Counts beside the reading of a page, over a connection of its own if one is to spare: who holds one and waited
-    for another could wait for somebody who does the same.
+    for another could wait for somebody who does the same. Otherwise after it.
     """
 
-    def __init__(self, db: Database, account_id: UUID) -> None:
+    def __init__(self, db: Database, connection: asyncpg.Connection, account_id: UUID) -> None:
         self._db = db
+        self._connection = connection
         self._account_id = account_id
+        self._wanted: tuple[str, Parameters] | None = None
         self._task: asyncio.Task[int | None] | None = None
 
     async def __aenter__(self) -> _Counting:
@@ -141,30 +147,45 @@ class _Counting:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def begin(self, text: str, parameters: Parameters) -> None:
-        """Begin to count, if that is possible."""
-        self._task = asyncio.create_task(self._count(text, parameters))
+        """Count what this statement says."""
+        self._wanted = text, parameters
+        self._task = asyncio.create_task(self._beside())
 
-    async def total(self) -> int | None:
-        """What was counted; None if nothing was. Raises what the statement did."""
-        return None if self._task is None else await self._task
+    @property
+    def begun(self) -> bool:
+        return self._task is not None
 
-    async def _count(self, text: str, parameters: Parameters) -> int | None:
+    async def total(self) -> int:
+        """What was counted, once it has begun. Raises what the statement did."""
+        assert self._wanted is not None and self._task is not None
+        counted = await self._task
+        return await store.number(self._connection, *self._wanted) if counted is None else counted
+
+    async def _beside(self) -> int | None:
+        assert self._wanted is not None
         if not self._db.spare:  # asked for here: nobody has his turn before the connection is taken
             return None
         async with self._db.scope(self._account_id, transaction=True) as connection:
             await connection.execute(store.CONFINE)
-            return await store.number(connection, text, parameters)
+            return await store.number(connection, *self._wanted)
 
 
 @dataclass(slots=True)
 class _Keys:
-    """A page before its rows are read."""
+    """A page before its rows are read. Where its total `is_counted` meanwhile, there are `least` rows at least."""
 
     keys: list[UUID]
     more: bool
     total: int | None
     capped: bool
     held: HeldBack
+    is_counted: bool = False
+    least: int = 0
+
+    def learn(self, counted: int) -> None:
+        """The total. Where not all rows are looked at, and beside other work, those counted need not be those shown."""
+        total = max(counted, self.least)
+        self.total, self.capped = min(total, COUNTED_ROWS), self.capped or total > COUNTED_ROWS
 
 
 class _Page:
@@ -215,7 +236,7 @@ class _Page:
         statement = self._statement()
         source = f"{statement.points()} i"
         keys = await self._run(statements.sorted_page(statement, source), statement)
-        return await self._with_total(keys, lambda again: statements.total(again, f"{again.points()} i"))
+        return self._with_total(keys, lambda again: statements.total(again, f"{again.points()} i"))
 
     async def _sorted(self) -> _Keys | None:
         """All that the indexes leave, sorted; None when that is too much and the order has an index."""
@@ -233,16 +254,13 @@ class _Page:
 
         exact, statement = self._plan.exact, self._statement()
         keys = await self._run(statements.sorted_page(statement, source(statement), checked=exact), statement)
-        return await self._with_total(
-            keys, self._count if exact else lambda again: statements.total(again, source(again))
-        )
+        return self._with_total(keys, self._count if exact else lambda again: statements.total(again, source(again)))
 
     async def _in_order(self) -> _Keys:
         """In the order of an index; unless that decides alone, looking at a bounded number of rows."""
-        if self._plan.exact and self._wants_total:
-            statement = self._statement()
-            self._counting.begin(self._count(statement), statement.parameters)
         if self._search.by is By.TRANSACTION:
+            if self._plan.exact and self._wants_total and not self._every_one:
+                self._begin_to_count(self._count)  # there are too many to sort, and to find the first takes as long
             return await self._bounded(await self._by_transaction(self._search.offset, self._search.limit + 1))
         need = _rounded(self._search.offset + self._search.limit + 1)
         statement = self._statement()
@@ -277,11 +295,11 @@ class _Page:
         """A page read in order; refused when it is short because the rows looked at were used up."""
         short = len(keys) <= self._search.limit
         if self._plan.exact:
-            return await self._with_total(keys, self._count)
+            return self._with_total(keys, self._count)
         used_up = (short or self._wants_total) and await self._left(SCAN) > SCAN
         if short and used_up:
             raise InvalidRequest(NARROW)
-        found = await self._with_total(keys, self._count)
+        found = self._with_total(keys, self._count)
         found.capped = found.capped or (used_up and not short)
         return found
 
@@ -298,19 +316,21 @@ class _Page:
     def _wants_total(self) -> bool:
         return self._search.counted and self._search.start is None
 
-    async def _with_total(self, keys: list[UUID], count: Callable[[Statement], str]) -> _Keys:
+    def _with_total(self, keys: list[UUID], count: Callable[[Statement], str]) -> _Keys:
         if not self._wants_total:
             return self._done(keys, None, False)
         offset, limit = self._search.offset, self._search.limit
         if len(keys) <= limit and (keys or not offset):
             return self._done(keys, min(offset + len(keys), COUNTED_ROWS), offset + len(keys) > COUNTED_ROWS)
-        counted = await self._counting.total()
-        if counted is None:
-            statement = self._statement()
-            counted = await self._number(count(statement), statement)
-        # Where not all rows are looked at, and beside other work, those counted need not be those shown.
-        total = max(counted, offset + len(keys) if keys else 0)
-        return self._done(keys, min(total, COUNTED_ROWS), total > COUNTED_ROWS)
+        if not self._counting.begun:
+            self._begin_to_count(count)
+        found = self._done(keys, None, False)
+        found.is_counted, found.least = True, offset + len(keys) if keys else 0
+        return found
+
+    def _begin_to_count(self, count: Callable[[Statement], str]) -> None:
+        statement = self._statement()
+        self._counting.begin(count(statement), statement.parameters)
 
     def _done(self, keys: list[UUID], total: int | None, capped: bool) -> _Keys:
         more, page = len(keys) > self._search.limit, keys[: self._search.limit]

@@ -72,21 +72,31 @@ async def test_counting_goes_on_beside_the_page_where_a_connection_is_to_spare(
     db: Database, six: World, monkeypatch: pytest.MonkeyPatch
 ):
     """One waits for the other here: after one another neither would come to its end."""
-    number, keys, counts = store.number, store.keys, asyncio.Event()
+    number, rows, counts = store.number, store.rows, asyncio.Event()
 
     async def told_number(*asked: Any) -> int:
         counts.set()
         return await number(*asked)
 
-    async def told_keys(*asked: Any) -> Any:
+    async def told_rows(*asked: Any, **how: Any) -> Any:
         await counts.wait()
-        return await keys(*asked)
+        return await rows(*asked, **how)
 
     monkeypatch.setattr(store, "number", told_number)
-    monkeypatch.setattr(store, "keys", told_keys)
+    monkeypatch.setattr(store, "rows", told_rows)
     async with asyncio.timeout(30):
         found = await Searcher(db).search(six.caller, PAGE)
     assert (len(found.rows), found.total) == (2, 6)
+
+
+async def test_what_is_all_on_one_page_is_not_counted(db: Database, six: World, monkeypatch: pytest.MonkeyPatch):
+    async def counted(*_: Any) -> int:
+        raise AssertionError
+
+    monkeypatch.setattr(store, "number", counted)
+    for offset in (0, 4):
+        found = await Searcher(db).search(six.caller, Search(limit=6, offset=offset))
+        assert (len(found.rows), found.total) == (6 - offset, 6)
 
 
 async def test_a_count_that_takes_too_long_is_refused_like_a_page_that_does(
@@ -112,12 +122,12 @@ async def test_what_counts_beside_a_page_that_fails_is_ended(db: Database, six: 
         finally:
             ended.set()
 
-    async def broken(*_: Any) -> Any:
+    async def broken(*_: Any, **_how: Any) -> Any:
         await counts.wait()
         raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
 
     monkeypatch.setattr(store, "number", endless)
-    monkeypatch.setattr(store, "keys", broken)
+    monkeypatch.setattr(store, "rows", broken)
     with pytest.raises(InvalidRequest):
         await Searcher(db).search(six.caller, PAGE)
     assert ended.is_set()
