@@ -230,6 +230,7 @@ async def test_urls_are_for_those_who_may_change_the_workflow(face: Face) -> Non
 async def test_its_credential_starts_only_and_is_named_in_the_audit(face: Face) -> None:
     id = (await face.deploy("named", KEEP, triggers=[hook()]))["id"]
     await deliver((await urls(face, "named"))[""], {})
+    await face.server.platform.tenants.close()  # the line is written beside the answer
     async with face.server.platform.db.scope(face.tenant.id) as connection:
         lines = await connection.fetch("select actor from audit_line where action = 'instance.create'")
     assert {line["actor"] for line in lines} == {f"hook:{id.replace('-', '')}"}

@@ -209,9 +209,9 @@ async def test_a_large_stream_is_read_in_every_life_and_by_callers(js: Scripts):
         """,
         outside=BIG + "const seen = [];",
     )
-    await run.until("waiting", seconds=30)
+    await run.until("waiting", seconds=50)
     await run.send("go")
-    assert (await run.until("complete", seconds=30))["output"] == [total, total]  # one for each life
+    assert (await run.until("complete", seconds=50))["output"] == [total, total]  # one for each life
     found = await answer(run, "a-1")
     assert (found.headers["content-type"], found.headers["content-length"]) == ("application/octet-stream", str(total))
     assert found.content == big(total)

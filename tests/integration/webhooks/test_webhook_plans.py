@@ -94,5 +94,5 @@ async def test_claiming_finishing_and_reading_stay_cheap(post: Post, engine_conn
     )
     await post.settled()
     after = await measured()
-    room = {"claim": 4 * LANES * 40, "feed": 200, "finish": 60, "news": 700}
+    room = {"claim": 4 * LANES * 40, "feed": 200, "finish": 60, "deliver": 100, "news": 700}
     assert {name: cost for name, cost in after.items() if cost > room.get(name, 40)} == {}, after
